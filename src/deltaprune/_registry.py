@@ -1,0 +1,97 @@
+"""One registry for every kind of extension: a decorator, lazy folder discovery, entry points, "did you mean".
+
+A folder of the package (`scores/`, `methods/`, ...) holds one file per entry. Nothing is imported until a name is asked
+for; then the file of that name is imported first, and the whole folder only when the name is not found there. A
+third-party package adds an entry through the entry-point group `deltaprune.<kind>s`.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar, cast
+
+T = TypeVar("T")
+
+
+class UserError(ValueError):
+    """The user's mistake, told in one sentence: what was wrong, the rule, the nearest right answer."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest known names as a half sentence, or all of them when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    listed = f"the known ones are {', '.join(known)}" if known else "there are none"
+    return f"did you mean {near[0]!r}? ({listed})" if near else listed
+
+
+class Registry(Generic[T]):
+    """Names -> objects of one kind, found in one folder of the package and in the entry points of others.
+
+    Args:
+        kind: what an entry is called in messages and in the entry-point group, e.g. `"score"`.
+        package: the folder to discover, e.g. `"deltaprune.scores"`.
+    """
+
+    def __init__(self, kind: str, package: str):
+        self.kind = kind
+        self.package = package
+        self._entries: dict[str, T] = {}
+        self._complete = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: add the object below it under `name`; taking a name twice is an error."""
+
+        def add(entry: T) -> T:
+            held = self._entries.get(name)
+            if held is not None and _identity(held) != _identity(entry):
+                raise ValueError(f"{self.kind} {name!r} is registered twice: {held!r} and {entry!r}.")
+            self._entries[name] = entry
+            return entry
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            self._import_file_of(name)
+        if name not in self._entries:
+            self._import_everything()
+        if name not in self._entries:
+            raise UserError(f"There is no {self.kind} {name!r}: {did_you_mean(name, self._entries)}.")
+        return self._entries[name]
+
+    def names(self) -> list[str]:
+        """Every known name, sorted; imports the whole folder and all entry points."""
+        self._import_everything()
+        return sorted(self._entries)
+
+    def name_of(self, entry: object) -> str:
+        """The name under which an object is registered."""
+        for name, held in self._entries.items():
+            if held is entry:
+                return name
+        raise ValueError(f"{entry!r} is not a registered {self.kind}.")
+
+    def _import_file_of(self, name: str) -> None:
+        module = f"{self.package}.{name}"
+        if name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
+
+    def _import_everything(self) -> None:
+        if self._complete:
+            return
+        self._complete = True
+        folder = importlib.import_module(self.package)
+        for info in pkgutil.iter_modules(folder.__path__):
+            if not info.name.startswith("_"):
+                importlib.import_module(f"{self.package}.{info.name}")
+        for point in entry_points(group=f"deltaprune.{self.kind}s"):
+            if point.name not in self._entries:
+                self.register(point.name)(cast(Any, point.load()))
+
+
+def _identity(entry: object) -> tuple[object, object]:
+    return getattr(entry, "__module__", None), getattr(entry, "__qualname__", id(entry))
