@@ -1,0 +1,1 @@
+"""The workshop of the bundled model: tokenizer, lessons, differentiable forward pass, training loop."""

@@ -1,0 +1,21 @@
+"""`scenes`: coloured shapes and a small sign on a cluttered ground; synthetic, endless, offline.
+
+Six skills stand for the six families of visual question answering that pruning is usually measured on:
+
+    existence     POPE       Is there a red circle in the picture?                            Yes
+    attribute     GQA        What color is the circle?                                        red
+    spatial       VSR        The red circle is left of the blue square. True or False?        True
+    counting      VQAv2      How many red objects are there?                                  2
+    reading       TextVQA    What is written on the sign?                                     K7
+    unanswerable  VizWiz     What color is the star? (there is none)                          unanswerable
+
+Answers are balanced, so that a guess scores what `Scenes().floors(...)` says. Grading is exact match after
+lower-casing; there is no official scorer to check against.
+"""
+
+from deltaprune.benchmarks.scenes.benchmark import Scenes as Scenes
+from deltaprune.benchmarks.scenes.benchmark import corpus as corpus
+from deltaprune.benchmarks.scenes.benchmark import scene_seed as scene_seed
+from deltaprune.benchmarks.scenes.questions import SKILLS as SKILLS
+from deltaprune.benchmarks.scenes.questions import Question as Question
+from deltaprune.benchmarks.scenes.scene import Scene as Scene

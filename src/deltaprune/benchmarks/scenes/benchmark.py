@@ -1,0 +1,97 @@
+"""The evaluation stream: fixed pictures by split and seed, one question of each skill about each."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from deltaprune._registry import UserError, did_you_mean
+from deltaprune.benchmarks import registry
+from deltaprune.benchmarks._base import Benchmark, Sample
+from deltaprune.benchmarks.scenes.questions import SKILLS, Question
+from deltaprune.benchmarks.scenes.scene import Scene
+
+SPLITS = ("train", "val", "test")
+_STREAM = 0x5CE9E5  # keeps these seeds apart from anybody else's
+
+
+def scene_seed(split: str, seed: int, index: int) -> int:
+    """The seed of the index-th scene of a split; its remainder by 4 is the split, so no two splits share a scene."""
+    if split not in SPLITS:
+        raise UserError(f"scenes has no split {split!r}: {did_you_mean(split, SPLITS)}.")
+    number = SPLITS.index(split)
+    high, low = np.random.SeedSequence([_STREAM, number, seed, index]).generate_state(2, np.uint64).tolist()
+    return ((high << 64 | low) << 2) + number
+
+
+@registry.register("scenes")
+@dataclass(frozen=True)
+class Scenes(Benchmark):
+    """Synthetic scenes with questions of six skills; see the package's docstring.
+
+    Args:
+        pictures: how many pictures a split has when no limit is given; the stream itself never ends.
+    """
+
+    name: ClassVar[str] = "scenes"
+    version: ClassVar[int] = 1
+    pictures: int = 1000
+
+    def samples(self, split: str, seed: int = 0, limit: int | None = None) -> Iterator[Sample]:
+        """Picture after picture, one question of each skill; a picture without a sign has no reading question."""
+        indices = range(self.pictures) if limit is None else itertools.count()
+        return itertools.islice(self._all(split, seed, indices), limit)
+
+    def grade(self, sample: Sample, prediction: str) -> float:
+        """1 for the right answer, whatever its case, its spacing or a trailing period, else 0."""
+        return float(normalise(prediction) == normalise(sample.answer))
+
+    def _all(self, split: str, seed: int, indices: "range | itertools.count[int]") -> Iterator[Sample]:
+        for index in indices:
+            scene, questions = picture(split, seed, index)
+            image_id = f"{split}-{seed}-{index:06d}"
+            for asked in questions:
+                load = _Load(scene)
+                yield Sample(f"{image_id}-{asked.skill}", image_id, load, asked.text, asked.answer, asked.skill)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """Draws a scene when called; the samples of one picture share the drawing."""
+
+    scene: Scene
+
+    def __call__(self) -> Image.Image:
+        return self.scene.image
+
+
+def picture(split: str, seed: int, index: int) -> tuple[Scene, list[Question]]:
+    """The index-th scene and its questions, redrawn until every skill but reading can be asked."""
+    first = scene_seed(split, seed, index)
+    rng = np.random.default_rng(first)
+    for attempt in itertools.count():
+        scene = Scene.from_seed(first + 4 * attempt)
+        asked = {skill: scene.ask(skill, rng) for skill in SKILLS}
+        if all(asked[skill] for skill in SKILLS if skill != "reading"):
+            return scene, [question for question in asked.values() if question]
+    raise AssertionError("unreachable: the attempts never end")
+
+
+def normalise(answer: str) -> str:
+    """Lower case, no spaces, no trailing period: "K 7." equals "k7"."""
+    return "".join(answer.lower().split()).rstrip(".")
+
+
+def corpus(n: int, seed: int = 0) -> list[str]:
+    """`n` questions of the train split and their answers, in turn: text to train a tokenizer on."""
+    rng = np.random.default_rng([_STREAM, seed])
+    texts: list[str] = []
+    for index in itertools.count():
+        if len(texts) >= 2 * n:
+            return texts[: 2 * n]
+        for question in Scene.from_seed(scene_seed("train", seed, index)).questions(rng, 12):
+            texts += [question.text, question.answer]
+    raise AssertionError("unreachable: the scenes never end")

@@ -1,0 +1,180 @@
+"""The scan on CPUs: parallel over (block of channels, sequence), vectorised over the channels of a block.
+
+A block's state (N, LANES), 2 KiB at N = 16, stays in the first-level cache for the whole sequence; nothing of size
+(T, E, N) exists. One unit of work sees only its own sequence, row after row: the result is bit-equal alone or in a
+batch, in one piece or continued from a state, and on any number of threads.
+"""
+
+import numpy as np
+import torch
+from numba import prange
+from torch import Tensor
+
+from .._backend import Backend
+from .._numba import compiled, exp, fma, launch, narrow, rows, silu, softplus, widen
+from ._scan import Scan
+
+LANES = 32  # channels per block
+ROWS = 32  # tokens whose inputs are staged together
+_OFF = np.float32(-1e4)  # a bias whose softplus is 0: the lanes beyond the last channel
+
+
+@compiled()
+def _stage(into, source, base, step, count, width):
+    """Rows of `source` -> `into (ROWS, LANES)` float32."""
+    for t in range(count):
+        at = np.uintp(base + t * step)
+        if width == LANES:
+            for i in range(LANES):
+                into[t, i] = widen(source[at + np.uintp(i)])
+        else:
+            for i in range(width):
+                into[t, i] = widen(source[at + np.uintp(i)])
+
+
+@compiled()
+def _unstage(source, into, base, step, count, width):
+    """`source (ROWS, LANES)` -> rows of `into`, in its type."""
+    for t in range(count):
+        at = np.uintp(base + t * step)
+        if width == LANES:
+            for i in range(LANES):
+                into[at + np.uintp(i)] = narrow(source[t, i], into[0])
+        else:
+            for i in range(width):
+                into[at + np.uintp(i)] = narrow(source[t, i], into[0])
+
+
+@compiled()
+def _recur(h, a, delta, du, y, B, C, start, count):
+    """h = exp(delta A) h + (delta u) B; y += C h: `count` tokens of one block."""
+    for t in range(count):
+        for n in range(h.shape[0]):
+            b = B[start + t, n]
+            c = C[start + t, n]
+            for i in range(LANES):
+                new = fma(exp(delta[t, i] * a[n, i]), h[n, i], du[t, i] * b)
+                h[n, i] = new
+                y[t, i] = fma(c, new, y[t, i])
+
+
+@compiled()
+def _sum_lanes(delta, count, into, start):
+    """Sums over the lanes of a block, halving: the order is fixed."""
+    for t in range(count):
+        half = LANES // 2
+        lane = delta[t].copy()
+        while half > 0:
+            for i in range(half):
+                lane[i] += lane[i + half]
+            half //= 2
+        into[start + t] = lane[0]
+
+
+@compiled()
+def _block(first, start, stop, u, u_step, dt, dt_step, z, z_step, A, B, C, D, bias, out, state, delta, y, sums):
+    """One sequence, rows start .. stop, of the channels first .. first + LANES."""
+    channels, order = A.shape
+    width = min(LANES, channels - first)
+    a, h = np.zeros((order, LANES), np.float32), np.zeros((order, LANES), np.float32)
+    skip, shift = np.zeros(LANES, np.float32), np.full(LANES, _OFF)
+    for i in range(width):
+        skip[i], shift[i] = D[first + i], bias[first + i]
+        for n in range(order):
+            a[n, i], h[n, i] = A[first + i, n], state[first + i, n]
+    us, ds, ys = (np.zeros((ROWS, LANES), np.float32), np.zeros((ROWS, LANES), np.float32), np.zeros((ROWS, LANES), np.float32))
+    for t0 in range(start, stop, ROWS):
+        count = min(ROWS, stop - t0)
+        at = t0 * channels + first
+        _stage(us, u, t0 * u_step + first, u_step, count, width)
+        _stage(ds, dt, t0 * dt_step + first, dt_step, count, width)
+        for t in range(count):
+            for i in range(LANES):
+                ds[t, i] = softplus(ds[t, i] + shift[i])
+                ys[t, i] = skip[i] * us[t, i]
+                us[t, i] = ds[t, i] * us[t, i]
+        if len(delta) > 0:
+            _unstage(ds, delta, at, channels, count, width)
+        if len(sums) > 0:
+            _sum_lanes(ds, count, sums, t0)
+        _recur(h, a, ds, us, ys, B, C, t0, count)
+        if len(y) > 0:
+            _unstage(ys, y, at, channels, count, width)
+        _stage(us, z, t0 * z_step + first, z_step, count, width)
+        for t in range(count):
+            for i in range(LANES):
+                ys[t, i] *= silu(us[t, i])
+        _unstage(ys, out, at, channels, count, width)
+    for i in range(width):
+        for n in range(order):
+            state[first + i, n] = h[n, i]
+
+
+@compiled(parallel=True)
+def _scan(u, u_step, dt, dt_step, z, z_step, A, B, C, D, bias, cu, out, state, delta, y, sums):
+    """`sums` is (blocks, T), or (blocks, 0) when nobody wants the mean."""
+    sequences = len(cu) - 1
+    for unit in prange(sums.shape[0] * sequences):
+        block, s = unit // sequences, unit % sequences
+        _block(
+            block * LANES, cu[s], cu[s + 1], u, u_step, dt, dt_step, z, z_step,
+            A, B, C, D, bias, out, state[s], delta, y, sums[block],
+        )  # fmt: skip
+
+
+@compiled()
+def _mean(sums, channels, into):
+    """Block sums (blocks, T) -> means over all channels (T,), block after block."""
+    total = np.zeros(len(into))
+    for block in range(len(sums)):
+        for t in range(len(into)):
+            total[t] += sums[block, t]
+    for t in range(len(into)):
+        into[t] = total[t] / channels
+
+
+def scan(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    dt_bias: Tensor,
+    cu_seqlens: Tensor,
+    initial_state: Tensor | None,
+    extras: frozenset[str],
+) -> Scan:
+    """See `selective_scan`."""
+    (length, channels), order = u.shape, A.shape[1]
+    sequences, blocks = len(cu_seqlens) - 1, -(-channels // LANES)
+    out = torch.empty((length, channels), dtype=u.dtype)
+    if initial_state is None:
+        state = torch.zeros((sequences, channels, order))
+    else:
+        state = initial_state.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    delta, y = (torch.empty((length if name in extras else 0, channels)) for name in ("delta", "y"))
+    mean = torch.empty(length if "delta_mean" in extras else 0)
+    sums = torch.empty((blocks, len(mean)))
+    weights = (w.detach().float().contiguous().numpy() for w in (A, B, C, D, dt_bias))
+    results = out.view(torch.int16) if out.dtype == torch.bfloat16 else out
+    launch(
+        _scan, *rows(u), *rows(dt), *rows(z), *weights, cu_seqlens.numpy(),
+        results.numpy().reshape(-1), state.numpy(), delta.numpy().reshape(-1), y.numpy().reshape(-1), sums.numpy(),
+    )  # fmt: skip
+    _mean(sums.numpy(), channels, mean.numpy())
+    filled = {"delta": delta, "delta_mean": mean, "y": y}
+    return Scan(out, state, **{name: filled[name] for name in extras})
+
+
+BACKEND = Backend(
+    op="selective_scan",
+    name="numba",
+    devices=("cpu",),
+    carries_state=True,
+    probe=lambda: None,
+    fn=scan,
+    dtypes=(torch.float32, torch.bfloat16),
+    priority=10,
+)

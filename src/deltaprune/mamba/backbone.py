@@ -1,0 +1,70 @@
+"""The Mamba-1 LM: embedding, blocks, final norm, tied head. The loop over layers lives in `prefill.py`."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deltaprune.mamba.config import MambaConfig
+from deltaprune.mamba.layer import Layer, State, rms_norm
+
+
+class Backbone(nn.Module):
+    """Embedding, blocks and final norm, under mamba_ssm's names."""
+
+    def __init__(self, config: MambaConfig):
+        super().__init__()
+        self.embedding = nn.Embedding(config.padded_vocab, config.d_model)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+        self.norm_f = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+
+
+class MambaLM(nn.Module):
+    """A Mamba-1 LM whose head is tied to its embedding; `backbone.*` are its only tensors."""
+
+    def __init__(self, config: MambaConfig):
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config)
+
+    def reset_parameters(self) -> None:
+        """mamba_ssm's initialisation, for training from scratch."""
+        nn.init.normal_(self.backbone.embedding.weight, std=0.02)
+        for layer in self.layers:
+            layer.mixer.reset_parameters(self.config)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The blocks, first to last."""
+        return list(self.backbone.layers)  # pyright: ignore[reportReturnType]
+
+    def embed(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+        """Token ids -> rows of the residual stream, float32."""
+        return self.backbone.embedding(ids).float()
+
+    def norm_f(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """The final norm of a residual stream, float32."""
+        return rms_norm(x, self.backbone.norm_f)
+
+    def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]:
+        """Residual stream after the last block -> logits of the known vocabulary, float32."""
+        weight = self.backbone.embedding.weight
+        return F.linear(self.norm_f(x).to(weight.dtype), weight).float()[..., : self.config.vocab_size]
+
+    def step(self, ids: Int[Tensor, "B"], states: list[State]) -> tuple[Float[Tensor, "B V"], list[State]]:
+        """Decode one token of every sample: its logits and the new states."""
+        x, new = self.embed(ids), []
+        for layer, state in zip(self.layers, states, strict=True):
+            x, state = layer.step(x, state)
+            new.append(state)
+        return self.logits(x), new
+
+    @torch.no_grad()
+    def forward(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L V"]:
+        """Logits of every position of a rectangular batch of text, without pruning."""
+        batch, length = ids.shape
+        cu_seqlens = torch.arange(0, batch * length + 1, length, dtype=torch.int32, device=ids.device)
+        x = self.embed(ids.flatten())
+        for layer in self.layers:
+            x, _, _ = layer.prefill(x, cu_seqlens)
+        return self.logits(x).unflatten(0, (batch, length))

@@ -1,0 +1,46 @@
+"""The numbers that make a Mamba-1 LM."""
+
+from dataclasses import dataclass
+from math import ceil
+
+
+@dataclass(frozen=True)
+class MambaConfig:
+    """Sizes of a Mamba-1 LM; the defaults are mamba-2.8b, the LM of Cobra and RoboMamba.
+
+    Attributes:
+        d_model: width of the residual stream.
+        n_layers: blocks.
+        vocab_size: tokens the tokenizer knows; the embedding has `padded_vocab` rows.
+        d_state: N, states per channel.
+        d_conv: W, width of the causal convolution.
+        expand: d_inner = expand * d_model, the paper's D.
+        dt_rank: R; None is "auto", ceil(d_model / 16).
+        norm_eps: of every RMSNorm.
+        pad_vocab_multiple: the embedding's rows are padded up to a multiple of this.
+    """
+
+    d_model: int = 2560
+    n_layers: int = 64
+    vocab_size: int = 50277
+    d_state: int = 16
+    d_conv: int = 4
+    expand: int = 2
+    dt_rank: int | None = None
+    norm_eps: float = 1e-5
+    pad_vocab_multiple: int = 8
+
+    @property
+    def d_inner(self) -> int:
+        """Channels inside a block (E in shapes, D in the paper)."""
+        return self.expand * self.d_model
+
+    @property
+    def rank(self) -> int:
+        """R, the width from which dt is projected up."""
+        return ceil(self.d_model / 16) if self.dt_rank is None else self.dt_rank
+
+    @property
+    def padded_vocab(self) -> int:
+        """Rows of the embedding and of the tied head."""
+        return ceil(self.vocab_size / self.pad_vocab_multiple) * self.pad_vocab_multiple

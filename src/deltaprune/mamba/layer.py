@@ -1,0 +1,122 @@
+"""One Mamba block: RMSNorm -> mixer -> residual add, on packed rows.
+
+Tensor names are those of mamba_ssm (`mixer.in_proj.weight`, ...), so that official checkpoints load as they are.
+Mirrors mamba_ssm 1.x, mamba_ssm/modules/mamba_simple.py (`Mamba`, `Block`); deviations: A, dt's bias and D are kept in
+float32 where the original casts them to the weights' dtype; the SSM state is always float32.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deltaprune.kernels import causal_conv1d, selective_scan
+from deltaprune.mamba.config import MambaConfig
+from deltaprune.tokens import Trace
+
+SCAN_EXTRAS = frozenset({"delta", "delta_mean", "y"})  # what only the scan can tell a score
+
+
+@dataclass(frozen=True)
+class State:
+    """What a layer remembers of everything before: constant in the number of tokens."""
+
+    ssm: Float[Tensor, "B E N"]  # float32
+    conv: Float[Tensor, "B E W-1"]  # the last d_conv - 1 inputs of the convolution
+
+
+class Mixer(nn.Module):
+    """The selective SSM between the norms; holds parameters only, `Layer` runs it."""
+
+    def __init__(self, config: MambaConfig):
+        super().__init__()
+        inner, rank, states = config.d_inner, config.rank, config.d_state
+        self.in_proj = nn.Linear(config.d_model, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, config.d_conv, groups=inner, padding=config.d_conv - 1)
+        self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
+        self.dt_proj = nn.Linear(rank, inner)
+        self.A_log = nn.Parameter(torch.log(torch.arange(1.0, states + 1)).repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        self.out_proj = nn.Linear(inner, config.d_model, bias=False)
+
+    def reset_parameters(self, config: MambaConfig) -> None:
+        """mamba_ssm's initialisation: Delta starts log-uniform in [1e-3, 1e-1], out_proj shrinks with depth."""
+        nn.init.uniform_(self.dt_proj.weight, -(config.rank**-0.5), config.rank**-0.5)
+        step = torch.exp(torch.rand(config.d_inner) * (math.log(0.1) - math.log(1e-3)) + math.log(1e-3)).clamp(min=1e-4)
+        with torch.no_grad():
+            self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # inverse softplus
+            self.out_proj.weight.div_(math.sqrt(config.n_layers))
+
+
+class Layer(nn.Module):
+    """A block of the LM. `x` is the float32 residual stream, packed `(T, d_model)`."""
+
+    def __init__(self, config: MambaConfig):
+        super().__init__()
+        self.config = config
+        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.mixer = Mixer(config)
+
+    def empty_state(self, batch: int) -> State:
+        """The state before the first token: zeros."""
+        weight = self.mixer.in_proj.weight
+        inner = self.config.d_inner
+        return State(
+            ssm=torch.zeros(batch, inner, self.config.d_state, device=weight.device),
+            conv=torch.zeros(batch, inner, self.config.d_conv - 1, device=weight.device, dtype=weight.dtype),
+        )
+
+    def prefill(
+        self,
+        x: Float[Tensor, "T d"],
+        cu_seqlens: Int[Tensor, "B+1"],
+        state: State | None = None,
+        needs: frozenset[str] = frozenset(),
+    ) -> tuple[Float[Tensor, "T d"], State, Trace]:
+        """Run all rows of a packed batch.
+
+        Args:
+            x: residual stream, float32.
+            cu_seqlens: boundaries of the samples, int32.
+            state: what came before (zeros if None).
+            needs: the `Trace` fields to fill; `hidden` is filled by the caller, who knows `norm_f`.
+        """
+        state = self.empty_state(len(cu_seqlens) - 1) if state is None else state
+        if len(x) == 0:
+            return x, state, Trace()
+        m, cfg = self.mixer, self.config
+        xz = m.in_proj(rms_norm(x, self.norm).to(m.in_proj.weight.dtype))
+        u, z = xz.split(cfg.d_inner, dim=-1)
+        u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, cu_seqlens, state.conv)
+        dt, b, c = m.x_proj(u).split([cfg.rank, cfg.d_state, cfg.d_state], dim=-1)
+        a = -torch.exp(m.A_log.float())
+        scan = selective_scan(
+            u,
+            F.linear(dt, m.dt_proj.weight),  # the bias joins inside the scan: Delta = softplus(dt + bias)
+            a,
+            b,
+            c,
+            m.D.float(),
+            z,
+            m.dt_proj.bias.float(),
+            cu_seqlens,
+            initial_state=state.ssm,
+            extras=needs & SCAN_EXTRAS,
+        )
+        known = {"A": a, "B": b, "C": c, "u": u, "delta": scan.delta, "delta_mean": scan.delta_mean, "y": scan.y}
+        trace = Trace(**{name: known[name] for name in needs & known.keys()})
+        return x + m.out_proj(scan.out).float(), State(ssm=scan.state, conv=conv), trace
+
+    def step(self, x: Float[Tensor, "B d"], state: State) -> tuple[Float[Tensor, "B d"], State]:
+        """One token of every sample: a prefill of B sequences of length 1."""
+        cu_seqlens = torch.arange(len(x) + 1, dtype=torch.int32, device=x.device)
+        x, state, _ = self.prefill(x, cu_seqlens, state)
+        return x, state
+
+
+def rms_norm(x: Float[Tensor, "*b d"], norm: nn.RMSNorm) -> Float[Tensor, "*b d"]:
+    """RMSNorm computed in float32 whatever the weight's dtype, as the fused kernel of mamba_ssm does."""
+    return F.rms_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.eps)

@@ -1,0 +1,46 @@
+"""Pruning methods: one file, one idea each. Add a file here and `--method NAME:field=value` can use it."""
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+from deltaprune._registry import Registry, UserError, did_you_mean
+from deltaprune.scores import registry as scores
+from deltaprune.stages import Method
+
+registry: Registry[type[Method]] = Registry("method", "deltaprune.methods")
+
+
+def parse(text: str) -> Method:
+    """`"dtp:keep=0.5,early=3"` -> `DTP(keep=0.5, early=3)`; `;` works in place of `,`."""
+    name, _, rest = text.strip().partition(":")
+    cls: Any = registry[name.strip()]
+    known = {f.name: f for f in fields(cls)}
+    values: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in rest.replace(";", ",").split(","))):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals:
+            raise UserError(f"Method {text!r}: {item!r} is not of the form field=value.")
+        if key not in known:
+            raise UserError(f"Method {name!r} has no field {key!r}: {did_you_mean(key, known)}.")
+        values[key] = _value(key, value)
+    missing = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    for key in missing:
+        if key not in values:
+            raise UserError(f"Method {name!r} needs a value for {key!r}: {name}:{key}=VALUE.")
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise UserError(f"Method {text!r} has a value of the wrong kind: {error}.") from error
+
+
+def _value(key: str, text: str) -> Any:
+    if key == "score":
+        return scores[text]()
+    if text.lower() in ("none", "true", "false"):
+        return {"none": None, "true": True, "false": False}[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

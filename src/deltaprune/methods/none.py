@@ -1,0 +1,15 @@
+"""No pruning: the baseline of every table."""
+
+from dataclasses import dataclass
+
+from deltaprune.methods import registry
+from deltaprune.stages import Method, Shape, Stage
+
+
+@registry.register("none")
+@dataclass(frozen=True)
+class NoPruning(Method):
+    """Every layer sees every token."""
+
+    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+        return ()

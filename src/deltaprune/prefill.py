@@ -1,0 +1,213 @@
+"""The one loop in which models and pruning meet: layers x stages -> `Prefilled`.
+
+    tokens -> layer 0 -> ... -> layer k-1 -> [stage after=k: score, keep, take] -> layer k -> ... -> Prefilled
+
+A `Prefilled` can be continued: text after an image, a second turn after a first. If a stage's choice depends on text,
+the image alone can only be run up to it; the `Prefilled` then stands at that depth and each question pays the rest.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from deltaprune.mamba import MambaLM, State
+from deltaprune.stages import Stage, check_order, select
+from deltaprune.tokens import Tokens, Trace, cumulate
+
+
+class NonFiniteScore(ArithmeticError):
+    """A score was NaN or infinite: the model's weights or activations overflowed."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one stage left: for each sample, the original indices of its visual rows."""
+
+    after: int
+    origin: tuple[Int[Tensor, "_"], ...]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Visual tokens left per sample."""
+        return tuple(len(rows) for rows in self.origin)
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """The state of a model after some rows.
+
+    Attributes:
+        hidden: residual stream of each sample's last row, after layer `depth - 1`, float32.
+        states: one per layer run.
+        tokens: the surviving rows (those that enter layer `depth` when that is not the last).
+        kept: what each stage left.
+        depth: how many layers have run; the model's depth unless a stage has to wait for text.
+        trace: what the waiting stage will read of the rows here.
+        seen: rows per sample before any pruning: where a continuation's `origin` goes on.
+        checks: device flags "all scores of the stage after=k were finite", read together with the first token.
+    """
+
+    hidden: Float[Tensor, "B d"]
+    states: tuple[State, ...]
+    tokens: Tokens
+    kept: tuple[Kept, ...]
+    depth: int
+    trace: Trace
+    seen: tuple[int, ...]
+    checks: tuple[tuple[int, Bool[Tensor, ""]], ...] = ()
+
+    def checked(self) -> Self:
+        """Read the device flags, see `raise_if_not_finite`."""
+        raise_if_not_finite(list(self.checks))
+        return replace(self, checks=())
+
+    def repeat(self, index: Int[Tensor, "Q"]) -> Self:
+        """One row per question: row q continues sample `index[q]` of this one."""
+        rows = index.tolist()
+        take = torch.cat([torch.arange(*self.tokens.spans[b]) for b in rows]).to(index.device)
+        lengths = tuple(self.tokens.lengths[b] for b in rows)
+        tokens = self.tokens.take(take, lengths, tuple(self.tokens.n_visual[b] for b in rows))
+        tokens = replace(tokens, n_image=tuple(self.tokens.n_image[b] for b in rows), key=self.tokens.key[index])
+        return replace(
+            self,
+            hidden=self.hidden[index],
+            states=tuple(State(ssm=s.ssm[index], conv=s.conv[index]) for s in self.states),
+            tokens=tokens,
+            kept=tuple(Kept(k.after, tuple(k.origin[b] for b in rows)) for k in self.kept),
+            trace=_map_rows(lambda rows: rows[take], self.trace),
+            seen=tuple(self.seen[b] for b in rows),
+        )
+
+
+@torch.no_grad()
+def prefill(
+    model: MambaLM,
+    tokens: Tokens,
+    stages: tuple[Stage, ...] = (),
+    resume: Prefilled | None = None,
+    awaits_text: bool = False,
+) -> Prefilled:
+    """Run `tokens` through all layers, pruning on the way.
+
+    Args:
+        model: the LM.
+        tokens: packed rows entering layer 0; with `resume`, what follows the rows already seen.
+        stages: the method's stages, `after` ascending.
+        resume: the same batch's earlier rows.
+        awaits_text: these rows are images alone: stop at the first stage whose choice depends on text.
+
+    Raises:
+        UserError: stages out of order or beyond the model.
+        NonFiniteScore: at once on a CPU; on a GPU from `Prefilled.checked`.
+    """
+    layers = model.layers
+    check_order(stages, len(layers))
+    due = {stage.after: stage for stage in stages}
+    seen, kept, checks, states = tokens.lengths, [], [], []
+    if resume is not None:
+        tokens, seen = _continue(tokens, resume)
+        kept, checks = list(resume.kept), list(resume.checks)
+    trace = Trace(hidden=tokens.x)
+    for l, layer in enumerate(layers):
+        if resume is not None and l == resume.depth:
+            tokens, trace = _join(resume, tokens, trace)
+        stage = due.get(l)
+        if stage is not None and awaits_text and stage.sees_text:
+            return Prefilled(_last_rows(tokens), tuple(states), tokens, tuple(kept), l, trace, seen, tuple(checks))
+        if stage is not None and any(tokens.n_visual):
+            tokens = _apply(stage, tokens, trace, checks)
+            kept.append(Kept(l, tuple(tokens.origin[a : a + n] for (a, _), n in _visual_rows(tokens))))
+        following = due.get(l + 1)
+        needs = frozenset() if following is None or following.score is None else following.score.needs
+        before = resume.states[l] if resume is not None and l < resume.depth else None
+        x, state, trace = layer.prefill(tokens.x, tokens.cu_seqlens, before, needs)
+        trace = replace(trace, hidden=model.norm_f(x)) if "hidden" in needs else trace
+        tokens = tokens.with_x(x)
+        states.append(state)
+    return Prefilled(_last_rows(tokens), tuple(states), tokens, tuple(kept), len(layers), Trace(), seen, tuple(checks))
+
+
+def _apply(stage: Stage, tokens: Tokens, trace: Trace, checks: list[tuple[int, Tensor]]) -> Tokens:
+    """One stage: score, check, select, reduce. A choice of everything or nothing needs no score."""
+    scores = None
+    if stage.score is not None and 0 < stage.keep < 1:
+        scores = stage.score(tokens, trace)
+        checks.append((stage.after, torch.isfinite(scores).all()))
+        if scores.device.type == "cpu":
+            raise_if_not_finite(checks)
+            checks.clear()
+    return stage.reduce(tokens, select(stage, scores, tokens))
+
+
+def raise_if_not_finite(checks: list[tuple[int, Tensor]]) -> None:
+    """Read the flags; a score that was not finite is an error that names the layer."""
+    for after, finite in checks:
+        if not finite.item():
+            raise NonFiniteScore(
+                f"The token scores read after layer {after} are not finite (NaN or infinite): "
+                "the weights or the activations up to that layer are broken."
+            )
+
+
+def _continue(tokens: Tokens, resume: Prefilled) -> tuple[Tokens, tuple[int, ...]]:
+    """Rows that follow earlier ones: their origin goes on counting, their key is the earlier rows' key."""
+    offset = torch.tensor(resume.seen, device=tokens.x.device)
+    lengths = torch.tensor(tokens.lengths, device=tokens.x.device)
+    origin = tokens.origin + torch.repeat_interleave(offset, lengths, output_size=sum(tokens.lengths))
+    seen = tuple(a + b for a, b in zip(resume.seen, tokens.lengths, strict=True))
+    return replace(tokens, origin=origin, key=resume.tokens.key), seen
+
+
+def _join(resume: Prefilled, tokens: Tokens, trace: Trace) -> tuple[Tokens, Trace]:
+    """Earlier rows that waited at this depth, each sample's before its new ones, with their traces."""
+    old = resume.tokens
+    base = sum(old.lengths)
+    index = torch.cat(
+        [
+            part
+            for (a, b), (c, d) in zip(old.spans, tokens.spans, strict=True)
+            for part in (torch.arange(a, b), torch.arange(base + c, base + d))
+        ]
+    ).to(tokens.x.device)
+
+    def rows(first: Tensor, second: Tensor) -> Tensor:
+        return torch.cat([first, second])[index]
+
+    lengths = tuple(a + b for a, b in zip(old.lengths, tokens.lengths, strict=True))
+    joined = Tokens(
+        x=rows(old.x, tokens.x),
+        visual=rows(old.visual, tokens.visual),
+        origin=rows(old.origin, tokens.origin),
+        size=rows(old.size, tokens.size),
+        cu_seqlens=cumulate(lengths, tokens.x.device),
+        lengths=lengths,
+        n_visual=tuple(a + b for a, b in zip(old.n_visual, tokens.n_visual, strict=True)),
+        n_image=tuple(a + b for a, b in zip(old.n_image, tokens.n_image, strict=True)),
+        key=old.key,
+    )
+    return joined, _map_rows(rows, resume.trace, trace)
+
+
+def _map_rows(function: Callable[..., Tensor], *traces: Trace) -> Trace:
+    """Apply `function` to every filled row-wise field of the traces; A has no rows and is taken as it is."""
+    values = {f.name: [getattr(trace, f.name) for trace in traces] for f in fields(Trace)}
+    filled = {name: each for name, each in values.items() if all(value is not None for value in each)}
+    return Trace(**{name: each[0] if name == "A" else function(*each) for name, each in filled.items()})
+
+
+def _visual_rows(tokens: Tokens) -> list[tuple[tuple[int, int], int]]:
+    """Each sample's span and its number of visual rows, which stand first."""
+    return list(zip(tokens.spans, tokens.n_visual, strict=True))
+
+
+def _last_rows(tokens: Tokens) -> Float[Tensor, "B d"]:
+    """Each sample's last row; zeros for a sample with no rows left (an image alone, after complete pruning)."""
+    hidden = tokens.x.new_zeros(len(tokens.lengths), tokens.x.shape[-1])
+    some = [b for b, length in enumerate(tokens.lengths) if length]
+    ends = [tokens.spans[b][1] - 1 for b in some]
+    hidden[some] = tokens.x[ends]
+    return hidden

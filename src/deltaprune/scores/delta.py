@@ -1,0 +1,33 @@
+"""Delta: the paper's score, Mamba's own step size."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.scores import registry
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("delta")
+@dataclass(frozen=True)
+class Delta(Score):
+    """s_j = mean over channels d of Delta_{j,d} (eq. 6), with Delta = softplus(dt + bias) > 0.
+
+    A large step writes the token strongly into the state; a small one lets the state pass by. The recurrence is causal
+    and the image comes first, so the score of a visual token does not depend on the question. The same quantity
+    ranks tokens in MTR (arXiv 2507.14042) and, as an L2 norm, in DeciMamba (arXiv 2406.14528).
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"delta_mean"})
+
+    @property
+    def sees_text(self) -> bool:
+        return False
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        assert trace.delta_mean is not None
+        return trace.delta_mean

@@ -1,0 +1,229 @@
+"""Stage, Score, Method, Plan: a method is a short list of stages.
+
+A stage says: after how many layers, which share of the image is kept, by which score. Every rule for counting and
+choosing kept tokens lives in this file and nowhere else.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import floor
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune._registry import UserError
+from deltaprune.tokens import Tokens, Trace
+
+CountRule = Callable[[float, int], int]
+
+
+def floor_count(keep: float, n_image: int) -> int:
+    """How many of `n_image` visual tokens a share `keep` leaves: floor(keep * n + 1e-6), the paper's count."""
+    return floor(keep * n_image + 1e-6)
+
+
+def check_keep(keep: float) -> None:
+    """A share lies in [0, 1], else a `UserError`."""
+    if isinstance(keep, bool) or not isinstance(keep, int | float):
+        raise UserError(f"keep={keep!r} is not a number: it is a share between 0 and 1, such as 0.5.")
+    if not 0 <= keep <= 1:
+        nearest = "0.5" if keep != keep else f"{min(max(keep, 0.0), 1.0):g}"
+        raise UserError(f"keep={keep} is not a share: it lies between 0 and 1 (try keep={nearest}).")
+
+
+def check_layer(name: str, layer: object, optional: bool = False) -> None:
+    """A layer count is an integer from 0 up or "plan" (or None where a stage may be left out), else a `UserError`."""
+    if (optional and layer is None) or layer == "plan":
+        return
+    if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
+        none = ", or none" if optional else ""
+        raise UserError(f'{name}={layer!r} is not a layer: it is an integer from 0 up, or "plan"{none}.')
+
+
+class Score(ABC):
+    """Token importance. Subclasses are frozen dataclasses, one file each in `scores/`; higher is kept."""
+
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[str]:
+        """The `Trace` fields that are read; an empty set lets the fused kernel run as it is."""
+
+    @property
+    @abstractmethod
+    def sees_text(self) -> bool:
+        """Whether a visual token's score depends on the question (then an image prefix must stop before it)."""
+
+    @abstractmethod
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        """Importance of every live row, float32."""
+
+
+class Reduce(ABC):
+    """What becomes of the rows that are not kept."""
+
+    @abstractmethod
+    def __call__(self, tokens: Tokens, kept: "Selection") -> Tokens:
+        """Tokens with only the kept rows left."""
+
+
+@dataclass(frozen=True)
+class Drop(Reduce):
+    """The rows that are not kept leave the sequence; what they wrote into earlier layers' states stays."""
+
+    def __call__(self, tokens: Tokens, kept: "Selection") -> Tokens:
+        return tokens.take(*kept)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Keep a share of the image after some layers.
+
+    Attributes:
+        after: how many layers see all tokens that reach this stage: the layers with 0-based index < `after` have
+            run, and the score reads the trace of the last of them. `after=0` acts on the LM's input.
+        keep: share of the ORIGINAL visual tokens that is left (the paper's r), in [0, 1].
+        score: ranks the candidates; needed unless `keep` is 0 or 1.
+        candidates: "visual", or "all" to let text compete too (Table 4); then count + n_text rows survive, always
+            with each sample's last row among them.
+        reduce: `Drop()`, or a merge that folds each dropped row into a kept one.
+        count: the rule from share to tokens.
+    """
+
+    after: int
+    keep: float
+    score: Score | None = None
+    candidates: Literal["visual", "all"] = "visual"
+    reduce: Reduce = field(default_factory=Drop)
+    count: CountRule = floor_count
+
+    def __post_init__(self) -> None:
+        check_layer("after", self.after)
+        check_keep(self.keep)
+        if self.score is None and 0 < self.keep < 1:
+            raise UserError(f"Stage(after={self.after}, keep={self.keep}) needs a score to choose by, such as Delta().")
+        if self.candidates not in ("visual", "all"):
+            raise UserError(f'candidates={self.candidates!r} is unknown: it is "visual" or "all".')
+        if self.after == 0 and self.score is not None and self.score.needs - {"hidden"}:
+            raise UserError(f"Stage(after=0) acts before any layer, where {self.score!r} has nothing to read.")
+
+    @property
+    def sees_text(self) -> bool:
+        """Whether which image rows survive depends on the question."""
+        return self.score is not None and (self.candidates == "all" or self.score.sees_text)
+
+    def counts(self, n_image: tuple[int, ...], n_visual: tuple[int, ...]) -> tuple[int, ...]:
+        """Visual tokens left in each sample; never more than are still there."""
+        return tuple(min(self.count(self.keep, total), live) for total, live in zip(n_image, n_visual, strict=True))
+
+
+def check_order(stages: tuple[Stage, ...], n_layers: int) -> None:
+    """Stages ascend strictly and lie within the model, else a `UserError` names the first that does not."""
+    for stage in stages:
+        if stage.after >= n_layers:
+            raise UserError(
+                f"A stage after layer {stage.after} lies beyond the model: `after` is at most {n_layers - 1} for "
+                f"{n_layers} layers."
+            )
+    for first, second in pairwise(stages):
+        if first.after >= second.after:
+            raise UserError(f"Stages must ascend, but after={second.after} follows after={first.after}.")
+
+
+class Selection(NamedTuple):
+    """The rows that survive a stage, ascending, and how many rows and visual rows each sample has left."""
+
+    index: Tensor
+    lengths: tuple[int, ...]
+    n_visual: tuple[int, ...]
+
+
+def select(stage: Stage, scores: Float[Tensor, "T"] | None, tokens: Tokens) -> Selection:
+    """Choose the survivors: float32 scores, the highest are kept, ties go to the lower index.
+
+    With visual candidates every text row survives, and only host integers decide shapes, so nothing waits for the
+    device. When text competes (an ablation), how many visual rows won has to be read back.
+    """
+    counts = stage.counts(tokens.n_image, tokens.n_visual)
+    kept, lengths, n_visual = [], [], []
+    for (start, end), live, count in zip(tokens.spans, tokens.n_visual, counts, strict=True):
+        visual = tokens.visual[start:end]
+        row = torch.zeros(end - start, device=visual.device) if scores is None else scores[start:end].float()
+        if stage.candidates == "visual":
+            row = torch.where(visual, row, torch.inf)
+        elif end > start:
+            row = torch.cat([row[:-1], row.new_full((1,), torch.inf)])
+        n_kept = count + (end - start) - live
+        order = torch.sort(torch.sort(row, descending=True, stable=True).indices[:n_kept]).values
+        kept.append(order + start)
+        lengths.append(n_kept)
+        n_visual.append(count if stage.candidates == "visual" else int(visual[order].sum()))
+    return Selection(torch.cat(kept), tuple(lengths), tuple(n_visual))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a model prunes: (early, late) in "layers that still see all tokens", and where that comes from."""
+
+    early: int
+    late: int
+    source: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a method may know of a model: its depth, its visual tokens per image, its stored plan."""
+
+    n_layers: int
+    n_visual: int
+    plan: Plan | None = None
+
+    def layer(self, value: "int | Literal['plan'] | None", which: Literal["early", "late"]) -> int | None:
+        """Resolve "plan" to the stored plan's layer; an integer or None passes through."""
+        if value != "plan":
+            return value
+        if self.plan is None:
+            raise UserError(f'{which}="plan", but this model has no plan: give {which}=LAYER or run calibrate first.')
+        return getattr(self.plan, which)
+
+
+class Prunable(Protocol):
+    """Anything a method can be switched on for."""
+
+    method: "Method | None"
+
+    @property
+    def shape(self) -> Shape: ...
+
+
+class Method(ABC):
+    """A pruning method. Subclasses are frozen dataclasses, one file each in `methods/`.
+
+    The fields are the paper's hyper-parameters and the `repr` is a run's identity. `with method(vlm):` switches it on
+    and restores the model on exit, also after an exception; nothing is patched.
+    """
+
+    @abstractmethod
+    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+        """The stages on a model of this shape."""
+
+    def checked_stages(self, shape: Shape) -> tuple[Stage, ...]:
+        """`stages`, with their order and range checked against the model."""
+        stages = self.stages(shape)
+        check_order(stages, shape.n_layers)
+        return stages
+
+    @contextmanager
+    def __call__(self, model: Prunable) -> Iterator[None]:
+        if model.method is not None:
+            raise UserError(f"{model.method!r} is already on: methods do not nest; leave its `with` block first.")
+        self.checked_stages(model.shape)
+        model.method = self
+        try:
+            yield
+        finally:
+            model.method = None

@@ -1,0 +1,114 @@
+"""What flows through the layers (`Tokens`) and what a layer tells about itself on the way (`Trace`).
+
+There is no padding anywhere: the live tokens of a batch stand one after the other (packed), and lengths are known to
+the host, so that no stage ever waits for the device.
+"""
+
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def cumulate(lengths: tuple[int, ...], device: torch.device | str = "cpu") -> Int[Tensor, "B+1"]:
+    """Lengths `(B,)` -> the boundaries `(B + 1,)` int32 of the packed samples, starting at 0."""
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The live tokens of a batch of B samples, packed into T rows.
+
+    Attributes:
+        x: the residual stream, float32 (`hidden + residual` of the original code; pruning it prunes both).
+        visual: whether a row is a visual token.
+        origin: a row's index in its sample's unpruned sequence; ascends within a sample.
+        size: how many original tokens a row stands for (1 unless merged).
+        cu_seqlens: int32 boundaries of the samples on the device.
+        lengths: the same as host integers.
+        n_visual: live visual rows per sample (host).
+        n_image: visual rows per sample before any pruning (host): what `keep` is a share of.
+        key: a seed per sample from its image's content, so that random choices do not depend on the batch.
+    """
+
+    x: Float[Tensor, "T d"]
+    visual: Bool[Tensor, "T"]
+    origin: Int[Tensor, "T"]
+    size: Int[Tensor, "T"]
+    cu_seqlens: Int[Tensor, "B+1"]
+    lengths: tuple[int, ...]
+    n_visual: tuple[int, ...]
+    n_image: tuple[int, ...]
+    key: Int[Tensor, "B"]
+
+    @classmethod
+    def pack(
+        cls,
+        image: list[Float[Tensor, "_ d"]],
+        text: list[Float[Tensor, "_ d"]],
+        key: Int[Tensor, "B"] | None = None,
+    ) -> Self:
+        """Each sample is its image rows, then its text rows (either may be empty), as in Cobra and RoboMamba."""
+        device = text[0].device
+        n_image = tuple(len(rows) for rows in image)
+        lengths = tuple(len(v) + len(t) for v, t in zip(image, text, strict=True))
+        visual = [torch.arange(total, device=device) < n for n, total in zip(n_image, lengths, strict=True)]
+        return cls(
+            x=torch.cat([rows for pair in zip(image, text, strict=True) for rows in pair]).float(),
+            visual=torch.cat(visual),
+            origin=torch.cat([torch.arange(total, device=device) for total in lengths]),
+            size=torch.ones(sum(lengths), dtype=torch.int64, device=device),
+            cu_seqlens=cumulate(lengths, device),
+            lengths=lengths,
+            n_visual=n_image,
+            n_image=n_image,
+            key=torch.zeros(len(lengths), dtype=torch.int64, device=device) if key is None else key,
+        )
+
+    def take(self, index: Int[Tensor, "K"], lengths: tuple[int, ...], n_visual: tuple[int, ...]) -> Self:
+        """Keep the rows `index` (ascending within each sample: Mamba is a recurrence and order is meaning)."""
+        return replace(
+            self,
+            x=self.x[index],
+            visual=self.visual[index],
+            origin=self.origin[index],
+            size=self.size[index],
+            cu_seqlens=cumulate(lengths, self.x.device),
+            lengths=lengths,
+            n_visual=n_visual,
+        )
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Host (start, end) of each sample's rows."""
+        ends = list(accumulate(self.lengths))
+        return list(zip([0, *ends[:-1]], ends, strict=True)) if ends else []
+
+    def with_x(self, x: Float[Tensor, "T d"]) -> Self:
+        """The same rows with a new residual stream."""
+        return replace(self, x=x)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the layer just run computed on the way; a field is filled only when a score names it in `needs`.
+
+    Letters as in NOTATION.md; E = d_inner channels, N = d_state.
+    """
+
+    delta: Float[Tensor, "T E"] | None = None  # Delta = softplus(dt + bias), float32
+    delta_mean: Float[Tensor, "T"] | None = None  # its mean over channels (eq. 6), reduced inside the kernel
+    A: Float[Tensor, "E N"] | None = None  # -exp(A_log), float32
+    B: Float[Tensor, "T N"] | None = None  # input matrix B_t
+    C: Float[Tensor, "T N"] | None = None  # readout matrix C_t
+    u: Float[Tensor, "T E"] | None = None  # convolution's output, the scan's input x_t
+    y: Float[Tensor, "T E"] | None = None  # scan output before the gate, D u included, float32
+    hidden: Float[Tensor, "T d"] | None = None  # norm_f of the residual stream after the layer
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """What a score may ask for."""
+        return frozenset(f.name for f in fields(cls))

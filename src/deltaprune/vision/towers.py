@@ -1,0 +1,94 @@
+"""The vision towers of Cobra: DINOv2 with registers and SigLIP, from transformers, at any size.
+
+Both yield the output of their second-to-last block, without the final norm and without prefix tokens (Cobra and
+RoboMamba read there), so the last block is neither built nor run.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """Sizes of one vision transformer.
+
+    Attributes:
+        kind: "dinov2", "siglip" or "clip".
+        image_size, patch_size: pixels; the image is square.
+        width, n_blocks, n_heads, mlp_width: of the transformer; `n_blocks` as published, the last is never run.
+        n_prefix: class and register tokens in front of the patches.
+        mean, std: pixel statistics of the tower's training.
+    """
+
+    kind: Literal["dinov2", "siglip", "clip"]
+    image_size: int
+    patch_size: int
+    width: int
+    n_blocks: int
+    n_heads: int
+    mlp_width: int
+    n_prefix: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def n_patches(self) -> int:
+        """Visual tokens per image, row by row."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+class DinoTower(nn.Module):
+    """DINOv2 with registers (timm: vit_large_patch14_reg4_dinov2)."""
+
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+        self.n_prefix = config.n_prefix
+        self.vit = Dinov2WithRegistersModel(
+            Dinov2WithRegistersConfig(
+                hidden_size=config.width,
+                num_hidden_layers=config.n_blocks - 1,
+                num_attention_heads=config.n_heads,
+                mlp_ratio=config.mlp_width // config.width,
+                image_size=config.image_size,
+                patch_size=config.patch_size,
+                num_register_tokens=config.n_prefix - 1,
+            )
+        )
+        self.vit.layernorm = nn.Identity()
+
+    def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
+        hidden = self.vit.embeddings(pixels)
+        return self.vit.encoder(hidden).last_hidden_state[:, self.n_prefix :]
+
+
+class SiglipTower(nn.Module):
+    """SigLIP with exact GELU, as timm's vit_so400m_patch14_siglip_384 runs it."""
+
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        from transformers import SiglipVisionConfig, SiglipVisionModel
+
+        self.vit = SiglipVisionModel(
+            SiglipVisionConfig(
+                hidden_size=config.width,
+                intermediate_size=config.mlp_width,
+                num_hidden_layers=config.n_blocks - 1,
+                num_attention_heads=config.n_heads,
+                image_size=config.image_size,
+                patch_size=config.patch_size,
+                hidden_act="gelu",
+                vision_use_head=False,
+            )
+        )
+        self.vit.post_layernorm = nn.Identity()
+
+    def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
+        return self.vit.encoder(inputs_embeds=self.vit.embeddings(pixels)).last_hidden_state
+
+
+TOWERS: dict[str, type[nn.Module]] = {"dinov2": DinoTower, "siglip": SiglipTower}
