@@ -103,6 +103,21 @@ def vstore(typingctx, arr, idx, vec):
 
 
 @intrinsic
+def prefetch(typingctx, arr, idx):
+    """Ask for the cache line of ``arr[idx]``; harmless past the end of the array."""
+
+    def codegen(context, builder, sig, args):
+        ptr = _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+        byte = ir.IntType(8).as_pointer()
+        fnty = ir.FunctionType(ir.VoidType(), [byte, ir.IntType(32), ir.IntType(32), ir.IntType(32)])
+        fetch = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
+        builder.call(fetch, [builder.bitcast(ptr, byte), *(ir.Constant(ir.IntType(32), i) for i in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(arr, idx), codegen
+
+
+@intrinsic
 def vspread(typingctx, arr, idx):
     """``arr[idx]`` in all lanes."""
 

@@ -18,6 +18,7 @@ from deltaprune.models._mllm import MLLMConfig
 from deltaprune.models._prompts import TEMPLATES
 
 PATCH_CLASSES = {"color": 8, "shape": 6, "glyph": 37}
+WEIGHTS = {"existence": 1.0, "attribute": 1.5, "spatial": 2.0, "counting": 1.5, "reading": 1.0, "unanswerable": 1.0}
 
 
 @dataclass
@@ -58,8 +59,8 @@ class Lessons(IterableDataset):
         pixels, ids, targets, skill, lengths, parent = [], [], [], [], [], []
         patches: dict[str, list[np.ndarray]] = {name: [] for name in PATCH_CLASSES}
         order: list[np.ndarray] = []
-        text_base, n_images = len(indices) * n_visual, 0
-        for index in indices:
+        text_base = len(indices) * n_visual
+        for n_images, index in enumerate(indices):
             seed = scene_seed("train", 0, index)
             scene, rng = Scene.from_seed(seed), np.random.default_rng([seed, 1])
             pixels.append(np.asarray(scene.image.resize((size, size), 3), dtype=np.float32) / 255)
@@ -70,8 +71,7 @@ class Lessons(IterableDataset):
             parent.append(-1)
             lengths.append(n_visual)
             order.append(np.arange(n_images * n_visual, (n_images + 1) * n_visual))
-            n_images += 1
-            for question in scene.questions(rng, self.questions):
+            for question in scene.questions(rng, self.questions, WEIGHTS):
                 prompt = self.tokenizer.encode(template(question.text), add_special_tokens=False).ids
                 answer = self.tokenizer.encode(question.answer, add_special_tokens=False).ids
                 eos = self.tokenizer.token_to_id("<|endoftext|>")

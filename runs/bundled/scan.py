@@ -12,10 +12,11 @@ import torch
 from numba import njit, prange
 from torch.nn.functional import pad
 
-from bundled._fastmath import LANES, empty_aligned, exp2, fma, sigmoid, softplus, vfull, vload, vspread, vstore, vsum
+from bundled._fastmath import LANES, empty_aligned, exp2, fma, prefetch, sigmoid, softplus, vfull, vload, vspread, vstore, vsum
 from bundled.scan_torch import conv_silu_torch, gated_scan_torch
 
 JOBS = 16
+AHEAD = 6
 _LOG2E = 1.4426950408889634
 
 
@@ -145,6 +146,8 @@ def _scan_forward(u, dt, A, B, C, D, z, dt_bias, cu, parent, order, group_ptr, j
 def _scan_segment(u, dt, B, C, D, z, dt_bias, e, start, stop, rates, h, y):
     """Run rows start:stop of channels e:e + 16 from state h (N, 16), in place; rates = A log2(e)."""
     for t in range(start, stop):
+        for tensor in (u, dt, z, y):
+            prefetch(tensor, (t + AHEAD, e))
         x, gate = vload(u, (t, e)), vload(z, (t, e))
         delta = softplus(vload(dt, (t, e)) + vload(dt_bias, (e,)))
         dx = delta * x
@@ -231,6 +234,8 @@ def _replay(inputs, rates, e, start, rows, scratch, dz):
     h, decay, kept = scratch
     for i in range(rows):
         t = start + i
+        for tensor in (u, dt, z, dy, dz):
+            prefetch(tensor, (t + AHEAD, e))
         x, gate, upper = vload(u, (t, e)), vload(z, (t, e)), vload(dy, (t, e))
         delta = softplus(vload(dt, (t, e)) + vload(dt_bias, (e,)))
         dx = delta * x
@@ -256,6 +261,8 @@ def _reverse(inputs, A, e, start, rows, scratch, grad_h, outputs, offset):
     sum_D, sum_bias = vload(dD, (0, e)), vload(dbias, (0, e))
     for i in range(rows - 1, -1, -1):
         t, row = start + i, offset + i
+        for tensor in (u, dt, du, ddt):
+            prefetch(tensor, (t - AHEAD, e))
         x, delta, upper = vload(u, (t, e)), vload(kept, (i, 0, 0)), vload(kept, (i, 1, 0))
         dx, into_dx, into_delta = delta * x, vfull(0.0), vfull(0.0)
         for n in range(A.shape[0]):

@@ -36,13 +36,12 @@ def check_keep(keep: float) -> None:
         raise UserError(f"keep={keep} is not a share: it lies between 0 and 1 (try keep={nearest}).")
 
 
-def check_layer(name: str, layer: object, optional: bool = False) -> None:
-    """A layer count is an integer from 0 up or "plan" (or None where a stage may be left out), else a `UserError`."""
-    if (optional and layer is None) or layer == "plan":
-        return
-    if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
-        none = ", or none" if optional else ""
-        raise UserError(f'{name}={layer!r} is not a layer: it is an integer from 0 up, or "plan"{none}.')
+def check_layer(name: str, layer: object, *others: object) -> None:
+    """A layer count is an integer from 0 up or one of `others` ("plan", None), else a `UserError`."""
+    whole = isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0
+    if not whole and layer not in others:
+        also = "".join(f", or {'none' if other is None else other}" for other in others)
+        raise UserError(f"{name}={layer!r} is not a layer: it is an integer from 0 up{also}.")
 
 
 class Score(ABC):

@@ -79,6 +79,18 @@ def fma(typingctx, a, b, c):
 
 @intrinsic
 @no_type_check
+def full_width(typingctx):
+    """Let the function that calls this use the processor's widest vectors: LLVM halves AVX-512 unless told otherwise."""
+
+    def codegen(context, builder, signature, args):
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own `add` has a fixed list
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+@no_type_check
 def _power_of_two(typingctx, shifted):
     """2^k for `shifted = k + 1.5 * 2^23`, whose lowest bits hold k; 0 for k = -127."""
 

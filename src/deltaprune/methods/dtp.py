@@ -32,8 +32,8 @@ class DTP(Method):
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
-        check_layer("early", self.early)
-        check_layer("late", self.late, optional=True)
+        check_layer("early", self.early, "plan")
+        check_layer("late", self.late, "plan", None)
 
     def stages(self, shape: Shape) -> tuple[Stage, ...]:
         early, late = shape.layer(self.early, "early"), shape.layer(self.late, "late")

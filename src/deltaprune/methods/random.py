@@ -26,8 +26,8 @@ class RandomPruning(Method):
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
-        check_layer("early", self.early)
-        check_layer("late", self.late, optional=True)
+        check_layer("early", self.early, "plan")
+        check_layer("late", self.late, "plan", None)
 
     def stages(self, shape: Shape) -> tuple[Stage, ...]:
         return DTP(self.keep, self.early, self.late, score=Random(self.seed)).stages(shape)

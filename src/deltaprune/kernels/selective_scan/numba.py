@@ -11,7 +11,7 @@ from numba import prange
 from torch import Tensor
 
 from .._backend import Backend
-from .._numba import compiled, exp, fma, launch, narrow, rows, silu, softplus, widen
+from .._numba import compiled, exp, fma, full_width, launch, narrow, rows, silu, softplus, widen
 from ._scan import Scan
 
 LANES = 32  # channels per block
@@ -48,6 +48,7 @@ def _unstage(source, into, base, step, count, width):
 @compiled()
 def _recur(h, a, delta, du, y, B, C, start, count):
     """h = exp(delta A) h + (delta u) B; y += C h: `count` tokens of one block."""
+    full_width()
     for t in range(count):
         for n in range(h.shape[0]):
             b = B[start + t, n]

@@ -1,0 +1,149 @@
+"""Multiply-accumulates of one prefill, image and question, for any model and any method.
+
+Two conventions:
+
+    full    everything that runs: towers, projector, LM, the head at one position. The scan counts the
+            multiplications of the recurrence, each with its addition where it has one.
+    paper   what reproduces the FLOPs of the paper's Tables 1, 2 and 5 ("FLOPs" there are MACs): the LM's layers only,
+            the scan at the customary 9 D N + 2 D per token (state-spaces/mamba issues 110, 303).
+
+Left out of both: norms, activations, exponentials, biases, residual adds, and a method's own scores. A score is read
+from what a layer computes anyway: one reduction over D channels per token, 1e-4 of that layer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from deltaprune._registry import UserError, did_you_mean
+from deltaprune.mamba import MambaConfig
+from deltaprune.methods.none import NoPruning
+from deltaprune.models._mllm import MLLMConfig
+from deltaprune.stages import Method, Shape, Stage
+from deltaprune.vision.towers import TowerConfig
+
+CONVENTIONS = ("full", "paper")
+COMPONENTS = ("vision", "projector", "linear", "conv", "scan", "head")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """MACs of one prefill, by component (operations; 2 FLOPs each).
+
+    Attributes:
+        vision: patch embedding and blocks of all towers.
+        projector: from features to visual tokens.
+        linear: the LM's matrix products (in_proj, x_proj, dt_proj, out_proj).
+        conv, scan: the rest of the LM's layers.
+        head: logits of the one position that answers.
+        share: LM prefill (linear + conv + scan) over the same without pruning, a fraction. Every one of the three is
+            proportional to the rows that pass through a layer, so the share is the same under both conventions.
+    """
+
+    vision: int | float
+    projector: int | float
+    linear: int | float
+    conv: int | float
+    scan: int | float
+    head: int | float
+    share: float
+
+    @property
+    def total(self) -> int | float:
+        """All components together."""
+        return sum(getattr(self, name) for name in COMPONENTS)
+
+    @property
+    def components(self) -> dict[str, int | float]:
+        """The components and their total under the names of `deltaprune cost --json`."""
+        return {name: getattr(self, name) for name in (*COMPONENTS, "total")}
+
+
+def macs(config: MLLMConfig, method: Method, text_tokens: int | float, convention: str = "full") -> Cost:
+    """What one prefill of an image and a question costs.
+
+    Args:
+        config: the model's sizes.
+        method: the pruning method.
+        text_tokens: the prompt's text, template included; a mean over questions need not be whole.
+        convention: "full" or "paper", see the module's docstring.
+
+    Raises:
+        UserError: no text, or an unknown convention.
+    """
+    if convention not in CONVENTIONS:
+        raise UserError(f"There is no convention {convention!r}: {did_you_mean(convention, CONVENTIONS)}.")
+    lm, full = config.lm, convention == "full"
+    rows = _rows(config, method, text_tokens)
+    scan = scan_multiplications(lm) if full else 9 * lm.d_inner * lm.d_state + 2 * lm.d_inner
+    return Cost(
+        vision=sum(tower_macs(tower) for tower in config.towers.values()) if full else 0,
+        projector=config.n_visual * projector_macs(config) if full else 0,
+        linear=rows * linear_macs(lm),
+        conv=rows * lm.d_inner * lm.d_conv,
+        scan=rows * scan,
+        head=lm.d_model * lm.padded_vocab if full else 0,
+        share=share_of(config, method, text_tokens),
+    )
+
+
+def share_of(config: MLLMConfig, method: Method, text_tokens: int | float) -> float:
+    """LM-prefill MACs under `method` over those without pruning, a fraction."""
+    return _rows(config, method, text_tokens) / _rows(config, NoPruning(), text_tokens)
+
+
+def visual_tokens_per_layer(stages: Sequence[Stage], shape: Shape) -> list[int]:
+    """Visual tokens that enter each of the LM's layers, for one image.
+
+    With candidates="all" these are the rows beyond the text's number: text may have given way to some of them, and
+    a later stage that drops every visual token then leaves less text than is counted here.
+    """
+    due = {stage.after: stage for stage in stages}
+    live, counts = shape.n_visual, []
+    for l in range(shape.n_layers):
+        if l in due:
+            (live,) = due[l].counts((shape.n_visual,), (live,))
+        counts.append(live)
+    return counts
+
+
+def tokens_kept(stages: Sequence[Stage], shape: Shape) -> list[int]:
+    """Visual tokens left after each stage, for one image."""
+    counts = visual_tokens_per_layer(stages, shape)
+    return [counts[stage.after] for stage in stages]
+
+
+def linear_macs(lm: MambaConfig) -> int:
+    """MACs of the matrix products of one layer on one row: in_proj, x_proj, dt_proj, out_proj."""
+    d, inner, rank, states = lm.d_model, lm.d_inner, lm.rank, lm.d_state
+    return d * 2 * inner + inner * (rank + 2 * states) + rank * inner + inner * d
+
+
+def scan_multiplications(lm: MambaConfig) -> int:
+    """Multiplications of one layer's recurrence on one row.
+
+    Per channel and state four: Delta A, (Delta u) B, exp(.) h, C h; per channel three: Delta u, D u, y silu(z).
+    """
+    return 4 * lm.d_inner * lm.d_state + 3 * lm.d_inner
+
+
+def tower_macs(tower: TowerConfig) -> int:
+    """MACs of one image in one tower: patch embedding and every block but the last, which is never run."""
+    length, width = tower.n_patches + tower.n_prefix, tower.width
+    embedding = tower.n_patches * 3 * tower.patch_size**2 * width
+    attention = 4 * length * width**2 + 2 * length**2 * width  # q, k, v, output; scores and their sum over values
+    mlp = 2 * length * width * tower.mlp_width
+    return embedding + (tower.n_blocks - 1) * (attention + mlp)
+
+
+def projector_macs(config: MLLMConfig) -> int:
+    """MACs of the projector on one visual token."""
+    return sum(a * b for a, b in pairwise((config.vision_width, *config.projector)))
+
+
+def _rows(config: MLLMConfig, method: Method, text_tokens: int | float) -> int | float:
+    """Rows that pass through the LM's layers, summed over layers: what every LM component is proportional to."""
+    if not text_tokens >= 1:
+        raise UserError(f"text_tokens={text_tokens} is no prompt: give at least 1 (a short question has about 22).")
+    stages = method.checked_stages(config.shape)
+    return sum(visual_tokens_per_layer(stages, config.shape)) + config.lm.n_layers * text_tokens
