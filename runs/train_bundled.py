@@ -109,7 +109,7 @@ def by_skill(lesson: Lesson, right: torch.Tensor, tokenizer) -> dict[str, float]
 def main(
     minutes: Annotated[float, typer.Option(help="How long to train, the anneal included.")] = 60,
     device: str = "cpu",
-    pictures: Annotated[int, typer.Option(help="Pictures per step.")] = 32,
+    pictures: Annotated[int, typer.Option(help="Pictures per step.")] = 16,
     workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 1,
     out: Path = Path("checkpoints/bundled"),
     fresh: Annotated[bool, typer.Option(help="Ignore an earlier run in OUT.")] = False,

@@ -12,7 +12,7 @@ from deltaprune.methods.random import RandomPruning
 from deltaprune.scores.delta import Delta
 from deltaprune.scores.random import Random
 from deltaprune.stages import Plan, Shape, Stage, floor_count, select
-from deltaprune.tokens import Tokens
+from deltaprune.tokens import Tokens, Trace
 
 PLANNED = Shape(n_layers=64, n_visual=729, plan=Plan(15, 45))
 
@@ -57,10 +57,10 @@ def test_text_competes_when_asked_to_but_the_last_row_stays() -> None:
 
 
 def test_random_choices_depend_on_the_image_and_the_seed_only() -> None:
-    alone = Random(1)(packed((50, 2)), None)  # type: ignore[arg-type]
-    assert torch.equal(Random(1)(packed((50, 9)), None)[:50], alone[:50])  # type: ignore[arg-type]
-    assert not torch.equal(Random(2)(packed((50, 2)), None), alone)  # type: ignore[arg-type]
-    many = Random(0)(packed((20_000, 0)), None)  # type: ignore[arg-type]
+    alone = Random(1)(packed((50, 2)), Trace())
+    assert torch.equal(Random(1)(packed((50, 9)), Trace())[:50], alone[:50])
+    assert not torch.equal(Random(2)(packed((50, 2)), Trace()), alone)
+    many = Random(0)(packed((20_000, 0)), Trace())
     assert abs(many.mean().item() - 0.5) < 0.01
     assert abs(many.std().item() - 12**-0.5) < 0.01
 
@@ -94,7 +94,7 @@ def test_the_text_form_names_the_same_method() -> None:
     ],
 )
 def test_mistakes_end_in_a_sentence(text: str, sentence: str) -> None:
-    with pytest.raises(UserError, match=".*") as error:
+    with pytest.raises(UserError) as error:
         parse(text).stages(PLANNED)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)

@@ -52,7 +52,12 @@ def _operator(op, method):
         return getattr(builder, method)(*args)
 
 
-for _op, _method in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+for _op, _method in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
     _operator(_op, _method)
 
 
@@ -103,18 +108,20 @@ def vstore(typingctx, arr, idx, vec):
 
 
 @intrinsic
-def prefetch(typingctx, arr, idx):
-    """Ask for the cache line of ``arr[idx]``; harmless past the end of the array."""
+def prefetch(typingctx, arrays, idx):
+    """Ask for the cache line of ``arr[idx]`` of each array of a tuple; harmless outside the arrays."""
 
     def codegen(context, builder, sig, args):
-        ptr = _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
-        byte = ir.IntType(8).as_pointer()
-        fnty = ir.FunctionType(ir.VoidType(), [byte, ir.IntType(32), ir.IntType(32), ir.IntType(32)])
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        fnty = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         fetch = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
-        builder.call(fetch, [builder.bitcast(ptr, byte), *(ir.Constant(ir.IntType(32), i) for i in (0, 3, 1))])
+        read_keep_data = [ir.Constant(word, i) for i in (0, 3, 1)]
+        for i, arrty in enumerate(sig.args[0]):
+            ptr = _pointer(context, builder, arrty, builder.extract_value(args[0], i), sig.args[1], args[1])
+            builder.call(fetch, [builder.bitcast(ptr, byte), *read_keep_data])
         return context.get_dummy_value()
 
-    return types.void(arr, idx), codegen
+    return types.void(arrays, idx), codegen
 
 
 @intrinsic
@@ -171,11 +178,11 @@ def vmax(typingctx, a, b):
 
 @intrinsic
 def exp2(typingctx, x):
-    """``2 ** x`` to a relative error of 2e-7, for x <= 127; clamped at -126 below."""
+    """``2 ** x`` to a relative error of 2e-7, for x <= 127; clamped at -126 below, NaN kept."""
 
     def codegen(context, builder, sig, args):
         low = _const(-126.0)
-        x = builder.select(builder.fcmp_ordered(">", args[0], low), args[0], low)
+        x = builder.select(builder.fcmp_ordered(">", low, args[0]), low, args[0])
         shifted = builder.fadd(x, _const(_ROUND))
         frac = builder.fsub(x, builder.fsub(shifted, _const(_ROUND)))
         poly = _const(_EXP2[-1])

@@ -9,8 +9,8 @@ from deltaprune.models.cobra import dino, siglip
 CONFIG = MLLMConfig(
     name="bundled",
     towers={"dino": dino(80, 8, 96, 4, 3), "siglip": siglip(80, 8, 96, 4, 3, 384)},
-    projector=(768, 128, 128),
-    lm=MambaConfig(d_model=128, n_layers=16, vocab_size=512),
+    projector=(768, 96, 96),
+    lm=MambaConfig(d_model=96, n_layers=16, vocab_size=512),
     template="zephyr",
 )
 
@@ -21,8 +21,8 @@ class Recipe:
 
     seed: int = 0
     rate: float = 2e-3
-    warm_up: int = 200  # steps
+    warm_up: int = 400  # steps
     anneal: float = 0.25  # last share of the minutes
     decay: float = 0.02
     dense_weight: float = 0.3
-    questions: int = 12  # per picture
+    questions: int = 10  # per picture

@@ -8,7 +8,6 @@ the image alone can only be run up to it; the `Prefilled` then stands at that de
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -60,12 +59,12 @@ class Prefilled:
     seen: tuple[int, ...]
     checks: tuple[tuple[int, Bool[Tensor, ""]], ...] = ()
 
-    def checked(self) -> Self:
+    def checked(self) -> "Prefilled":
         """Read the device flags, see `raise_if_not_finite`."""
         raise_if_not_finite(list(self.checks))
         return replace(self, checks=())
 
-    def repeat(self, index: Int[Tensor, "Q"]) -> Self:
+    def repeat(self, index: Int[Tensor, "Q"]) -> "Prefilled":
         """One row per question: row q continues sample `index[q]` of this one."""
         rows = index.tolist()
         take = torch.cat([torch.arange(*self.tokens.spans[b]) for b in rows]).to(index.device)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import floor
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ def floor_count(keep: float, n_image: int) -> int:
     return floor(keep * n_image + 1e-6)
 
 
-def check_keep(keep: float) -> None:
+def check_keep(keep: object) -> None:
     """A share lies in [0, 1], else a `UserError`."""
     if isinstance(keep, bool) or not isinstance(keep, int | float):
         raise UserError(f"keep={keep!r} is not a number: it is a share between 0 and 1, such as 0.5.")
@@ -42,6 +42,12 @@ def check_layer(name: str, layer: object, *others: object) -> None:
     if not whole and layer not in others:
         also = "".join(f", or {'none' if other is None else other}" for other in others)
         raise UserError(f"{name}={layer!r} is not a layer: it is an integer from 0 up{also}.")
+
+
+def check_candidates(candidates: object) -> None:
+    """Who competes to be kept is "visual" or "all", else a `UserError`."""
+    if candidates not in ("visual", "all"):
+        raise UserError(f'candidates={candidates!r} is unknown: it is "visual" or "all".')
 
 
 class Score(ABC):
@@ -105,8 +111,7 @@ class Stage:
         check_keep(self.keep)
         if self.score is None and 0 < self.keep < 1:
             raise UserError(f"Stage(after={self.after}, keep={self.keep}) needs a score to choose by, such as Delta().")
-        if self.candidates not in ("visual", "all"):
-            raise UserError(f'candidates={self.candidates!r} is unknown: it is "visual" or "all".')
+        check_candidates(self.candidates)
         if self.after == 0 and self.score is not None and self.score.needs - {"hidden"}:
             raise UserError(f"Stage(after=0) acts before any layer, where {self.score!r} has nothing to read.")
 
@@ -190,6 +195,7 @@ class Shape:
         return getattr(self.plan, which)
 
 
+@runtime_checkable
 class Prunable(Protocol):
     """Anything a method can be switched on for."""
 

@@ -6,14 +6,13 @@ the host, so that no stage ever waits for the device.
 
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def cumulate(lengths: tuple[int, ...], device: torch.device | str = "cpu") -> Int[Tensor, "B+1"]:
+def cumulate(lengths: tuple[int, ...], device: torch.device | str = "cpu") -> Int[Tensor, "B1"]:
     """Lengths `(B,)` -> the boundaries `(B + 1,)` int32 of the packed samples, starting at 0."""
     return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
@@ -38,7 +37,7 @@ class Tokens:
     visual: Bool[Tensor, "T"]
     origin: Int[Tensor, "T"]
     size: Int[Tensor, "T"]
-    cu_seqlens: Int[Tensor, "B+1"]
+    cu_seqlens: Int[Tensor, "B1"]
     lengths: tuple[int, ...]
     n_visual: tuple[int, ...]
     n_image: tuple[int, ...]
@@ -50,7 +49,7 @@ class Tokens:
         image: list[Float[Tensor, "_ d"]],
         text: list[Float[Tensor, "_ d"]],
         key: Int[Tensor, "B"] | None = None,
-    ) -> Self:
+    ) -> "Tokens":
         """Each sample is its image rows, then its text rows (either may be empty), as in Cobra and RoboMamba."""
         device = text[0].device
         n_image = tuple(len(rows) for rows in image)
@@ -68,7 +67,7 @@ class Tokens:
             key=torch.zeros(len(lengths), dtype=torch.int64, device=device) if key is None else key,
         )
 
-    def take(self, index: Int[Tensor, "K"], lengths: tuple[int, ...], n_visual: tuple[int, ...]) -> Self:
+    def take(self, index: Int[Tensor, "K"], lengths: tuple[int, ...], n_visual: tuple[int, ...]) -> "Tokens":
         """Keep the rows `index` (ascending within each sample: Mamba is a recurrence and order is meaning)."""
         return replace(
             self,
@@ -87,7 +86,7 @@ class Tokens:
         ends = list(accumulate(self.lengths))
         return list(zip([0, *ends[:-1]], ends, strict=True)) if ends else []
 
-    def with_x(self, x: Float[Tensor, "T d"]) -> Self:
+    def with_x(self, x: Float[Tensor, "T d"]) -> "Tokens":
         """The same rows with a new residual stream."""
         return replace(self, x=x)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
 from bundled.scan import conv_silu, gated_scan
 from bundled.scan_torch import conv_silu_torch, gated_scan_torch
 
@@ -35,7 +36,7 @@ def loop_conv(x, weight, bias, cu_seqlens, parent):
 
 
 def random_tree(rng):
-    """Ragged segments: a childless root, short and long children, children after several roots; (cu_seqlens, parent)."""
+    """Ragged segments: a childless root, short and long children, children of several roots; (cu_seqlens, parent)."""
     lengths, parent = [17, 1, 3, 2, 5, 40, 1, 17, 33, 4], [-1, 0, 0, -1, 0, -1, 5, 5, -1, 8]
     for _ in range(20):
         above = int(rng.choice([-1, 0, 5, 8]))
@@ -100,6 +101,7 @@ def test_a_child_changes_with_its_root_and_not_with_its_sibling():
     rng = np.random.default_rng(0)
     tree = torch.tensor([0, 10, 14, 18]).int(), torch.tensor([-1, 0, 0]).int()
     inputs = scan_inputs(rng, 18, 16, 4)
+    inputs[1] = inputs[1].clamp(-1, 0)
     y = gated_scan(*inputs, *tree)
     for row, changed in ((9, [9, *range(10, 18)]), (10, range(10, 14))):
         moved = [t.clone() for t in inputs]

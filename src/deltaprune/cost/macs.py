@@ -40,26 +40,26 @@ class Cost:
             proportional to the rows that pass through a layer, so the share is the same under both conventions.
     """
 
-    vision: int | float
-    projector: int | float
-    linear: int | float
-    conv: int | float
-    scan: int | float
-    head: int | float
+    vision: float
+    projector: float
+    linear: float
+    conv: float
+    scan: float
+    head: float
     share: float
 
     @property
-    def total(self) -> int | float:
+    def total(self) -> float:
         """All components together."""
         return sum(getattr(self, name) for name in COMPONENTS)
 
     @property
-    def components(self) -> dict[str, int | float]:
+    def components(self) -> dict[str, float]:
         """The components and their total under the names of `deltaprune cost --json`."""
         return {name: getattr(self, name) for name in (*COMPONENTS, "total")}
 
 
-def macs(config: MLLMConfig, method: Method, text_tokens: int | float, convention: str = "full") -> Cost:
+def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str = "full") -> Cost:
     """What one prefill of an image and a question costs.
 
     Args:
@@ -87,7 +87,7 @@ def macs(config: MLLMConfig, method: Method, text_tokens: int | float, conventio
     )
 
 
-def share_of(config: MLLMConfig, method: Method, text_tokens: int | float) -> float:
+def share_of(config: MLLMConfig, method: Method, text_tokens: float) -> float:
     """LM-prefill MACs under `method` over those without pruning, a fraction."""
     return _rows(config, method, text_tokens) / _rows(config, NoPruning(), text_tokens)
 
@@ -141,7 +141,7 @@ def projector_macs(config: MLLMConfig) -> int:
     return sum(a * b for a, b in pairwise((config.vision_width, *config.projector)))
 
 
-def _rows(config: MLLMConfig, method: Method, text_tokens: int | float) -> int | float:
+def _rows(config: MLLMConfig, method: Method, text_tokens: float) -> float:
     """Rows that pass through the LM's layers, summed over layers: what every LM component is proportional to."""
     if not text_tokens >= 1:
         raise UserError(f"text_tokens={text_tokens} is no prompt: give at least 1 (a short question has about 22).")

@@ -1,0 +1,11 @@
+"""Scan and convolution of a Mamba layer, each as a readable reference and as fast backends behind one front door.
+
+Inference: packed sequences (no padding), an initial state in, the final state out.
+"""
+
+from ._backend import Backend as Backend
+from ._backend import select as select
+from ._backend import use as use
+from .causal_conv1d import causal_conv1d as causal_conv1d
+from .selective_scan import Scan as Scan
+from .selective_scan import selective_scan as selective_scan

@@ -9,18 +9,19 @@ import inspect
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, no_type_check
+from typing import Any
 
 import numba
 import numpy as np
 import torch
 from llvmlite import ir
-from numba.core import types
+from numba.core import config, types
 from numba.extending import intrinsic
 from torch import Tensor
 
 _LOCK = threading.Lock()
 _STAMP = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+_WORK_PER_THREAD = 500_000  # steps, about a third of a millisecond: less is not worth waking a thread for
 
 
 def compiled(parallel: bool = False) -> Callable[[Callable], Any]:
@@ -42,13 +43,14 @@ def compiled(parallel: bool = False) -> Callable[[Callable], Any]:
     return decorate
 
 
-def launch(kernel: Callable, *arguments: object) -> None:
-    """Run a parallel kernel on as many threads as torch uses.
+def launch(kernel: Callable, work: int, *arguments: object) -> None:
+    """Run a parallel kernel of `work` elementary steps on at most as many threads as torch uses.
 
     One at a time: numba's `workqueue` threading layer aborts the process when two Python threads enter it together.
     """
+    most = min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)  # pyright: ignore[reportAttributeAccessIssue]
     with _LOCK:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # pyright: ignore[reportAttributeAccessIssue]
+        numba.set_num_threads(min(most, 1 + work // _WORK_PER_THREAD))
         kernel(*arguments)
 
 
@@ -64,8 +66,12 @@ def rows(x: Tensor) -> tuple[np.ndarray, int]:
     return (flat.view(torch.int16) if x.dtype == torch.bfloat16 else flat).numpy(), step
 
 
-@intrinsic
-@no_type_check
+def instruction(function: Callable) -> Any:
+    """Decorator: a few LLVM instructions, written out, as a function for compiled code."""
+    return intrinsic(inspect.unwrap(function))
+
+
+@instruction
 def fma(typingctx, a, b, c):
     """a b + c with one rounding, on every processor that has the instruction."""
 
@@ -77,10 +83,9 @@ def fma(typingctx, a, b, c):
     return types.float32(types.float32, types.float32, types.float32), codegen
 
 
-@intrinsic
-@no_type_check
+@instruction
 def full_width(typingctx):
-    """Let the function that calls this use the processor's widest vectors: LLVM halves AVX-512 unless told otherwise."""
+    """Let the function that calls this use the processor's widest vectors; left alone, LLVM halves AVX-512."""
 
     def codegen(context, builder, signature, args):
         set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own `add` has a fixed list
@@ -89,8 +94,7 @@ def full_width(typingctx):
     return types.void(), codegen
 
 
-@intrinsic
-@no_type_check
+@instruction
 def _power_of_two(typingctx, shifted):
     """2^k for `shifted = k + 1.5 * 2^23`, whose lowest bits hold k; 0 for k = -127."""
 
@@ -102,8 +106,7 @@ def _power_of_two(typingctx, shifted):
     return types.float32(types.float32), codegen
 
 
-@intrinsic
-@no_type_check
+@instruction
 def widen(typingctx, x):
     """float32 as it is; int16 are the bits of a bfloat16, the upper half of a float32."""
 
@@ -116,8 +119,7 @@ def widen(typingctx, x):
     return types.float32(x), codegen
 
 
-@intrinsic
-@no_type_check
+@instruction
 def narrow(typingctx, x, like):
     """The inverse of `widen`, into the type of `like`: rounds to nearest even, NaN stays NaN."""
 

@@ -25,7 +25,7 @@ class State:
     """What a layer remembers of everything before: constant in the number of tokens."""
 
     ssm: Float[Tensor, "B E N"]  # float32
-    conv: Float[Tensor, "B E W-1"]  # the last d_conv - 1 inputs of the convolution
+    conv: Float[Tensor, "B E W1"]  # the last d_conv - 1 inputs of the convolution
 
 
 class Mixer(nn.Module):
@@ -72,7 +72,7 @@ class Layer(nn.Module):
     def prefill(
         self,
         x: Float[Tensor, "T d"],
-        cu_seqlens: Int[Tensor, "B+1"],
+        cu_seqlens: Int[Tensor, "B1"],
         state: State | None = None,
         needs: frozenset[str] = frozenset(),
     ) -> tuple[Float[Tensor, "T d"], State, Trace]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from deltaprune.methods import registry
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Method, Score, Shape, Stage, check_keep, check_layer
+from deltaprune.stages import Method, Score, Shape, Stage, check_candidates, check_keep, check_layer
 
 
 @registry.register("dtp")
@@ -34,6 +34,7 @@ class DTP(Method):
         check_keep(self.keep)
         check_layer("early", self.early, "plan")
         check_layer("late", self.late, "plan", None)
+        check_candidates(self.candidates)
 
     def stages(self, shape: Shape) -> tuple[Stage, ...]:
         early, late = shape.layer(self.early, "early"), shape.layer(self.late, "late")

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+EXTRAS = frozenset({"delta", "delta_mean", "y"})
 
 
 @dataclass(frozen=True)
@@ -23,3 +26,26 @@ class Scan:
     delta: Float[Tensor, "T E"] | None = None
     delta_mean: Float[Tensor, "T"] | None = None
     y: Float[Tensor, "T E"] | None = None
+
+
+def working_type(u: Tensor) -> torch.dtype:
+    """The type that states and extras have: float32, or float64 for float64 inputs."""
+    return torch.float64 if u.dtype == torch.float64 else torch.float32
+
+
+def empty(
+    u: Float[Tensor, "0 E"],
+    A: Float[Tensor, "E N"],
+    sequences: int,
+    initial_state: Float[Tensor, "S E N"] | None,
+    extras: frozenset[str],
+) -> Scan:
+    """The scan of no rows: the states pass through."""
+    kind = working_type(u)
+    rows = u.new_empty(u.shape, dtype=kind)
+    if initial_state is None:
+        state = u.new_zeros((sequences, *A.shape), dtype=kind)
+    else:
+        state = initial_state.to(kind, copy=True)
+    nothing = {"delta": rows, "delta_mean": rows.new_empty(0), "y": rows}
+    return Scan(torch.empty_like(u), state, **{name: nothing[name] for name in extras})

@@ -10,8 +10,9 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from .._backend import Backend
-from .._numba import compiled, exp, fma, full_width, launch, narrow, rows, silu, softplus, widen
+from deltaprune.kernels._backend import Backend
+from deltaprune.kernels._numba import compiled, exp, fma, full_width, launch, narrow, rows, silu, softplus, widen
+
 from ._scan import Scan
 
 LANES = 32  # channels per block
@@ -83,7 +84,8 @@ def _block(first, start, stop, u, u_step, dt, dt_step, z, z_step, A, B, C, D, bi
         skip[i], shift[i] = D[first + i], bias[first + i]
         for n in range(order):
             a[n, i], h[n, i] = A[first + i, n], state[first + i, n]
-    us, ds, ys = (np.zeros((ROWS, LANES), np.float32), np.zeros((ROWS, LANES), np.float32), np.zeros((ROWS, LANES), np.float32))
+    us, ds = np.zeros((ROWS, LANES), np.float32), np.zeros((ROWS, LANES), np.float32)
+    ys = np.empty((ROWS, LANES), np.float32)
     for t0 in range(start, stop, ROWS):
         count = min(ROWS, stop - t0)
         at = t0 * channels + first
@@ -161,7 +163,7 @@ def scan(
     weights = (w.detach().float().contiguous().numpy() for w in (A, B, C, D, dt_bias))
     results = out.view(torch.int16) if out.dtype == torch.bfloat16 else out
     launch(
-        _scan, *rows(u), *rows(dt), *rows(z), *weights, cu_seqlens.numpy(),
+        _scan, u.numel() * order, *rows(u), *rows(dt), *rows(z), *weights, cu_seqlens.numpy(),
         results.numpy().reshape(-1), state.numpy(), delta.numpy().reshape(-1), y.numpy().reshape(-1), sums.numpy(),
     )  # fmt: skip
     _mean(sums.numpy(), channels, mean.numpy())

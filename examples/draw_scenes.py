@@ -1,0 +1,17 @@
+"""Draw the example pictures: three scenes of the test split, as `deltaprune ask` likes them.
+
+    python examples/draw_scenes.py [FOLDER]
+"""
+
+import sys
+from pathlib import Path
+
+from deltaprune.benchmarks.scenes import Scene, scene_seed
+
+PICTURES = {"triangles": 8, "red_things": 12, "green_cross": 14}
+
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
+for name, index in PICTURES.items():
+    scene = Scene.from_seed(scene_seed("test", 99, index))
+    scene.image.save(folder / f"{name}.png")
+    print(f"{folder / name}.png:", ", ".join(f"{t.size} {t.color} {t.shape}" for t in scene.things), "| sign:", scene.sign)

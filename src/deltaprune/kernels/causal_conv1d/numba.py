@@ -1,0 +1,88 @@
+"""The convolution on CPUs: parallel over tiles of rows, vectorised over the channels.
+
+There is no recurrence: a row reads its W - 1 predecessors in `x`, or in the initial state where its sequence begins.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numba import prange
+from torch import Tensor
+
+from deltaprune.kernels._backend import Backend
+from deltaprune.kernels._numba import compiled, fma, launch, narrow, rows, silu, widen
+
+TILE = 16  # rows per unit of work
+
+
+@compiled()
+def _tap(total, source, base, weight):
+    """total += weight x, one row."""
+    at = np.uintp(base)
+    for e in range(len(total)):
+        total[e] = fma(weight[e], widen(source[at + np.uintp(e)]), total[e])
+
+
+@compiled()
+def _activate(total, into, base):
+    at = np.uintp(base)
+    for e in range(len(total)):
+        into[at + np.uintp(e)] = narrow(silu(total[e]), into[0])
+
+
+@compiled(parallel=True)
+def _conv(x, step, weight, bias, cu, past, out):
+    """`weight` is (W, E); `past` the flat (S, W - 1, E) initial state; `out` the flat (T, E)."""
+    width, channels = weight.shape
+    length = cu[-1]
+    for tile in prange((length + TILE - 1) // TILE):
+        total = np.empty(channels, np.float32)
+        s = np.searchsorted(cu, tile * TILE, side="right") - 1
+        for t in range(tile * TILE, min(length, (tile + 1) * TILE)):
+            while cu[s + 1] <= t:
+                s += 1
+            total[:] = bias
+            for k in range(width):
+                row = t - width + 1 + k
+                if row >= cu[s]:
+                    _tap(total, x, row * step, weight[k])
+                else:
+                    _tap(total, past, (s * (width - 1) + row - cu[s] + width - 1) * channels, weight[k])
+            _activate(total, out, t * channels)
+
+
+def conv(
+    x: Tensor, weight: Tensor, bias: Tensor, cu_seqlens: Tensor, initial_state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """See `causal_conv1d`."""
+    (channels, width), bounds = weight.shape, cu_seqlens.tolist()
+    x = x.detach()
+    if initial_state is None:
+        past = torch.zeros((len(bounds) - 1, width - 1, channels), dtype=x.dtype)
+    else:
+        past = initial_state.detach().to(x.dtype).transpose(1, 2).contiguous()
+    out = torch.empty(x.shape, dtype=x.dtype)
+    taps, shift = weight.detach().float().T.contiguous(), bias.detach().float().contiguous()
+    launch(
+        _conv, x.numel() * width, *rows(x), taps.numpy(), shift.numpy(), cu_seqlens.numpy(),
+        rows(past.view(-1, channels))[0], rows(out)[0],
+    )  # fmt: skip
+    state = torch.empty((len(bounds) - 1, channels, width - 1), dtype=x.dtype)
+    for s, (start, stop) in enumerate(pairwise(bounds)):
+        new = min(width - 1, stop - start)
+        state[s, :, : width - 1 - new] = past[s, new:].T
+        state[s, :, width - 1 - new :] = x[stop - new : stop].T
+    return out, state
+
+
+BACKEND = Backend(
+    op="causal_conv1d",
+    name="numba",
+    devices=("cpu",),
+    carries_state=True,
+    probe=lambda: None,
+    fn=conv,
+    dtypes=(torch.float32, torch.bfloat16),
+    priority=10,
+)

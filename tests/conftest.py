@@ -1,0 +1,33 @@
+"""What many tests share: a tiny random model, the same in every run."""
+
+import pytest
+import torch
+
+from bundled.vocabulary import train_tokenizer
+from deltaprune.benchmarks.scenes import corpus
+from deltaprune.mamba import MambaConfig
+from deltaprune.models._mllm import MLLM, MLLMConfig
+from deltaprune.models._processor import Processor
+from deltaprune.models.cobra import dino, siglip
+from deltaprune.stages import Plan
+from deltaprune.vlm import VLM
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[VLM, Processor]:
+    """Two towers at 32 x 32 (16 visual tokens), 4 Mamba layers of width 32, a plan; random weights, seed 0."""
+    tokenizer = train_tokenizer(corpus(200), vocab_size=320)
+    config = MLLMConfig(
+        name="tiny",
+        towers={"dino": dino(32, 8, 32, 3, 2), "siglip": siglip(32, 8, 32, 3, 2, 64)},
+        projector=(64, 32, 32),
+        lm=MambaConfig(d_model=32, n_layers=4, vocab_size=tokenizer.get_vocab_size()),
+        template="zephyr",
+        plan=Plan(early=1, late=3),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MLLM(config)
+        model.lm.reset_parameters()
+    processor = Processor(config, tokenizer)
+    return VLM(model.eval().requires_grad_(False), processor.eos_id), processor

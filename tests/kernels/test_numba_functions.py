@@ -1,0 +1,51 @@
+"""The float32 functions under the numba kernels against float64, over their whole range."""
+
+import numba
+import numpy as np
+import pytest
+
+from deltaprune.kernels import _numba as f
+
+
+def over(function):
+    @numba.njit
+    def run(x):
+        y = np.empty_like(x)
+        for i in range(len(x)):
+            y[i] = function(x[i])
+        return y
+
+    return run
+
+
+def relative_error(got, want):
+    return np.max(np.abs(got.astype(np.float64) - want) / np.abs(want))
+
+
+def test_exp():
+    x = np.linspace(-87.3, 80, 1_000_003).astype(np.float32)
+    assert relative_error(over(f.exp)(x), np.exp(x.astype(np.float64))) < 2e-7
+    tiny = -np.logspace(-30, 0, 1001).astype(np.float32)
+    assert relative_error(over(f.exp)(tiny), np.exp(tiny.astype(np.float64))) < 2e-7
+
+
+def test_exp_at_the_edges():
+    x = np.array([0, -0.0, -88.1, -1e30, -np.inf, np.nan], np.float32)
+    got = over(f.exp)(x)
+    assert got[:5].tolist() == [1, 1, 0, 0, 0]
+    assert np.isnan(got[5])
+
+
+@pytest.mark.parametrize("low", [-80, -20, 0, 15])
+def test_softplus(low):
+    x = np.linspace(low, low + 100, 100_003).astype(np.float32)
+    wide = x.astype(np.float64)
+    assert relative_error(over(f.softplus)(x), np.maximum(wide, 0) + np.log1p(np.exp(-np.abs(wide)))) < 4e-7
+    assert np.isnan(over(f.softplus)(np.array([np.nan], np.float32))[0])
+
+
+def test_silu():
+    x = np.linspace(-80, 80, 100_002).astype(np.float32)
+    wide = x.astype(np.float64)
+    assert relative_error(over(f.silu)(x), wide / (1 + np.exp(-wide))) < 5e-7
+    assert over(f.silu)(np.array([-1e30, 1e30], np.float32)).tolist() == [0, np.float32(1e30)]
