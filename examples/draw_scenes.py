@@ -1,6 +1,6 @@
 """Draw the example pictures: three scenes of the test split, as `deltaprune ask` likes them.
 
-    python examples/draw_scenes.py [FOLDER]
+python examples/draw_scenes.py [FOLDER]
 """
 
 import sys
@@ -14,4 +14,5 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
 for name, index in PICTURES.items():
     scene = Scene.from_seed(scene_seed("test", 99, index))
     scene.image.save(folder / f"{name}.png")
-    print(f"{folder / name}.png:", ", ".join(f"{t.size} {t.color} {t.shape}" for t in scene.things), "| sign:", scene.sign)
+    things = ", ".join(f"{thing.size} {thing.color} {thing.shape}" for thing in scene.things)
+    print(f"{folder / name}.png: {things}; sign: {scene.sign.text if scene.sign else 'none'}")

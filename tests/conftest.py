@@ -15,7 +15,10 @@ from deltaprune.vlm import VLM
 
 @pytest.fixture(scope="session")
 def tiny() -> tuple[VLM, Processor]:
-    """Two towers at 32 x 32 (16 visual tokens), 4 Mamba layers of width 32, a plan; random weights, seed 0."""
+    """Two towers at 32 x 32 (16 visual tokens), 4 Mamba layers of width 32, a plan; random weights, seed 0.
+
+    The layers are loud and their skip D u is quiet, so that what the image wrote into the state reaches the answer.
+    """
     tokenizer = train_tokenizer(corpus(200), vocab_size=320)
     config = MLLMConfig(
         name="tiny",
@@ -29,5 +32,9 @@ def tiny() -> tuple[VLM, Processor]:
         torch.manual_seed(0)
         model = MLLM(config)
         model.lm.reset_parameters()
+    model.eval().requires_grad_(False)
+    for layer in model.lm.layers:
+        layer.mixer.out_proj.weight.mul_(100)
+        layer.mixer.D.mul_(0.01)
     processor = Processor(config, tokenizer)
-    return VLM(model.eval().requires_grad_(False), processor.eos_id), processor
+    return VLM(model, processor.eos_id), processor

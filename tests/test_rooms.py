@@ -57,7 +57,9 @@ def test_imports_go_down(path: Path) -> None:
     here = room(path)
     assert here in FLOOR, f"{here} stands on no floor: add it to FLOORS."
     for there in imported_rooms(path) - {here}:
-        assert FLOOR[there] <= FLOOR[here], f"{path}: {here} (floor {FLOOR[here]}) imports {there} (floor {FLOOR[there]})"
+        assert FLOOR[there] <= FLOOR[here], (
+            f"{path}: {here} (floor {FLOOR[here]}) imports {there} (floor {FLOOR[there]})"
+        )
         assert (here, there) not in STRANGERS, f"{path}: {here} must not know {there}"
 
 

@@ -21,7 +21,9 @@ def packed(*shapes: tuple[int, int]) -> Tokens:
     return Tokens.pack([torch.zeros(v, 2) for v, _ in shapes], [torch.zeros(t, 2) for _, t in shapes])
 
 
-@pytest.mark.parametrize(("keep", "n", "expected"), [(0.5, 729, 364), (0.9, 729, 656), (0.7, 729, 510), (0.29, 100, 29)])
+@pytest.mark.parametrize(
+    ("keep", "n", "expected"), [(0.5, 729, 364), (0.9, 729, 656), (0.7, 729, 510), (0.29, 100, 29)]
+)
 def test_the_papers_count(keep: float, n: int, expected: int) -> None:
     """0.29 * 100 is 28.999999999999996 in floating point; a user means 29."""
     assert floor_count(keep, n) == expected

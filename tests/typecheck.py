@@ -1,4 +1,4 @@
-"""The type checker behind jaxtyping's import hook, in tests only: shapes, dtypes and types of every annotated function."""
+"""The type checker behind jaxtyping's import hook, in tests only: shapes and types of annotated functions."""
 
 from beartype import BeartypeConf, beartype
 

@@ -112,18 +112,17 @@ def evaluate(
     samples = deque(benchmark.samples(split, seed, limit))
     if not samples:
         raise UserError(f"Benchmark {benchmark.name!r} has no samples in split {split!r}: choose another split.")
-    n, done, text_rows = len(samples), 0, 0
+    n = len(samples)
     floors = benchmark.floors(split, seed, n)
     records: dict[Method, list[Record]] = {method: [] for method in (NoPruning(), *chosen)}
-    for batch in _batches(samples, batch_size):
-        for part, tokens in _questions(vlm, processor, benchmark, batch, batch_size):
-            text_rows += sum(tokens.lengths) - sum(tokens.n_visual)
-            for method, so_far in records.items():
-                predictions = _answer(vlm, processor, method, tokens, max_new_tokens)
-                so_far += [_record(benchmark, *pair) for pair in zip(part, predictions, strict=True)]
-                done += len(part)
-                if on_progress is not None:
-                    on_progress(done, n * len(records))
+    text_rows = 0
+    for part, tokens in _questions(vlm, processor, benchmark, samples, batch_size):
+        text_rows += sum(tokens.lengths) - sum(tokens.n_visual)
+        for method, so_far in records.items():
+            predictions = _answer(vlm, processor, method, tokens, max_new_tokens)
+            so_far += [_record(benchmark, *pair) for pair in zip(part, predictions, strict=True)]
+            if on_progress is not None:
+                on_progress(sum(map(len, records.values())), n * len(records))
     unpruned, text_tokens = records[NoPruning()], text_rows / n
     return [
         Row(
@@ -171,19 +170,20 @@ def _batches(samples: deque[Sample], size: int) -> Iterator[list[Sample]]:
 
 
 def _questions(
-    vlm: VLM, processor: Processor, benchmark: Benchmark, batch: list[Sample], size: int
+    vlm: VLM, processor: Processor, benchmark: Benchmark, samples: deque[Sample], size: int
 ) -> Iterator[tuple[list[Sample], Tokens]]:
-    """Draw and encode the batch's pictures once; yield its samples, at most `size` at a time, with packed tokens."""
-    pictures = [list(about_one) for _, about_one in groupby(batch, key=lambda sample: sample.image_id)]
-    images = processor.encode_images([picture[0].image for picture in pictures]).to(vlm.device)
-    visual = vlm.see(images)
-    index = [i for i, picture in enumerate(pictures) for _ in picture]
-    for start in range(0, len(batch), size):
-        part = batch[start : start + size]
-        text = processor.encode_text([benchmark.message(sample) for sample in part])
-        about = torch.tensor(index[start : start + size])
-        inputs = Inputs(**text, image_index=about, image_key=images["image_key"]).to(vlm.device)
-        yield part, vlm.pack(inputs, visual)
+    """Samples, at most `size` at a time, with their packed tokens; each picture is drawn and encoded once."""
+    for batch in _batches(samples, size):
+        pictures = [list(about_one) for _, about_one in groupby(batch, key=lambda sample: sample.image_id)]
+        images = processor.encode_images([picture[0].image for picture in pictures]).to(vlm.device)
+        visual = vlm.see(images)
+        index = [i for i, picture in enumerate(pictures) for _ in picture]
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            text = processor.encode_text([benchmark.message(sample) for sample in part])
+            about = torch.tensor(index[start : start + size])
+            inputs = Inputs(**text, image_index=about, image_key=images["image_key"]).to(vlm.device)
+            yield part, vlm.pack(inputs, visual)
 
 
 def _answer(vlm: VLM, processor: Processor, method: Method, tokens: Tokens, max_new_tokens: int) -> list[str]:

@@ -117,7 +117,7 @@ def prefill(
         stage = due.get(l)
         if stage is not None and awaits_text and stage.sees_text:
             return Prefilled(_last_rows(tokens), tuple(states), tokens, tuple(kept), l, trace, seen, tuple(checks))
-        if stage is not None and any(tokens.n_visual):
+        if stage is not None and any(tokens.n_image):
             tokens = _apply(stage, tokens, trace, checks)
             kept.append(Kept(l, tuple(tokens.origin[a : a + n] for (a, _), n in _visual_rows(tokens))))
         following = due.get(l + 1)

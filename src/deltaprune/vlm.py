@@ -92,9 +92,14 @@ class VLM:
         return prefill(self.model.lm, tokens, self.stages, resume)
 
     @torch.no_grad()
-    def encode_image(self, inputs: Mapping[str, Tensor]) -> Prefilled:
-        """Run the images alone, pruned by the active method: what every later question can start from."""
-        visual = self.see(inputs)
+    def encode_image(self, inputs: Mapping[str, Tensor], visual: Tensor | None = None) -> Prefilled:
+        """Run the images alone, pruned by the active method: what every later question can start from.
+
+        Args:
+            inputs: what the processor gave; only pixels and image keys are read.
+            visual: the result of `see`, if it is at hand.
+        """
+        visual = self.see(inputs) if visual is None else visual
         if visual is None:
             raise UserError("encode_image was given no image: pass the processor's output for at least one.")
         empty = visual.new_zeros(0, visual.shape[-1])

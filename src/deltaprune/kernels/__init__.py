@@ -3,9 +3,9 @@
 Inference: packed sequences (no padding), an initial state in, the final state out.
 """
 
-from ._backend import Backend as Backend
-from ._backend import select as select
-from ._backend import use as use
-from .causal_conv1d import causal_conv1d as causal_conv1d
-from .selective_scan import Scan as Scan
-from .selective_scan import selective_scan as selective_scan
+from deltaprune.kernels._backend import Backend as Backend
+from deltaprune.kernels._backend import select as select
+from deltaprune.kernels._backend import use as use
+from deltaprune.kernels.causal_conv1d import causal_conv1d as causal_conv1d
+from deltaprune.kernels.selective_scan import Scan as Scan
+from deltaprune.kernels.selective_scan import selective_scan as selective_scan

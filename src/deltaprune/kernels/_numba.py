@@ -149,7 +149,10 @@ _Q4, _Q5 = np.float32(0.2143074), np.float32(0.24289565)
 
 @compiled()
 def exp(x):
-    """e^x for x <= 88 to 2e-7: 2^k 2^f, |f| <= 1/2, with a minimax polynomial that is exactly 1 at f = 0."""
+    """e^x for x <= 88 as 2^k 2^f, |f| <= 1/2, by a minimax polynomial that is exactly 1 at f = 0.
+
+    Relative error 1.5e-7 + 1.4e-8 |x|: the second part is log2(e) in float32, less than the rounding of x itself.
+    """
     x = _LOWEST if x < _LOWEST else x  # written so that NaN passes
     shifted = fma(x, _LOG2E, _SHIFT)
     f = fma(x, _LOG2E, _SHIFT - shifted)

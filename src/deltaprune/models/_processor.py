@@ -59,9 +59,8 @@ class Processor:
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         if image_index is None:
             if len(pictures) not in (1, len(texts)):
-                raise UserError(
-                    f"{len(pictures)} images for {len(texts)} questions: give one image, one per question, or image_index."
-                )
+                rule = "give one image, one per question, or image_index"
+                raise UserError(f"{len(pictures)} images for {len(texts)} questions: {rule}.")
             image_index = [0] * len(texts) if len(pictures) == 1 else range(len(texts))
         inputs["image_index"] = torch.tensor(list(image_index))
         inputs.update(self.encode_images(pictures))

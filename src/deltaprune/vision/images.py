@@ -16,7 +16,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from deltaprune._registry import UserError
 
 MAX_MEGAPIXELS = 100  # a larger file is a bomb or a mistake: the towers see at most 384 x 384
-_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error)
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    AttributeError,
+    AssertionError,  # PIL: the file was closed before its pixels were read
+    struct.error,
+)
+_SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_SIZES = {"PNG": (">II", 16), "GIF": ("<HH", 6), "BMP": ("<ii", 18)}  # where width and height stand in the header
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -29,7 +41,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     file = Path(path)
     _check_file(file)
     with _pil_errors(file), Image.open(file) as image:
-        _check_size(image.size, str(file))
+        _check_size(image.size, repr(str(file)))
         image.load()
         return to_rgb(_upright(image))
 
@@ -68,10 +80,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _grey_8_bit(grey: np.ndarray) -> Image.Image:
     """Wide greys -> mode L, see `to_rgb`."""
-    values = np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    precise = np.float32 if grey.itemsize <= 2 else np.float64
+    values = np.nan_to_num(grey.astype(precise), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     top = 1.0 if grey.dtype.kind == "f" else 65535.0
-    if 0 <= low and high <= top:
+    if low >= 0 and high <= top:
         low, high = 0.0, top
     scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
@@ -92,7 +105,9 @@ def _check_file(file: Path) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(_missing(file)) from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{str(file)!r} cannot be read ({_reason(error)}): give the path of a readable image.") from error
+        raise UserError(
+            f"{str(file)!r} cannot be read ({_reason(error)}): give the path of a readable image."
+        ) from error
     if stat.S_ISDIR(status.st_mode):
         raise UserError(f"{str(file)!r} is a directory: give the path of one image inside it.")
     if not stat.S_ISREG(status.st_mode):
@@ -134,6 +149,7 @@ def _too_large(what: str, pixels: int, size: str = "") -> str:
 @contextmanager
 def _pil_errors(file: Path) -> Iterator[None]:
     """What PIL raises, in one sentence; what it only warns of is not worth one."""
+    name = repr(str(file))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -141,20 +157,33 @@ def _pil_errors(file: Path) -> Iterator[None]:
     except UserError:
         raise
     except PermissionError as error:
-        raise UserError(f"{str(file)!r} cannot be read: you lack the permission (see its mode with ls -l).") from error
+        raise UserError(f"{name} cannot be read: you lack the permission (see its mode with ls -l).") from error
     except UnidentifiedImageError as error:
-        raise UserError(
-            f"{str(file)!r} is not an image, whatever its name says: its content must be PNG, JPEG, WebP, GIF, TIFF, "
-            "BMP or another format that PIL reads."
-        ) from error
+        raise UserError(_unidentified(file)) from error
     except Image.DecompressionBombError as error:
         found = re.search(r"\((\d+) pixels\)", str(error))
         pixels = int(found[1]) if found else 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise UserError(_too_large(str(file), pixels)) from error
+        raise UserError(_too_large(name, pixels)) from error
     except _DAMAGED as error:
-        raise UserError(
-            f"{str(file)!r} is damaged or cut short ({_reason(error)}): save or download it again."
-        ) from error
+        raise UserError(f"{name} is damaged or cut short ({_reason(error)}): save or download it again.") from error
+
+
+def _unidentified(file: Path) -> str:
+    """What to say of a file that PIL does not know: a broken header, or no image at all."""
+    with file.open("rb") as opened:
+        head = opened.read(32)
+    kind = next((kind for start, kind in _SIGNATURES.items() if head.startswith(start)), None)
+    name = repr(str(file))
+    if kind is None:
+        known = "PNG, JPEG, WebP, GIF, TIFF, BMP or another format that PIL reads"
+        return f"{name} is not an image, whatever its name says: its content must be {known}."
+    if kind in _SIZES:
+        form, at = _SIZES[kind]
+        if len(head) >= at + struct.calcsize(form):
+            width, height = struct.unpack_from(form, head, at)
+            if width == 0 or height == 0:
+                return f"{name} has no pixels ({width} x {height}): an image is at least 1 x 1."
+    return f"{name} begins like a {kind} file but its header is damaged or cut short: save or download it again."
 
 
 def _reason(error: BaseException) -> str:

@@ -7,8 +7,7 @@ from torch import Tensor
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune.kernels._backend import select
 from deltaprune.kernels._packed import check_boundaries
-
-from ._scan import EXTRAS, Scan, empty
+from deltaprune.kernels.selective_scan._scan import EXTRAS, Scan, empty
 
 __all__ = ["Scan", "selective_scan"]
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._numba import compiled, exp, fma, full_width, launch, narrow, rows, silu, softplus, widen
-
-from ._scan import Scan
+from deltaprune.kernels.selective_scan._scan import Scan
 
 LANES = 32  # channels per block
 ROWS = 32  # tokens whose inputs are staged together
@@ -61,11 +60,33 @@ def _recur(h, a, delta, du, y, B, C, start, count):
 
 
 @compiled()
+def _open(us, ds, ys, skip, shift, count):
+    """u, dt -> Δ u in `us`, Δ in `ds`, D u in `ys`."""
+    full_width()
+    for t in range(count):
+        for i in range(LANES):
+            ds[t, i] = softplus(ds[t, i] + shift[i])
+            ys[t, i] = skip[i] * us[t, i]
+            us[t, i] = ds[t, i] * us[t, i]
+
+
+@compiled()
+def _gate(y, z, count):
+    """y silu(z) in place."""
+    full_width()
+    for t in range(count):
+        for i in range(LANES):
+            y[t, i] *= silu(z[t, i])
+
+
+@compiled()
 def _sum_lanes(delta, count, into, start):
     """Sums over the lanes of a block, halving: the order is fixed."""
+    lane = np.empty(LANES, np.float32)
     for t in range(count):
+        for i in range(LANES):
+            lane[i] = delta[t, i]
         half = LANES // 2
-        lane = delta[t].copy()
         while half > 0:
             for i in range(half):
                 lane[i] += lane[i + half]
@@ -91,11 +112,7 @@ def _block(first, start, stop, u, u_step, dt, dt_step, z, z_step, A, B, C, D, bi
         at = t0 * channels + first
         _stage(us, u, t0 * u_step + first, u_step, count, width)
         _stage(ds, dt, t0 * dt_step + first, dt_step, count, width)
-        for t in range(count):
-            for i in range(LANES):
-                ds[t, i] = softplus(ds[t, i] + shift[i])
-                ys[t, i] = skip[i] * us[t, i]
-                us[t, i] = ds[t, i] * us[t, i]
+        _open(us, ds, ys, skip, shift, count)
         if len(delta) > 0:
             _unstage(ds, delta, at, channels, count, width)
         if len(sums) > 0:
@@ -104,9 +121,7 @@ def _block(first, start, stop, u, u_step, dt, dt_step, z, z_step, A, B, C, D, bi
         if len(y) > 0:
             _unstage(ys, y, at, channels, count, width)
         _stage(us, z, t0 * z_step + first, z_step, count, width)
-        for t in range(count):
-            for i in range(LANES):
-                ys[t, i] *= silu(us[t, i])
+        _gate(ys, us, count)
         _unstage(ys, out, at, channels, count, width)
     for i in range(width):
         for n in range(order):

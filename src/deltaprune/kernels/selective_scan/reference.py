@@ -8,8 +8,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
-
-from ._scan import Scan, working_type
+from deltaprune.kernels.selective_scan._scan import Scan, working_type
 
 
 def scan(

@@ -1,0 +1,56 @@
+"""The model card and its table, from what was measured and logged."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from bundled.lessons import WEIGHTS
+from bundled.recipe import Recipe
+from deltaprune.benchmarks.scenes import SKILLS
+from deltaprune.evaluate import Row
+from deltaprune.models._mllm import MLLMConfig
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Accuracy by skill for each method, as Markdown."""
+    head = ["method", "MACs", "mean", *SKILLS, "same answer as unpruned"]
+    floor = [rows[0].floor, *(rows[0].floor_by_skill[skill] for skill in SKILLS)]
+    lines = [_line(head), "|---|" + "---:|" * (len(head) - 1)]
+    lines.append(_line(["*always the commonest answer*", "", *(f"{value:.1f}" for value in floor), ""]))
+    for row in rows:
+        right = [row.mean, *(row.by_skill[skill] for skill in SKILLS)]
+        numbers = [f"{100 * row.macs_share:.1f} %", *(f"{value:.1f}" for value in right), f"{row.agreement:.1f} %"]
+        lines.append(_line([f"`{row.method}`", *numbers]))
+    return "\n".join(lines) + "\n"
+
+
+def card(config: MLLMConfig, rows: Sequence[Row], log: Path, source: dict[str, str], footer: str) -> str:
+    """The whole card. `log` is the training log, `source` where the measurement was made."""
+    assert config.plan is not None
+    last = json.loads(log.read_text().splitlines()[-1])
+    recipe = {**asdict(Recipe()), "anneal": f"{Recipe().anneal:.0%}"}
+    tried: list[dict[str, Any]] = config.plan.source["tried"]
+    columns = ("rule", "early", "late", "accuracy", "unpruned")
+    return Template((Path(__file__).parent / "card.md").read_text()).substitute(
+        {**asdict(config.lm), **recipe},
+        d_inner=config.lm.d_inner,
+        towers=" and ".join(f"{n} ({t.n_blocks - 1} blocks, width {t.width})" for n, t in config.towers.items()),
+        n_visual=config.n_visual,
+        pictures=f"{last['pictures']:,}",
+        minutes=round(last["minutes"]),
+        device=last.get("device", source["device"]),
+        weights=", ".join(f"{skill} {weight:g}" for skill, weight in WEIGHTS.items()),
+        n=rows[0].n,
+        table=table(rows),
+        early=config.plan.early,
+        late=config.plan.late,
+        rules="\n".join(_line([str(each[column]) for column in columns]) for each in tried),
+        footer=footer,
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,53 @@
+"""Where a number comes from: command, commit, date, device; written beside every table in `numbers/`."""
+
+import datetime
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+def provenance(device: str = "cpu") -> dict[str, str]:
+    """What a reader needs to run it again."""
+    commit = _git("rev-parse", "--short", "HEAD")
+    dirty = "+" if _git("status", "--porcelain", "--untracked-files=no", "--", "src", "runs") else ""
+    return {
+        "command": shlex.join(["python", *_relative(sys.argv)]),
+        "commit": commit + dirty,
+        "date": datetime.date.today().isoformat(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else f"{_cpu()}, {_cores()} cores",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def footer(source: dict[str, str]) -> str:
+    """The provenance as one Markdown line below a table; a `+` after the commit means uncommitted changes."""
+    return (
+        f"`{source['command']}` · commit {source['commit']} · {source['date']} · {source['device']} · "
+        f"torch {source['torch']}, Python {source['python']}\n"
+    )
+
+
+def _git(*args: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or ("unknown" if "rev-parse" in args else "")
+
+
+def _relative(argv: list[str]) -> list[str]:
+    return [str(Path(a).resolve().relative_to(ROOT)) if Path(a).resolve().is_relative_to(ROOT) else a for a in argv]
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _cores() -> int:
+    return torch.get_num_threads()

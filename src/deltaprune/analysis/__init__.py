@@ -1,0 +1,3 @@
+"""Pictures and curves of what pruning does; figures take arrays and return an image."""
+
+from deltaprune.analysis.overlay import overlay as overlay

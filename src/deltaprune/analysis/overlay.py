@@ -1,0 +1,126 @@
+"""A picture with the patches that pruning dropped greyed out, and a line below that says how many were kept."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from deltaprune._registry import UserError
+
+SMALLEST, LARGEST = 480, 1280  # the long side, pixels
+CELL = 6  # no patch is drawn narrower, however flat the picture
+GRID, INK, PAPER = (255, 255, 255, 60), (30, 30, 30), (250, 250, 250)
+
+
+def overlay(
+    image: Image.Image,
+    kept_origin: Sequence[np.ndarray],
+    grid: tuple[int, int],
+    after: Sequence[int] | None = None,
+) -> Image.Image:
+    """Draw which patches survive.
+
+    The grid is stretched over the whole picture, as the resize to the tower's square is (resize-naive). With several
+    stages, a patch is the darker the earlier it was dropped. A last stage that drops everything darkens nothing more
+    and is told in the caption.
+
+    Args:
+        image: the picture.
+        kept_origin: for each stage, the indices `(K,)` of the visual tokens it left, row by row; none: no pruning.
+        grid: rows and columns of patches.
+        after: for each stage, how many layers see all tokens that reach it; named in the caption.
+
+    Returns:
+        RGB, the long side of the picture in it between 480 and 1280 pixels, a caption strip below.
+
+    Raises:
+        UserError: an index outside the grid, or as many layers as there are no stages.
+    """
+    n = grid[0] * grid[1]
+    kept = [np.unique(np.asarray(indices, dtype=np.int64)) for indices in kept_origin]
+    for indices in kept:
+        if indices.size and not 0 <= indices[0] <= indices[-1] < n:
+            raise UserError(
+                f"A kept index lies outside the grid: {grid[0]} x {grid[1]} patches are numbered 0 to {n - 1}."
+            )
+    if after is not None and len(after) != len(kept):
+        raise UserError(f"{len(after)} layers are named for {len(kept)} stages: give one layer per stage.")
+    picture = _enlarged(image.convert("RGB"), grid)
+    return _with_caption(_shaded(picture, _dropped_at(kept, n), grid), _caption(kept, n, after))
+
+
+def _dropped_at(kept: list[np.ndarray], n: int) -> np.ndarray:
+    """Per patch: the stage that dropped it, or -1; complete withdrawal after other stages does not count."""
+    while len(kept) > 1 and kept[-1].size == 0:
+        kept = kept[:-1]
+    stage = np.full(n, -1)
+    for i, indices in reversed(list(enumerate(kept))):
+        stage[np.setdiff1d(np.arange(n), indices)] = i
+    return stage
+
+
+def _enlarged(picture: Image.Image, grid: tuple[int, int]) -> Image.Image:
+    """The long side brought into range; no side so short that the patches vanish."""
+    long = max(picture.size)
+    scale = min(max(long, SMALLEST), LARGEST) / long
+    width, height = (
+        max(round(scale * side), CELL * cells) for side, cells in zip(picture.size, grid[::-1], strict=True)
+    )
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _shaded(picture: Image.Image, dropped_at: np.ndarray, grid: tuple[int, int]) -> Image.Image:
+    """Grey and dark where a stage dropped the patch, thin lines between all patches."""
+    rows, columns = grid
+    xs = [round(column * picture.width / columns) for column in range(columns + 1)]
+    ys = [round(row * picture.height / rows) for row in range(rows + 1)]
+    grey = picture.convert("L").convert("RGB")
+    n_stages = dropped_at.max(initial=-1) + 1
+    shades = [
+        Image.blend(grey, Image.new("RGB", picture.size), 0.62 - 0.3 * i / max(1, n_stages - 1))
+        for i in range(n_stages)
+    ]
+    out = picture.copy()
+    for patch, stage in enumerate(dropped_at.tolist()):
+        if stage >= 0:
+            row, column = divmod(patch, columns)
+            box = (xs[column], ys[row], xs[column + 1], ys[row + 1])
+            out.paste(shades[stage].crop(box), box[:2])
+    pen = ImageDraw.Draw(out, "RGBA")
+    for x in xs[1:-1]:
+        pen.line((x, 0, x, out.height), fill=GRID)
+    for y in ys[1:-1]:
+        pen.line((0, y, out.width, y), fill=GRID)
+    return out
+
+
+def _caption(kept: list[np.ndarray], n: int, after: Sequence[int] | None) -> list[str]:
+    """What each stage left, one clause each."""
+    if not kept:
+        return [f"all {n} visual tokens kept"]
+    clauses = []
+    for i, indices in enumerate(kept):
+        where = f"by stage {i + 1}" if after is None else f"after layer {after[i]}"
+        what = "visual tokens " if i == 0 else ""
+        if indices.size == 0:
+            clauses.append(f"all {what}dropped {where}")
+        else:
+            clauses.append(f"{indices.size} of {n} {what}kept {where}")
+    return clauses
+
+
+def _with_caption(picture: Image.Image, clauses: list[str]) -> Image.Image:
+    """The picture on paper, centred, with the caption below, one line where that fits, else a line per clause."""
+    size = 16 if max(picture.size) < 900 else 24
+    font = ImageFont.load_default(size)
+    whole = ", ".join(clauses)
+    fits = font.getlength(whole) <= picture.width - size
+    lines = [whole] if fits else [f"{clause}," for clause in clauses[:-1]] + clauses[-1:]
+    width = max(picture.width, *(round(font.getlength(line)) + size for line in lines))
+    margin = size // 2
+    out = Image.new("RGB", (width, picture.height + len(lines) * (size + margin) + margin), PAPER)
+    out.paste(picture, ((width - picture.width) // 2, 0))
+    pen = ImageDraw.Draw(out)
+    for i, line in enumerate(lines):
+        pen.text((width / 2, picture.height + margin + i * (size + margin)), line, fill=INK, font=font, anchor="ma")
+    return out

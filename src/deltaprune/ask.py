@@ -1,0 +1,197 @@
+"""One picture, some questions: the unpruned answer beside the pruned one, with what each kept, cost and took."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from statistics import median
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deltaprune._registry import UserError
+from deltaprune.cost import share_of
+from deltaprune.generate import generate
+from deltaprune.methods import parse
+from deltaprune.methods.none import NoPruning
+from deltaprune.models._processor import Inputs, Processor
+from deltaprune.prefill import Prefilled
+from deltaprune.stages import Method
+from deltaprune.tokens import Tokens
+from deltaprune.vision.images import check_image, to_rgb
+from deltaprune.vlm import VLM
+
+REPEATS, BUDGET = 5, 0.5  # a time is the median of up to 5 runs, fewer where they take more than half a second together
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AskRow:
+    """One answer.
+
+    Attributes:
+        question: as it was asked.
+        method: as it was asked for where that was a text, else its `repr`.
+        answer: what the model said.
+        kept: visual tokens after each stage.
+        macs_share: the LM prefill's MACs for this prompt over those without pruning, a fraction.
+        ms: milliseconds for `vision` (towers and projector, once for all rows), `prefill` (image and question) and
+            `decode` (the whole answer); compilation is not in them, and no row reuses another's prefill.
+        after: for each stage, how many layers see all tokens that reach it.
+        text_tokens: of the prompt, template included.
+        new_tokens: of the answer, end-of-text included.
+        kept_origin: for each stage, the indices of the visual tokens it left, row by row; not part of the JSON row.
+    """
+
+    question: str
+    method: str
+    answer: str
+    kept: list[int]
+    macs_share: float
+    ms: dict[str, float]
+    after: list[int]
+    text_tokens: int
+    new_tokens: int
+    kept_origin: tuple[np.ndarray, ...] = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON row."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "kept_origin"}
+
+
+def ask(
+    vlm: VLM,
+    processor: Processor,
+    image: Image.Image,
+    questions: Sequence[str],
+    method: Method | str,
+    max_new_tokens: int = 16,
+    on_step: Callable[[str], None] | None = None,
+) -> list[AskRow]:
+    """For each question a row of `none` and a row of the method (one row where the method is `none`).
+
+    Everything runs once before anything is timed, so that compilation and first touches are not counted.
+
+    Args:
+        vlm, processor: what `load` gave.
+        image: the picture.
+        questions: at least one.
+        method: an object, or a text such as "dtp:keep=0.5".
+        max_new_tokens: upper bound of an answer's length.
+        on_step: told what is being done, for who shows progress.
+
+    Raises:
+        UserError: no or an empty question, an unusable image, or a method that does not fit the model.
+    """
+    say = on_step or (lambda _: None)
+    runs = _runs(method)
+    for chosen in runs.values():
+        chosen.checked_stages(vlm.shape)
+    check_questions(questions)
+    check_image(image)
+    pixels = processor.encode_images([to_rgb(image)]).to(vlm.device)
+    say("warming up (the first run on a machine compiles the kernels)")
+    visual = _see(vlm, pixels)
+    for chosen in runs.values():
+        tokens = vlm.pack(_text(processor, questions[0], pixels), visual)
+        _decode(vlm, _prefill(vlm, chosen, tokens), min(2, max_new_tokens))
+    visual, vision_ms = _timed(lambda: _see(vlm, pixels), vlm.device)
+    rows = []
+    for i, question in enumerate(questions):
+        say(f"answering question {i + 1} of {len(questions)}")
+        inputs = _text(processor, question, pixels)
+        for label, chosen in runs.items():
+            rows.append(_row(vlm, processor, inputs, visual, (question, label, chosen), vision_ms, max_new_tokens))
+    return rows
+
+
+def check_questions(questions: Sequence[str]) -> None:
+    """At least one question, each of them text with something in it, else a `UserError`."""
+    example = "such as 'How many red circles are there?'"
+    if isinstance(questions, str):
+        raise UserError("questions is one text: give a list of questions, [question] for a single one.")
+    if not questions:
+        raise UserError(f"There is no question: ask at least one, {example}.")
+    for i, question in enumerate(questions):
+        if not question.strip():
+            raise UserError(f"Question {i + 1} is empty: ask something, {example}.")
+        if any("\ud800" <= letter <= "\udfff" for letter in question):
+            raise UserError(f"Question {i + 1} is not valid UTF-8 text: check the encoding of your terminal or script.")
+
+
+def _runs(method: Method | str) -> dict[str, Method]:
+    """Label -> method: `none` first, then the other one unless it is the same."""
+    label, chosen = (method, parse(method)) if isinstance(method, str) else (repr(method), method)
+    return {"none": NoPruning()} if chosen == NoPruning() else {"none": NoPruning(), label: chosen}
+
+
+def _row(
+    vlm: VLM,
+    processor: Processor,
+    inputs: Inputs,
+    visual: Tensor,
+    asked: tuple[str, str, Method],
+    vision_ms: float,
+    max_new_tokens: int,
+) -> AskRow:
+    """Measure one question under one method."""
+    question, label, method = asked
+    prefilled, prefill_ms = _timed(lambda: _prefill(vlm, method, vlm.pack(inputs, visual)), vlm.device)
+    ids, decode_ms = _timed(lambda: _decode(vlm, prefilled, max_new_tokens), vlm.device)
+    text_tokens = int(inputs["attention_mask"].sum())
+    return AskRow(
+        question=question,
+        method=label,
+        answer=processor.decode(ids[0]),
+        kept=[stage.counts[0] for stage in prefilled.kept],
+        macs_share=share_of(vlm.config, method, text_tokens),
+        ms={"vision": vision_ms, "prefill": prefill_ms, "decode": decode_ms},
+        after=[stage.after for stage in prefilled.kept],
+        text_tokens=text_tokens,
+        new_tokens=ids.shape[1],
+        kept_origin=tuple(stage.origin[0].cpu().numpy() for stage in prefilled.kept),
+    )
+
+
+def _text(processor: Processor, question: str, pixels: Inputs) -> Inputs:
+    """One question about the one image, on the image's device."""
+    text = processor.encode_text([question])
+    image_key = pixels["image_key"]
+    return Inputs(**text, image_index=torch.zeros(1, dtype=torch.int64), image_key=image_key).to(image_key.device)
+
+
+def _see(vlm: VLM, pixels: Inputs) -> Tensor:
+    visual = vlm.see(pixels)
+    assert visual is not None
+    return visual
+
+
+def _prefill(vlm: VLM, method: Method, tokens: Tokens) -> Prefilled:
+    with method(vlm):
+        return vlm.prefill(tokens)
+
+
+def _decode(vlm: VLM, prefilled: Prefilled, max_new_tokens: int) -> Tensor:
+    return generate(vlm.model.lm, prefilled, vlm.eos_id, max_new_tokens)
+
+
+def _timed(run: Callable[[], T], device: torch.device) -> tuple[T, float]:
+    """The result and the median time in milliseconds, see `REPEATS`."""
+    times: list[float] = []
+    while True:
+        _wait(device)
+        start = time.perf_counter()
+        result = run()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+        if len(times) == REPEATS or sum(times) > BUDGET:
+            return result, 1000 * median(times)
+
+
+def _wait(device: torch.device) -> None:
+    """Let a GPU finish what it was given, so that the clock sees it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

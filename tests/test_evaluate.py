@@ -1,0 +1,202 @@
+"""evaluate: the same answers as asking one question at a time, each picture once, and rows with the promised keys."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby, islice
+from statistics import fmean
+
+import pytest
+import torch
+from PIL import Image
+
+from deltaprune import DTP, NoPruning, RandomPruning, UserError
+from deltaprune.benchmarks import Benchmark, Sample
+from deltaprune.benchmarks.scenes import Scenes
+from deltaprune.cost import share_of
+from deltaprune.evaluate import evaluate
+
+METHODS = ["dtp:keep=0.5", NoPruning(), RandomPruning(keep=0.1, early=0), "none"]
+N = 9
+short = partial(evaluate, max_new_tokens=4)
+
+
+@dataclass(frozen=True)
+class Toy(Benchmark):
+    """A fixed list of samples, in one split."""
+
+    name = "toy"
+    version = 1
+    items: tuple[Sample, ...]
+
+    def samples(self, split: str, seed: int = 0, limit: int | None = None) -> Iterator[Sample]:
+        return islice(self.items if split == "test" else (), limit)
+
+    def grade(self, sample: Sample, prediction: str) -> float:
+        return float(prediction == sample.answer)
+
+
+class Loads:
+    """Draws pictures and counts how often each was drawn."""
+
+    def __init__(self):
+        self.times: Counter[str] = Counter()
+
+    def of(self, sample: Sample) -> Sample:
+        def load() -> Image.Image:
+            self.times[sample.image_id] += 1
+            return sample.image
+
+        return replace(sample, load=load)
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    """Three questions about each of three pictures of `scenes`."""
+    pictures = groupby(Scenes().samples("test", 0, 3 * 6), key=lambda sample: sample.image_id)
+    return [sample for _, about_one in pictures for sample in list(about_one)[:3]][:N]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny, samples) -> list[list[str]]:
+    """Each method's answers, one question at a time through the user's door."""
+    vlm, processor = tiny
+    answers = []
+    for method in (DTP(keep=0.5), NoPruning(), METHODS[2]):
+        with method(vlm):
+            asked = (processor(images=sample.image, text=sample.question) for sample in samples)
+            answers.append([processor.decode(vlm.generate(**inputs, max_new_tokens=4)[0]) for inputs in asked])
+    return [*answers, answers[1]]
+
+
+@pytest.fixture(scope="module")
+def toy(samples, alone) -> Toy:
+    """Every other right answer is what the unpruned tiny model says."""
+    said = [*alone[1]]
+    said[::2] = [sample.answer for sample in samples[::2]]
+    return Toy(tuple(replace(sample, answer=answer) for sample, answer in zip(samples, said, strict=True)))
+
+
+@pytest.fixture(scope="module")
+def rows(tiny, toy):
+    return short(*tiny, toy, METHODS)
+
+
+def test_answers_equal_one_question_at_a_time(rows, alone):
+    assert [[record.prediction for record in row.records] for row in rows] == alone
+    assert len({answer for answers in alone for answer in answers}) > 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_the_batch_size_changes_nothing(tiny, toy, rows, batch_size):
+    assert short(*tiny, toy, METHODS, batch_size=batch_size) == rows
+
+
+def test_scores_are_those_of_the_records(rows, toy):
+    unpruned = [record.prediction for record in rows[1].records]
+    skills = list(dict.fromkeys(sample.skill for sample in toy.items))
+    assert 0 < rows[1].mean < 100
+    assert rows[0].agreement < 100
+    for row in rows:
+        for record, sample in zip(row.records, toy.items, strict=True):
+            assert (record.id, record.question, record.answer) == (sample.id, sample.question, sample.answer)
+            assert record.correct == (record.prediction == record.answer)
+        each = {skill: 100 * fmean(r.correct for r in row.records if r.skill == skill) for skill in skills}
+        assert list(row.by_skill.items()) == list(each.items())
+        assert row.mean == pytest.approx(sum(each.values()) / len(each))
+        same = sum(r.prediction == u for r, u in zip(row.records, unpruned, strict=True))
+        assert row.agreement == pytest.approx(100 * same / len(unpruned))
+        assert row.floor_by_skill == toy.floors("test", 0, len(toy.items))
+        assert row.floor == pytest.approx(fmean(row.floor_by_skill.values()))
+
+
+def test_rows_stand_in_the_order_asked_for(rows):
+    assert [row.method for row in rows] == ["dtp:keep=0.5", "NoPruning()", repr(METHODS[2]), "none"]
+    assert {(row.model, row.benchmark, row.n, row.seed) for row in rows} == {("tiny", "toy", N, 0)}
+    assert rows[1].agreement == rows[3].agreement == 100
+    assert rows[1].records == rows[3].records
+
+
+def test_the_share_is_that_of_the_mean_prompt(tiny, toy, rows):
+    vlm, processor = tiny
+    lengths = [int(processor.encode_text([sample.question])["attention_mask"].sum()) for sample in toy.items]
+    assert {row.text_tokens for row in rows} == {fmean(lengths)}
+    assert rows[0].macs_share == share_of(vlm.config, DTP(keep=0.5), fmean(lengths)) < 1
+    assert rows[1].macs_share == rows[3].macs_share == 1
+
+
+def test_the_json_row(rows):
+    promised = {"model", "benchmark", "method", "n", "seed", "mean", "by_skill", "floor", "agreement", "macs_share"}
+    for row in rows:
+        assert row.to_dict().keys() == promised | {"floor_by_skill", "text_tokens"}
+        assert json.loads(json.dumps(row.to_dict())) == row.to_dict()
+
+
+def test_each_picture_is_drawn_and_encoded_once(tiny, toy, monkeypatch):
+    vlm, processor = tiny
+    loads, encoded, see = Loads(), [], vlm.see
+    counted = Toy(tuple(loads.of(sample) for sample in toy.items))
+    monkeypatch.setattr(vlm, "see", lambda inputs: encoded.append(len(inputs["image_key"])) or see(inputs))
+    short(vlm, processor, counted, ["none", "dtp"], batch_size=2)
+    assert set(loads.times.values()) == {1}
+    assert sum(encoded) == len(loads.times) == 3
+
+
+def test_no_run_is_wider_than_the_batch_size(tiny, toy, monkeypatch):
+    vlm, processor = tiny
+    widths, before = [], vlm.prefill
+    monkeypatch.setattr(vlm, "prefill", lambda tokens: widths.append(len(tokens.lengths)) or before(tokens))
+    short(vlm, processor, toy, ["none"], batch_size=2)
+    assert widths == [2, 1] * 3
+
+
+def test_progress(tiny, toy):
+    seen = []
+    short(*tiny, toy, ["none", "dtp"], batch_size=4, on_progress=lambda done, total: seen.append((done, total)))
+    assert [total for _, total in seen] == [2 * N] * len(seen)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1] == (2 * N, 2 * N)
+
+
+def test_the_limit_counts_questions(tiny, toy):
+    (row,) = short(*tiny, toy, ["none"], limit=3)
+    assert (row.n, len(row.records)) == (3, 3)
+
+
+def test_scenes_itself(tiny):
+    first, again = (evaluate(*tiny, Scenes(), ["dtp:keep=0.25"], split="val", seed=5, limit=7) for _ in range(2))
+    assert first == again
+    assert first[0].seed == 5
+    assert first[0].floor_by_skill == Scenes().floors("val", 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": []}, "at least one"),
+        ({"methods": ["none", "dpt"]}, "did you mean 'dtp'"),
+        ({"methods": ["dtp:early=1,late=4"]}, "beyond the model"),
+        ({"limit": 0}, "limit=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"split": "train"}, "no samples in split 'train'"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_mistakes_show_before_the_first_picture(tiny, toy, change, message):
+    loads = Loads()
+    counted = Toy(tuple(loads.of(sample) for sample in toy.items))
+    with pytest.raises(UserError, match=message):
+        evaluate(*tiny, counted, **{"methods": ["none"], **change})
+    assert not loads.times
+
+
+def test_the_model_is_left_as_it_was(tiny, toy):
+    vlm, processor = tiny
+    state = torch.get_rng_state()
+    evaluate(vlm, processor, toy, ["random:keep=0.5"], limit=2)
+    assert vlm.method is None
+    assert torch.equal(torch.get_rng_state(), state)
+    with DTP()(vlm), pytest.raises(UserError, match="do not nest"):
+        evaluate(vlm, processor, toy, ["none"], limit=2)
