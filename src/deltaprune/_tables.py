@@ -1,21 +1,16 @@
-"""What the terminal shows: tables on stdout, progress on stderr."""
+"""The tables that the commands print on stdout."""
 
-import sys
-import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 Row = dict[str, Any]
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
-LINE_EVERY = 10.0  # seconds between lines of progress where stderr is a file
 
 
 def show(table: Table) -> None:
@@ -71,7 +66,8 @@ def evaluate_table(rows: Sequence[Row], split: str) -> Table:
     first = rows[0]
     about = (
         f"{first['model']} on {first['benchmark']}: percent right of {first['n']} questions, split {split}, seed "
-        f"{first['seed']} · agreement: with the unpruned answers, percent · MACs: share of the LM prefill's without pruning"
+        f"{first['seed']} · agreement: with the unpruned answers, percent · "
+        "MACs: share of the LM prefill's without pruning"
     )
     skills = list(first["by_skill"])
     table = _table(about, "method", right=("mean", *skills, "agreement", "MACs"))
@@ -116,46 +112,3 @@ def _kept(counts: Sequence[int]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
-
-
-class Working:
-    """Progress on stderr: a line with a spinner, and a bar while something is counted; gone when the block ends.
-
-    Where stderr is no terminal, counting writes a line every ten seconds and everything else is silent.
-    """
-
-    def __init__(self, message: str):
-        console = Console(stderr=True)
-        self._live = console.is_terminal
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not self._live)
-        self._task = self._progress.add_task(message, total=None)
-        self._counting = False
-        self._last_line = time.monotonic()
-
-    def say(self, message: str) -> None:
-        """What is being done now."""
-        self._progress.update(self._task, description=message)
-
-    def count(self, done: int, total: int) -> None:
-        """How far it is."""
-        if not self._counting:
-            self._counting = True
-            self._progress.columns = (
-                *self._progress.columns,
-                BarColumn(),
-                TextColumn("{task.completed} of {task.total}"),
-            )
-        self._progress.update(self._task, completed=done, total=total)
-        if not self._live and time.monotonic() - self._last_line > LINE_EVERY:
-            self._last_line = time.monotonic()
-            print(f"{done} of {total}", file=sys.stderr, flush=True)
-
-    def __enter__(self) -> "Working":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()

@@ -1,0 +1,96 @@
+"""The command line: argument parsing only, one file per command.
+
+Whatever is slow to import is imported inside the command that needs it, so that `--help` is quick.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Annotated, Any
+
+import typer
+
+from deltaprune import __version__
+from deltaprune._registry import UserError, did_you_mean
+from deltaprune.cli.ask import ask
+from deltaprune.cli.calibrate import calibrate
+from deltaprune.cli.cost import cost
+from deltaprune.cli.evaluate import evaluate
+
+COMMANDS = {"ask": ask, "cost": cost, "evaluate": evaluate, "calibrate": calibrate}
+USAGE: Any = typer.BadParameter.__mro__[1]  # UsageError, whether typer brings its own click or not
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Visual-token pruning for Mamba-based multimodal LLMs.
+
+    \b
+    deltaprune ask photo.png "How many red circles are there?" --overlay kept.png
+    deltaprune cost --model cobra --method none --method dtp:keep=0.5
+    deltaprune evaluate --method none --method dtp:keep=0.25 --limit 200
+
+    A method is written name:field=value,field=value.
+    """
+    if version:
+        print(f"deltaprune {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """The entry point of `deltaprune`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """One command. Returns the exit code: 0; 2 for a mistake of the user, told in one sentence on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an answer may hold letters that the terminal has not
+    try:
+        _check_command(argv)
+        code = app(list(argv), prog_name="deltaprune", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except UserError as error:
+        return _refuse(str(error))
+    except USAGE as error:
+        return _refuse(_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:  # `deltaprune ... | head`: nobody reads on; flushing at exit must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _check_command(argv: Sequence[str]) -> None:
+    """The first word that is no option is a known command, else a `UserError`."""
+    words = [word for word in argv if not word.startswith("-")]
+    if words and argv[0] == words[0] and words[0] not in COMMANDS:
+        raise UserError(f"There is no command {words[0]!r}: {did_you_mean(words[0], COMMANDS)}.")
+
+
+def _usage(error: Any) -> str:
+    """What typer says of a wrong command line, as one sentence of ours."""
+    context = error.ctx or typer.main.get_command(app).make_context("deltaprune", [])
+    command = context.command_path
+    if type(error).__name__ == "NoSuchOption":
+        known = [name for param in context.command.get_params(context) for name in param.opts if name.startswith("--")]
+        return f"{command} has no option {error.option_name!r}: {did_you_mean(error.option_name, known)}."
+    said = " ".join(error.format_message().split()).rstrip(".")
+    form = " ".join(context.get_usage().split()).removeprefix("Usage: ")
+    return f"{said}: the form is {form} (see {command} --help)."
+
+
+def _refuse(sentence: str) -> int:
+    print(" ".join(sentence.splitlines()), file=sys.stderr)
+    return 2
