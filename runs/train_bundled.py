@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch.utils.data import DataLoader
 
 from bundled.lessons import Lesson, Lessons
+from bundled.muon import Muon
 from bundled.network import Classroom
 from bundled.recipe import CONFIG, Recipe
 from bundled.vocabulary import train_tokenizer
@@ -42,21 +43,27 @@ class Run:
         model = MLLM(CONFIG)
         model.lm.reset_parameters()
         self.classroom = Classroom(model).to(device)
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=recipe.rate, betas=(0.9, 0.98), fused=True)
+        matrices, rest = self._split()
+        self.optimizers = [
+            Muon(matrices, lr=recipe.rate, weight_decay=recipe.decay),
+            torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        ]
         self.pictures, self.seconds, self.log = 0, 0.0, []
 
-    def _groups(self) -> list[dict]:
-        decay, plain = [], []
+    def _split(self) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+        """The matrices inside the network, and everything else: embeddings, heads, convolutions, A, biases, norms."""
+        matrices, rest = [], []
         for name, p in self.classroom.named_parameters():
-            (decay if p.ndim >= 2 and "A_log" not in name and "embedding" not in name else plain).append(p)
-        return [{"params": decay, "weight_decay": self.recipe.decay}, {"params": plain, "weight_decay": 0.0}]
+            outside = name.startswith("heads") or "embedding" in name or name.endswith("A_log")
+            (rest if outside or p.ndim != 2 else matrices).append(p)
+        return matrices, rest
 
     def save(self, name: str) -> None:
         """Write a checkpoint; an interrupted write leaves the old one."""
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
             "classroom": self.classroom.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "pictures": self.pictures,
             "seconds": self.seconds,
             "log": self.log,
@@ -72,20 +79,23 @@ class Run:
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.classroom.load_state_dict(state["classroom"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, held in zip(self.optimizers, state.get("optimizers", []), strict=False):
+            optimizer.load_state_dict(held)
         self.pictures, self.seconds, self.log = state["pictures"], state["seconds"], state["log"]
         return True
 
     def step(self, lesson: Lesson, rate: float) -> dict[str, float]:
         """One update; returns losses and accuracy by skill."""
         lesson = to_device(lesson, self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         answers, dense, right = self.classroom(lesson)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.classroom.zero_grad(set_to_none=True)
         (answers + self.recipe.dense_weight * dense).backward()
         torch.nn.utils.clip_grad_norm_(self.classroom.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.pictures += len(lesson.pixels)
         return {"loss": answers.item(), "dense": dense.item(), **by_skill(lesson, right, self.tokenizer)}
 

@@ -7,7 +7,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "deltaprune"
 FLOORS: list[set[str]] = [
-    {"_registry", "tokens", "stages"},
+    {"_registry", "_checks", "tokens", "stages"},
     {"kernels"},
     {"scores", "methods"},
     {"mamba", "vision"},

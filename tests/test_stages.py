@@ -41,20 +41,20 @@ def test_keep_is_a_share_of_the_original_image() -> None:
 
 def test_ties_go_to_the_lower_index() -> None:
     kept = select(Stage(1, 0.5, Delta()), torch.ones(13), packed((10, 3)))
-    assert kept.index.tolist() == [0, 1, 2, 3, 4, 10, 11, 12]
+    assert kept.rows.tolist() == [0, 1, 2, 3, 4, 10, 11, 12]
 
 
 def test_the_highest_survive_in_prompt_order() -> None:
     scores = torch.tensor([0.1, 9.0, 0.3, 0.4, 5.0, -1.0, -2.0])
     kept = select(Stage(1, 0.4, Delta()), scores, packed((5, 2)))
-    assert kept.index.tolist() == [1, 4, 5, 6]
+    assert kept.rows.tolist() == [1, 4, 5, 6]
     assert (kept.lengths, kept.n_visual) == ((4,), (2,))
 
 
 def test_text_competes_when_asked_to_but_the_last_row_stays() -> None:
     scores = torch.tensor([5.0, 4.0, 3.0, 2.0, 9.0, -7.0, -9.0])
     kept = select(Stage(1, 0.5, Delta(), candidates="all"), scores, packed((4, 3)))
-    assert kept.index.tolist() == [0, 1, 2, 4, 6]
+    assert kept.rows.tolist() == [0, 1, 2, 4, 6]
     assert (kept.lengths, kept.n_visual) == ((5,), (3,))
 
 
@@ -88,6 +88,8 @@ def test_the_text_form_names_the_same_method() -> None:
         ("dtp:keep=1.5", "between 0 and 1"),
         ("dtp:keep=nan", "between 0 and 1"),
         ("dtp:keep=half", "not a number"),
+        ("dtp:keep=0.5,keep=0.7", "twice"),
+        ("random:seed=abc", "from 0 up"),
         ("dtp:early=-1", "from 0 up"),
         ("dtp:early=none", "from 0 up"),
         ("dtp:score=dleta", "did you mean 'delta'"),

@@ -73,6 +73,33 @@ def test_a_saved_folder_answers_like_its_source(tiny: tuple[dp.VLM, Processor], 
     assert again.config == model.config
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("config.json", b"{", "not a model's configuration"),
+        ("config.json", b"{}", "KeyError: 'towers'"),
+        ("model.safetensors", b"cut", "damaged or cut short"),
+        ("tokenizer.json", b"{}", "not a tokenizer"),
+    ],
+)
+def test_a_broken_folder_is_a_sentence(
+    tiny: tuple[dp.VLM, Processor], tmp_path: Path, file: str, content: bytes, sentence: str
+) -> None:
+    save_folder(tmp_path, tiny[0].model, tiny[1].tokenizer)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(dp.UserError, match=sentence) as error:
+        dp.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_misshapen_weights_are_named(tiny: tuple[dp.VLM, Processor], tmp_path: Path) -> None:
+    save_folder(tmp_path, tiny[0].model, tiny[1].tokenizer)
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"d_state": 16', '"d_state": 8'))
+    with pytest.raises(dp.UserError, match=r"A_log \(64, 16\) instead of \(64, 8\)"):
+        dp.load(tmp_path)
+
+
 def test_weights_that_do_not_fit_are_named(tiny: tuple[dp.VLM, Processor], tmp_path: Path) -> None:
     model, processor = tiny
     save_folder(tmp_path, model.model, processor.tokenizer)
@@ -83,7 +110,8 @@ def test_weights_that_do_not_fit_are_named(tiny: tuple[dp.VLM, Processor], tmp_p
 
 
 @pytest.mark.parametrize(
-    ("source", "sentence"), [("bundeld", "did you mean 'bundled'"), ("/nowhere/at/all", "neither a folder nor")]
+    ("source", "sentence"),
+    [("bundeld", "did you mean 'bundled'"), ("", "no model ''"), ("/nowhere/at/all", "neither a folder nor")],
 )
 def test_unknown_models_are_refused(source: str, sentence: str) -> None:
     with pytest.raises(dp.UserError, match=sentence):

@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
+Entry = TypeVar("Entry")
 
 
 class UserError(ValueError):
@@ -42,14 +43,14 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
         self._complete = False
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[Entry], Entry]:
         """Decorator: add the object below it under `name`; taking a name twice is an error."""
 
-        def add(entry: T) -> T:
+        def add(entry: Entry) -> Entry:
             held = self._entries.get(name)
             if held is not None and _identity(held) != _identity(entry):
                 raise ValueError(f"{self.kind} {name!r} is registered twice: {held!r} and {entry!r}.")
-            self._entries[name] = entry
+            self._entries[name] = cast(Any, entry)
             return entry
 
         return add

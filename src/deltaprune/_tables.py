@@ -1,103 +1,133 @@
 """The tables that the commands print on stdout."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 Row = dict[str, Any]
-UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+UNITS = ((1e12, "T", "10^12"), (1e9, "G", "10^9"), (1e6, "M", "10^6"))
+WRAPPED = {"answer", "why"}  # columns of free text; the cells of every other one stay whole
+NARROW = 5  # letters of a folded heading
 
 
-def show(table: Table) -> None:
-    """Print a table on stdout: wrapped to a terminal, as wide as it needs to be in a pipe or a file."""
+def show(*tables: Table) -> None:
+    """Print tables on stdout: fitted to a terminal, as wide as they need to be in a pipe or a file.
+
+    On a narrow terminal free text wraps and headings fold, but no number is cut: if that is not enough, lines run over.
+    """
     console = Console()
-    if not console.is_terminal:
-        widest = Measurement.get(console, console.options.update(width=10_000), table).maximum
-        console = Console(width=max(widest, 80))
-    console.print(table)
+    everything = console.options.update(width=10_000)
+    least = max(80, *(Measurement.get(console, everything, table).maximum for table in tables))
+    if console.is_terminal and console.width < least:
+        for column in (column for table in tables for column in table.columns):
+            column.width = column.min_width
+        least = max(Measurement.get(console, everything, table).minimum for table in tables)
+    console.size = ConsoleDimensions(max(console.width, least), console.height)
+    for table in tables:
+        console.print(table)
 
 
-def ask_table(rows: Sequence[Row], device: str) -> Table:
-    """The unpruned and the pruned answer to each question, one below the other."""
-    about = (
-        f"kept: visual tokens after each stage · MACs: share of the LM prefill's without pruning · "
-        f"ms on {device}: medians after a warm-up; vision is encoded once"
+def ask_tables(rows: Sequence[Row], device: str) -> list[Table]:
+    """A table for each question, the unpruned answer above the pruned one."""
+    header = ["method", "answer", "kept", "MACs", "vision", "prefill", "decode"]
+    lines = [
+        [row["method"], row["answer"], _kept(row["kept"]), _percent(row["macs_share"])]
+        + [f"{row['ms'][part]:.1f}" for part in ("vision", "prefill", "decode")]
+        for row in rows
+    ]
+    each = len({row["method"] for row in rows})
+    tables = []
+    for i in range(0, len(rows), each):
+        table = _table("", header, lines, n_left=2, only=range(i, i + each))
+        table.title, table.title_justify, table.title_style = _cell(rows[i]["question"]), "left", "bold"
+        tables.append(table)
+    tables[-1].caption = _cell(
+        "kept: visual tokens after each stage · MACs: share of the LM prefill's without pruning · "
+        f"vision, prefill, decode: ms on {device}, medians after a warm-up; vision is encoded once"
     )
-    table = _table(
-        about, "question", "method", "answer", right=("kept", "MACs", "vision ms", "prefill ms", "decode ms")
-    )
-    last = None
-    for row in rows:
-        if last is not None and row["question"] != last:
-            table.add_section()
-        times = [f"{row['ms'][part]:.1f}" for part in ("vision", "prefill", "decode")]
-        question = "" if row["question"] == last else row["question"]
-        cells = (question, row["method"], row["answer"], _kept(row["kept"]), _percent(row["macs_share"]))
-        table.add_row(*map(_cell, (*cells, *times)))
-        last = row["question"]
-    return table
+    return tables
 
 
 def cost_table(rows: Sequence[Row]) -> Table:
     """MACs by component, in the unit that the largest total asks for."""
     first = rows[0]
     largest = max(row["macs"]["total"] for row in rows)
-    unit, letter = next(((unit, letter) for unit, letter in UNITS if largest >= 10 * unit), UNITS[-1])
+    unit, letter, power = next((unit for unit in UNITS if largest >= 10 * unit[0]), UNITS[-1])
     about = (
         f"{first['model']}: one image and {first['text_tokens']} text tokens, convention {first['convention']}, "
-        f"in {letter}MACs ({unit:.0e} multiply-accumulates) · kept: visual tokens after each stage · "
+        f"in {letter}MACs ({power} multiply-accumulates) · kept: visual tokens after each stage · "
         "share: of the LM prefill's MACs without pruning"
-    ).replace("e+", "e")
+    )
     components = list(first["macs"])
-    table = _table(about, "method", right=("kept", "share", *components))
-    for row in rows:
-        macs = [f"{row['macs'][name] / unit:,.3f}" for name in components]
-        table.add_row(*map(_cell, (row["method"], _kept(row["kept"]), _percent(row["share"]), *macs)))
-    return table
+    lines = [
+        [row["method"], _kept(row["kept"]), _percent(row["share"])]
+        + [f"{row['macs'][name] / unit:,.3f}" for name in components]
+        for row in rows
+    ]
+    return _table(about, ["method", "kept", "share", *components], lines)
 
 
 def evaluate_table(rows: Sequence[Row], split: str) -> Table:
-    """Percent right by skill; the last line is what the commonest answer scores."""
+    """Percent right by skill; the last line is what naming the commonest answer scores."""
     first = rows[0]
     about = (
         f"{first['model']} on {first['benchmark']}: percent right of {first['n']} questions, split {split}, seed "
-        f"{first['seed']} · agreement: with the unpruned answers, percent · "
+        f"{first['seed']} · mean: of the skills · agreement: with the unpruned answers, percent · "
+        "guessing: the commonest answer of each skill · "
         "MACs: share of the LM prefill's without pruning"
     )
     skills = list(first["by_skill"])
-    table = _table(about, "method", right=("mean", *skills, "agreement", "MACs"))
+    lines: list[list[str] | None] = []
     for row in rows:
-        right = [f"{x:.1f}" for x in (row["mean"], *(row["by_skill"][skill] for skill in skills), row["agreement"])]
-        table.add_row(*map(_cell, (row["method"], *right, _percent(row["macs_share"]))))
-    table.add_section()
-    floor = [f"{x:.1f}" for x in (first["floor"], *(first["floor_by_skill"][skill] for skill in skills))]
-    table.add_row(*map(_cell, ("(commonest answer)", *floor, "", "")))
-    return table
+        right = [row["mean"], *(row["by_skill"][skill] for skill in skills), row["agreement"]]
+        lines.append([row["method"], *(f"{x:.1f}" for x in right), _percent(row["macs_share"])])
+    floor = [first["floor"], *(first["floor_by_skill"][skill] for skill in skills)]
+    lines += [None, ["(guessing)", *(f"{x:.1f}" for x in floor), "", ""]]
+    return _table(about, ["method", "mean", *skills, "agreement", "MACs"], lines)
 
 
 def plan_table(model: str, plan: Row) -> Table:
     """Where to prune and why."""
     early, late = plan["early"], plan["late"]
-    about = f"{model}: plan from {plan['source']['samples']} samples; use it as --method dtp:early={early},late={late}"
-    table = _table(about, "stage", right=("after layer",))
-    table.add_column("why", overflow="fold")
-    for stage in ("early", "late"):
-        table.add_row(*map(_cell, (stage, str(plan[stage]), plan["source"][stage])))
-    return table
+    about = f"{model}: from {plan['source']['samples']} pictures; use it as --method dtp:early={early},late={late}"
+    lines = [[stage, str(plan[stage]), plan["source"][stage]] for stage in ("early", "late")]
+    return _table(about, ["stage", "after layer", "why"], lines, n_left=3)
 
 
-def _table(about: str, *left: str, right: Sequence[str]) -> Table:
-    """An empty table: text columns, number columns, a line below that explains them."""
-    table = Table(box=box.SIMPLE, caption=_cell(about), caption_justify="left", caption_style="dim")
-    for name in left:
-        table.add_column(name, overflow="fold")
-    for name in right:
-        table.add_column(name, justify="right", overflow="fold")
+def _table(
+    about: str,
+    header: Sequence[str],
+    lines: Sequence[Sequence[str] | None],
+    n_left: int = 1,
+    only: Iterable[int] | None = None,
+) -> Table:
+    """A table with a line below that explains it.
+
+    Args:
+        about: the line below.
+        header: the columns' names.
+        lines: the cells; None draws a rule.
+        n_left: how many columns hold text, aligned to the left; the others hold numbers.
+        only: which of the lines are put in; all of them shape the columns.
+    """
+    table = Table(
+        box=box.SIMPLE, padding=(0, 1, 0, 0), caption=_cell(about), caption_justify="left", caption_style="dim"
+    )
+    for i, name in enumerate(header):
+        longest = max((len(line[i]) for line in lines if line is not None), default=0)
+        whole = None if name in WRAPPED else max(longest, NARROW)
+        table.add_column(name, justify="left" if i < n_left else "right", overflow="fold", min_width=whole)
+    for i in range(len(lines)) if only is None else only:
+        line = lines[i]
+        if line is None:
+            table.add_section()
+        else:
+            table.add_row(*map(_cell, line))
     return table
 
 

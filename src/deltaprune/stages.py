@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune._checks import check_candidates, check_keep, check_layer
 from deltaprune._registry import UserError
 from deltaprune.tokens import Tokens, Trace
 
@@ -25,29 +26,6 @@ CountRule = Callable[[float, int], int]
 def floor_count(keep: float, n_image: int) -> int:
     """How many of `n_image` visual tokens a share `keep` leaves: floor(keep * n + 1e-6), the paper's count."""
     return floor(keep * n_image + 1e-6)
-
-
-def check_keep(keep: object) -> None:
-    """A share lies in [0, 1], else a `UserError`."""
-    if isinstance(keep, bool) or not isinstance(keep, int | float):
-        raise UserError(f"keep={keep!r} is not a number: it is a share between 0 and 1, such as 0.5.")
-    if not 0 <= keep <= 1:
-        nearest = "0.5" if keep != keep else f"{min(max(keep, 0.0), 1.0):g}"
-        raise UserError(f"keep={keep} is not a share: it lies between 0 and 1 (try keep={nearest}).")
-
-
-def check_layer(name: str, layer: object, *others: object) -> None:
-    """A layer count is an integer from 0 up or one of `others` ("plan", None), else a `UserError`."""
-    whole = isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0
-    if not whole and layer not in others:
-        also = "".join(f", or {'none' if other is None else other}" for other in others)
-        raise UserError(f"{name}={layer!r} is not a layer: it is an integer from 0 up{also}.")
-
-
-def check_candidates(candidates: object) -> None:
-    """Who competes to be kept is "visual" or "all", else a `UserError`."""
-    if candidates not in ("visual", "all"):
-        raise UserError(f'candidates={candidates!r} is unknown: it is "visual" or "all".')
 
 
 class Score(ABC):
@@ -141,7 +119,7 @@ def check_order(stages: tuple[Stage, ...], n_layers: int) -> None:
 class Selection(NamedTuple):
     """The rows that survive a stage, ascending, and how many rows and visual rows each sample has left."""
 
-    index: Tensor
+    rows: Tensor
     lengths: tuple[int, ...]
     n_visual: tuple[int, ...]
 

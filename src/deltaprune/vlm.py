@@ -141,7 +141,7 @@ def load(source: str | Path = "bundled") -> tuple[VLM, Processor]:
     Raises:
         UserError: neither a known name nor a folder.
     """
-    if Path(source).is_dir():
+    if str(source) and Path(source).is_dir():
         model, processor = load_folder(Path(source))
     elif str(source) in registry.names():
         model, processor = registry[str(source)].load()

@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
     except UserError as error:
         return _refuse(str(error))
     except USAGE as error:
-        return _refuse(_usage(error))
+        return _refuse(_usage(error, argv))
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:  # `deltaprune ... | head`: nobody reads on; flushing at exit must not fail again
@@ -79,16 +79,27 @@ def _check_command(argv: Sequence[str]) -> None:
         raise UserError(f"There is no command {words[0]!r}: {did_you_mean(words[0], COMMANDS)}.")
 
 
-def _usage(error: Any) -> str:
+def _usage(error: Any, argv: Sequence[str]) -> str:
     """What typer says of a wrong command line, as one sentence of ours."""
-    context = error.ctx or typer.main.get_command(app).make_context("deltaprune", [])
-    command = context.command_path
+    command = "deltaprune" if not argv or argv[0] not in COMMANDS else f"deltaprune {argv[0]}"
+    params = [] if error.ctx is None else error.ctx.command.get_params(error.ctx)
+    param: Any = getattr(error, "param", None)
     if type(error).__name__ == "NoSuchOption":
-        known = [name for param in context.command.get_params(context) for name in param.opts if name.startswith("--")]
+        known = [name for each in params for name in each.opts if name.startswith("--")]
         return f"{command} has no option {error.option_name!r}: {did_you_mean(error.option_name, known)}."
+    if param is not None and type(param.default) is int:
+        return (
+            f"{param.opts[0]} takes a whole number, such as {param.default}: {_given(param.opts[0], argv)!r} is none."
+        )
     said = " ".join(error.format_message().split()).rstrip(".")
-    form = " ".join(context.get_usage().split()).removeprefix("Usage: ")
-    return f"{said}: the form is {form} (see {command} --help)."
+    arguments = [each.metavar + "..." * (each.nargs == -1) for each in params if each.param_type_name == "argument"]
+    return f"{said}: the form is {' '.join([command, *arguments])} [OPTIONS], see {command} --help."
+
+
+def _given(option: str, argv: Sequence[str]) -> str:
+    """The text that stands for an option's value."""
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith(f"{option}=") else [word])]
+    return words[words.index(option) + 1]
 
 
 def _refuse(sentence: str) -> int:

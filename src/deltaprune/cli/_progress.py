@@ -21,12 +21,14 @@ class Working:
         self._live = console.is_terminal
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(*columns, console=console, transient=True, disable=not self._live)
+        self._message = message
         self._task = self._progress.add_task(message, total=None)
         self._counting = False
         self._last_line = time.monotonic()
 
     def say(self, message: str) -> None:
         """What is being done now."""
+        self._message = message
         self._progress.update(self._task, description=message)
 
     def count(self, done: int, total: int) -> None:
@@ -41,7 +43,7 @@ class Working:
         self._progress.update(self._task, completed=done, total=total)
         if not self._live and time.monotonic() - self._last_line > LINE_EVERY:
             self._last_line = time.monotonic()
-            print(f"{done} of {total}", file=sys.stderr, flush=True)
+            print(f"{self._message}: {done} of {total}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> "Working":
         self._progress.start()

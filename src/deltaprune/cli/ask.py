@@ -1,10 +1,12 @@
 """`deltaprune ask`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltaprune._tables import ask_table, show
+from deltaprune._registry import UserError
+from deltaprune._tables import ask_tables, show
 from deltaprune.cli._common import (
     DeviceOption,
     JsonOption,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 def ask(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file.")],
-    question: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="One or more, each in quotes.")],
+    question: Annotated[list[str], typer.Argument(metavar="QUESTION", help="One or more, each in quotes.")],
     model: ModelOption = "bundled",
     method: Annotated[str, typer.Option("--method", metavar="METHOD", help="name:field=value,...")] = "dtp:keep=0.5",
     overlay: Annotated[
@@ -57,16 +59,12 @@ def ask(
         if overlay is not None:
             _draw(overlay, picture, vlm.config, rows[len(rows) // len(question) - 1])
     dicts = [row.to_dict() for row in rows]
-    print_json(dicts) if json else show(ask_table(dicts, device))
+    print_json(dicts) if json else show(*ask_tables(dicts, device))
 
 
 def _check_overlay(overlay: str, image: str) -> None:
     """The overlay can be written and does not replace the picture."""
-    from pathlib import Path
-
     from PIL import Image
-
-    from deltaprune._registry import UserError
 
     Image.init()
     check_target(

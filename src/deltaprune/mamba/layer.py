@@ -90,6 +90,7 @@ class Layer(nn.Module):
         m, cfg = self.mixer, self.config
         xz = m.in_proj(rms_norm(x, self.norm).to(m.in_proj.weight.dtype))
         u, z = xz.split(cfg.d_inner, dim=-1)
+        assert m.conv1d.bias is not None
         u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, cu_seqlens, state.conv)
         dt, b, c = m.x_proj(u).split([cfg.rank, cfg.d_state, cfg.d_state], dim=-1)
         a = -torch.exp(m.A_log.float())

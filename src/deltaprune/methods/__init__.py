@@ -22,6 +22,8 @@ def parse(text: str) -> Method:
             raise UserError(f"Method {text!r}: {item!r} is not of the form field=value.")
         if key not in known:
             raise UserError(f"Method {name!r} has no field {key!r}: {did_you_mean(key, known)}.")
+        if key in values:
+            raise UserError(f"Method {text!r} gives {key!r} twice: keep one of the two.")
         values[key] = _value(key, value)
     missing = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
     for key in missing:

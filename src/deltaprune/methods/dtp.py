@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from deltaprune._checks import check_candidates, check_keep, check_layer
 from deltaprune.methods import registry
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Method, Score, Shape, Stage, check_candidates, check_keep, check_layer
+from deltaprune.stages import Method, Score, Shape, Stage
 
 
 @registry.register("dtp")

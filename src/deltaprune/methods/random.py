@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from deltaprune._checks import check_keep, check_layer, check_seed
 from deltaprune.methods import registry
 from deltaprune.methods.dtp import DTP
 from deltaprune.scores.random import Random
-from deltaprune.stages import Method, Shape, Stage, check_keep, check_layer
+from deltaprune.stages import Method, Shape, Stage
 
 
 @registry.register("random")
@@ -28,6 +29,7 @@ class RandomPruning(Method):
         check_keep(self.keep)
         check_layer("early", self.early, "plan")
         check_layer("late", self.late, "plan", None)
+        check_seed(self.seed)
 
     def stages(self, shape: Shape) -> tuple[Stage, ...]:
         return DTP(self.keep, self.early, self.late, score=Random(self.seed)).stages(shape)

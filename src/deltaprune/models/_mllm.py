@@ -78,7 +78,7 @@ class MLLM(nn.Module):
 
     def features(self, pixels: Mapping[str, Float[Tensor, "B 3 _ _"]]) -> Float[Tensor, "B P f"]:
         """Patch features of all towers, concatenated along channels."""
-        dtype = self.projector[0].weight.dtype
+        dtype = next(self.projector.parameters()).dtype
         return torch.cat([tower(pixels[name].to(dtype)) for name, tower in self.vision.items()], dim=-1)
 
     def encode(self, pixels: Mapping[str, Float[Tensor, "B 3 _ _"]]) -> Float[Tensor, "B P d"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from deltaprune._registry import UserError
 from deltaprune.models._mllm import MLLMConfig
 from deltaprune.models._prompts import TEMPLATES
+from deltaprune.vision.images import check_image, to_rgb
 from deltaprune.vision.pixels import normalise, resize_naive
 
 
@@ -77,7 +78,9 @@ class Processor:
 
     def encode_images(self, images: Sequence[Image.Image]) -> Inputs:
         """RGB images -> `pixel_values_<tower>` and `image_key`."""
-        rgb = [image.convert("RGB") for image in images]
+        for image in images:
+            check_image(image)
+        rgb = [to_rgb(image) for image in images]
         inputs = Inputs(image_key=torch.tensor([zlib.crc32(image.tobytes()) for image in rgb]))
         for name, tower in self.config.towers.items():
             pixels = torch.stack([resize_naive(image, tower.image_size) for image in rgb])

@@ -59,7 +59,7 @@ class DinoTower(nn.Module):
                 num_register_tokens=config.n_prefix - 1,
             )
         )
-        self.vit.layernorm = nn.Identity()
+        self.vit.layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         hidden = self.vit.embeddings(pixels)
@@ -85,7 +85,7 @@ class SiglipTower(nn.Module):
                 vision_use_head=False,
             )
         )
-        self.vit.post_layernorm = nn.Identity()
+        self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         return self.vit.encoder(inputs_embeds=self.vit.embeddings(pixels)).last_hidden_state

@@ -1,0 +1,74 @@
+"""The one sentence for each mistake."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ("asks x y", "There is no command 'asks': did you mean 'ask'?"),
+        ("--versoin", "deltaprune has no option '--versoin': did you mean '--version'?"),
+        ("cost --txt-tokens 3", "deltaprune cost has no option '--txt-tokens': did you mean '--text-tokens'?"),
+        ("cost --method", "Option '--method' requires an argument"),
+        ("cost extra", "extra argument"),
+        ("cost --text-tokens 0", "--text-tokens 0 is out of range: it is a whole number from 1"),
+        ("cost --text-tokens 1.5", "--text-tokens takes a whole number, such as 22: '1.5' is none."),
+        ("cost --text-tokens=x", "'x' is none."),
+        (
+            "cost --model cobar",
+            "There is no model 'cobar': it is neither a folder nor a known name; did you mean 'cobra'?",
+        ),
+        ("cost --model PICTURES", "is not a model folder: it lacks config.json"),
+        ("cost --convention papr", "There is no convention 'papr': did you mean 'paper'?"),
+        ("cost --method dpt", "There is no method 'dpt': did you mean 'dtp'?"),
+        ("cost --method dtp:keep=1.5", "keep=1.5 is not a share: it lies between 0 and 1 (try keep=1)."),
+        ("cost --method dtp:kep=1", "did you mean 'keep'?"),
+        ("cost --method dtp:early=64", "lies beyond the model"),
+        ("ask", "Missing argument 'IMAGE': the form is deltaprune ask IMAGE QUESTION... [OPTIONS]"),
+        ("ask SCENE", "Missing argument 'QUESTION"),
+        ("ask SCENE EMPTY --model MODEL", "Question 1 is empty"),
+        ("ask SCENEX What? --model MODEL", "did you mean"),
+        ("ask PICTURES What? --model MODEL", "is a directory"),
+        ("ask SCENE What? --model nope", "There is no model 'nope'"),
+        ("ask SCENE What? --model cobra", "not built yet"),
+        ("ask SCENE What? --model MODEL --max-new-tokens 0", "--max-new-tokens 0 is out of range"),
+        ("ask SCENE What? --model MODEL --device gpu", "There is no device 'gpu': did you mean 'cpu'?"),
+        ("ask SCENE What? --model MODEL --overlay SCENE", "would replace it"),
+        ("ask SCENE What? --model MODEL --overlay PICTURES", "is a directory"),
+        ("ask SCENE What? --model MODEL --overlay nowhere/x.png", "the folder 'nowhere' does not exist"),
+        ("ask SCENE What? --model MODEL --overlay PICTURES/x.xyz", "choose .png or .jpg"),
+        ("evaluate --model MODEL --limit 0", "--limit 0 is out of range"),
+        ("evaluate --model MODEL --batch-size 0", "--batch-size 0 is out of range"),
+        ("evaluate --model MODEL --seed -1", "--seed -1 is out of range: it is a whole number from 0"),
+        ("evaluate --model MODEL --split tset", "did you mean 'test'?"),
+        ("evaluate --model MODEL --benchmark scens", "There is no benchmark 'scens': did you mean 'scenes'?"),
+        ("evaluate --model MODEL --method dtp --method nnoe", "did you mean 'none'?"),
+        ("calibrate --model MODEL --samples 0", "--samples 0 is out of range"),
+        ("calibrate --model MODEL --rule argmn", "did you mean 'argmin'?"),
+        ("calibrate --model MODEL --out nowhere/plan.json", "the folder 'nowhere' does not exist"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(
+    argv: str, sentence: str, cli: Callable[..., Any], model: Path, scene: Path
+) -> None:
+    texts = {"MODEL": str(model), "PICTURES": str(scene.parent), "SCENE": str(scene), "EMPTY": " "}
+    words = []
+    for word in argv.split():
+        for short, text in texts.items():
+            word = word.replace(short, text)
+        words.append(word)
+    ran = cli(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert sentence in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_cuda_without_a_gpu(cli: Callable[..., Any], model: Path, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    ran = cli("ask", scene, "What?", "--model", model, "--device", "cuda")
+    assert (ran.code, ran.out) == (2, "")
+    assert "torch sees no GPU here, so use --device cpu" in ran.err
