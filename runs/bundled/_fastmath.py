@@ -4,6 +4,9 @@ LLVM vectorises loops over channels unreliably when many arrays may alias, so th
 ``<16 x float>`` values: one AVX-512 register, two AVX registers, or whatever the machine has.
 """
 
+# numba compiles these functions with other signatures than the ones written: intrinsics take a typing context first.
+# pyright: reportCallIssue=false
+
 import operator
 
 import numpy as np
@@ -41,7 +44,7 @@ class _Model(models.PrimitiveModel):
 def _operator(op, method):
     """Lower ``vector op vector`` to one LLVM instruction."""
 
-    @infer_global(op)
+    @infer_global(op)  # pyright: ignore[reportOptionalCall]
     class _Template(AbstractTemplate):
         def generic(self, args, kws):
             ok = len(args) == 2 and all(isinstance(a, Float32x16) for a in args)

@@ -5,6 +5,9 @@ contiguous channels, E a multiple of 16; A is (N, E), negative. Numba's cache do
 delete ``__pycache__`` after one.
 """
 
+# numba compiles these functions with other signatures than the ones written: intrinsics take a typing context first.
+# pyright: reportCallIssue=false
+
 from numba import njit, prange
 
 from bundled._fastmath import (

@@ -7,6 +7,9 @@ independent, and the numba kernels run in parallel over a fixed number of jobs, 
 so that results do not depend on the number of threads. Tensors on another device go to ``bundled.scan_torch``.
 """
 
+# numba compiles these functions with other signatures than the ones written: intrinsics take a typing context first.
+# pyright: reportCallIssue=false
+
 import numpy as np
 import torch
 from torch.nn.functional import pad
@@ -87,7 +90,7 @@ class _GatedScan(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, dy):
+    def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
         u, dt, A_log, B, C, D, z, dt_bias = ctx.saved_tensors
         A = -A_log.exp().t().contiguous()
         du, ddt, dz = (u.new_empty(u.shape) for _ in range(3))
@@ -109,7 +112,7 @@ class _ConvSilu(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, dy):
+    def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, bias = ctx.saved_tensors
         dx = x.new_zeros(x.shape)
         dweight = x.new_zeros(JOBS, weight.shape[1] + 1, x.shape[1])

@@ -41,7 +41,7 @@ def _scan_kind(tokens, A, cu, segments, initial):
 
 def _scan_chunks(delta, dx, A, B, C, initial):
     """Chunked scan: delta, dx (S, K, L, E), B, C (S, K, L, N), initial (S, E, N) -> y (S, K L, E), final (S, E, N)."""
-    h, local = 0, []
+    h, local = dx.new_zeros(()), []
     for i in range(delta.shape[2]):
         h = torch.exp(delta[:, :, i, :, None] * A) * h + dx[:, :, i, :, None] * B[:, :, i, None, :]
         local.append(h)
