@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 import deltaprune as dp
 from bundled.card import card, table
+from bundled.run import HEADS
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import RULES, Spread, plan, spread
 from deltaprune.evaluate import Row, evaluate
@@ -96,8 +97,8 @@ def main(
     (ROOT / "numbers" / "bundled.json").write_text(json.dumps(numbers, indent=1) + "\n")
     page = f"# The bundled model on `scenes`\n\n{questions} test questions, percent right.\n\n"
     (ROOT / "numbers" / "bundled.md").write_text(page + table(rows) + "\n" + footer(source))
-    log = folder.parent / "log.jsonl"
-    (SHIPPED / "README.md").write_text(card(vlm.config, rows, log, source, footer(source)))
+    shutil.copyfile(folder / "heads.safetensors", HEADS)
+    (SHIPPED / "README.md").write_text(card(vlm.config, rows, source, footer(source)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The model card and its table, from what was measured and logged."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,10 +26,9 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def card(config: MLLMConfig, rows: Sequence[Row], log: Path, source: dict[str, str], footer: str) -> str:
-    """The whole card. `log` is the training log, `source` where the measurement was made."""
+def card(config: MLLMConfig, rows: Sequence[Row], source: dict[str, str], footer: str) -> str:
+    """The whole card. `source` says where the measurement was made, `config.about` how long the training was."""
     assert config.plan is not None
-    last = json.loads(log.read_text().splitlines()[-1])
     recipe = {**asdict(Recipe()), "anneal": f"{Recipe().anneal:.0%}"}
     tried: list[dict[str, Any]] = config.plan.source["tried"]
     columns = ("rule", "early", "late", "accuracy", "unpruned")
@@ -39,9 +37,9 @@ def card(config: MLLMConfig, rows: Sequence[Row], log: Path, source: dict[str, s
         d_inner=config.lm.d_inner,
         towers=" and ".join(f"{n} ({t.n_blocks - 1} blocks, width {t.width})" for n, t in config.towers.items()),
         n_visual=config.n_visual,
-        pictures=f"{last['pictures']:,}",
-        minutes=round(last["minutes"]),
-        device=last.get("device", source["device"]),
+        pictures=f"{config.about['pictures']:,}",
+        minutes=round(config.about["minutes"]),
+        device=source["device"],
         weights=", ".join(f"{skill} {weight:g}" for skill, weight in WEIGHTS.items()),
         n=rows[0].n,
         table=table(rows),
