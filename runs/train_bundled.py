@@ -2,7 +2,7 @@
 
     python runs/train_bundled.py --minutes 90                       # a fresh run, checkpoints under checkpoints/bundled
     python runs/train_bundled.py --minutes 60                       # goes on where the last run there stood
-    python runs/train_bundled.py --minutes 60 --start src/deltaprune/models/_bundled     # goes on from the shipped model
+    python runs/train_bundled.py --minutes 60 --start src/deltaprune/models/_bundled   # from the shipped model
     python runs/train_bundled.py --minutes 8 --device cuda --pictures 128 --workers 14
 
 The learning rate is constant and falls to zero over the last quarter of the minutes; `constant.pt` is the state just

@@ -18,7 +18,7 @@ from deltaprune.models._mllm import MLLMConfig
 from deltaprune.models._prompts import TEMPLATES
 
 PATCH_CLASSES = {"color": 8, "shape": 6, "glyph": 37}
-WEIGHTS = {"existence": 1.0, "attribute": 1.5, "spatial": 2.0, "counting": 1.5, "reading": 1.0, "unanswerable": 1.0}
+WEIGHTS = {"existence": 1.5, "attribute": 2.5, "spatial": 0.5, "counting": 1.5, "reading": 0.8, "unanswerable": 1.0}
 
 
 @dataclass

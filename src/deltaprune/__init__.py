@@ -6,10 +6,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` imports the same names when first used
     from deltaprune._registry import UserError as UserError
     from deltaprune.methods.dtp import DTP as DTP
+    from deltaprune.methods.fastv import FastV as FastV
     from deltaprune.methods.none import NoPruning as NoPruning
     from deltaprune.methods.random import RandomPruning as RandomPruning
+    from deltaprune.methods.uniform import UniformPruning as UniformPruning
+    from deltaprune.methods.vtw import VTW as VTW
     from deltaprune.scores.delta import Delta as Delta
+    from deltaprune.scores.delta_norm import DeltaNorm as DeltaNorm
+    from deltaprune.scores.hidden_attention import HiddenAttention as HiddenAttention
+    from deltaprune.scores.input import InputNorm as InputNorm
+    from deltaprune.scores.output import OutputNorm as OutputNorm
     from deltaprune.scores.random import Random as Random
+    from deltaprune.scores.readout import ReadoutNorm as ReadoutNorm
+    from deltaprune.scores.stateful import Stateful as Stateful
+    from deltaprune.scores.uniform import Uniform as Uniform
     from deltaprune.stages import Drop as Drop
     from deltaprune.stages import Method as Method
     from deltaprune.stages import Plan as Plan
@@ -27,10 +37,20 @@ __version__ = "0.1.0"
 _HOMES = {
     "_registry": ("UserError",),
     "methods.dtp": ("DTP",),
+    "methods.fastv": ("FastV",),
     "methods.none": ("NoPruning",),
     "methods.random": ("RandomPruning",),
+    "methods.uniform": ("UniformPruning",),
+    "methods.vtw": ("VTW",),
     "scores.delta": ("Delta",),
+    "scores.delta_norm": ("DeltaNorm",),
+    "scores.hidden_attention": ("HiddenAttention",),
+    "scores.input": ("InputNorm",),
+    "scores.output": ("OutputNorm",),
     "scores.random": ("Random",),
+    "scores.readout": ("ReadoutNorm",),
+    "scores.stateful": ("Stateful",),
+    "scores.uniform": ("Uniform",),
     "stages": ("Drop", "Method", "Plan", "Reduce", "Score", "Shape", "Stage"),
     "tokens": ("Tokens", "Trace"),
     "vlm": ("VLM", "load"),

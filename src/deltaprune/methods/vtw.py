@@ -1,0 +1,31 @@
+"""VTW (Lin et al., AAAI 2025): withdraw every visual token after one layer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deltaprune._checks import check_layer
+from deltaprune.methods import registry
+from deltaprune.stages import Method, Shape, Stage
+
+
+@registry.register("vtw")
+@dataclass(frozen=True)
+class VTW(Method):
+    """Drop all visual tokens after layer `after` (arXiv 2405.05803, github.com/lzhxmu/VTW).
+
+    Attributes:
+        after: VTW's k, layers that see any visual token; "plan" takes the late layer of the model's stored plan (45 for
+            Cobra and RoboMamba, which is also the k that VTW's own criterion finds there).
+
+    From layer `after` on the model is the text-only model, fed with what the text has read from the image by then.
+    """
+
+    after: int | Literal["plan"] = "plan"
+
+    def __post_init__(self) -> None:
+        check_layer("after", self.after, "plan")
+
+    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+        after = shape.layer(self.after, "late")
+        assert after is not None
+        return (Stage(after=after, keep=0.0),)

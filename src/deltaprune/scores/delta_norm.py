@@ -1,0 +1,32 @@
+"""DeltaNorm: DeciMamba's reduction of the step size."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.scores import registry
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("delta_norm")
+@dataclass(frozen=True)
+class DeltaNorm(Score):
+    """s_j = L2 norm over channels of Delta_j (DeciMamba, arXiv 2406.14528); > 0.
+
+    DeciMamba drops inside a layer, between convolution and scan; here the layer runs full and the next one is shorter,
+    as for every score.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"delta"})
+
+    @property
+    def sees_text(self) -> bool:
+        return False
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        assert trace.delta is not None
+        return trace.delta.norm(dim=-1)

@@ -1,0 +1,55 @@
+"""HiddenAttention: how much of each token is left in what the last token reads (eqs. 3-5)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.scores import registry
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("hidden_attention")
+@dataclass(frozen=True)
+class HiddenAttention(Score):
+    """s_j = mean over channels d of |K_{L,j,d}|, the last row of the implicit attention matrix (Ali et al. 2024); >= 0.
+
+        K_{L,j,d} = sum_n C_{L,n} exp(A_{d,n} S_{j,d}) Delta_{j,d} B_{j,n},   S_{j,d} = sum_{k>j} Delta_{k,d}
+
+    A is diagonal and negative, so no exponent is positive and nothing is divided; O(L E N) work, O(L E) memory, no
+    L x L matrix. The faithful counterpart of FastV's score, the attention of the last token (FastV, arXiv 2403.06764): it
+    sees the question.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"delta", "A", "B", "C"})
+
+    @property
+    def sees_text(self) -> bool:
+        return True
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        assert trace.delta is not None
+        assert trace.A is not None
+        assert trace.B is not None
+        assert trace.C is not None
+        rows = [
+            last_row(trace.delta[a:b], trace.A, trace.B[a:b].float(), trace.C[b - 1].float())
+            for a, b in tokens.spans
+            if b > a
+        ]
+        return torch.cat(rows) if rows else trace.delta.new_zeros(0)
+
+
+def last_row(
+    delta: Float[Tensor, "L E"], A: Float[Tensor, "E N"], B: Float[Tensor, "L N"], c: Float[Tensor, "N"]
+) -> Float[Tensor, "L"]:
+    """mean_d |K_{L,j,d}| of one sequence; `c` is the last token's C."""
+    after = delta.flip(0).cumsum(0).flip(0) - delta  # S_j: the steps that come after token j
+    k = torch.zeros_like(delta)
+    for n in range(A.shape[1]):
+        k += c[n] * B[:, n, None] * torch.exp(A[:, n] * after.clamp(min=0))
+    return (k * delta).abs().mean(-1)

@@ -1,0 +1,28 @@
+"""InputNorm: how strongly a token writes into the state, by B alone (Table 3, B_t)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.scores import registry
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("input")
+@dataclass(frozen=True)
+class InputNorm(Score):
+    """s_j = L2 norm over states of B_j; >= 0. The paper does not say how states are reduced; B is signed."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"B"})
+
+    @property
+    def sees_text(self) -> bool:
+        return False
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        assert trace.B is not None
+        return trace.B.float().norm(dim=-1)

@@ -1,0 +1,31 @@
+"""OutputNorm: how much a token's scan output weighs (Table 3, y_t)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.scores import registry
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("output")
+@dataclass(frozen=True)
+class OutputNorm(Score):
+    """s_j = L2 norm over channels of y_j, the scan's output before the gate (D u included); >= 0.
+
+    The paper ranks by "y_t" and does not say how channels are reduced; y is signed, so a norm is taken.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"y"})
+
+    @property
+    def sees_text(self) -> bool:
+        return False
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        assert trace.y is not None
+        return trace.y.float().norm(dim=-1)

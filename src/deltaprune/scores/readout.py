@@ -1,0 +1,28 @@
+"""ReadoutNorm: how strongly a token reads from the state (Table 3, C_t)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.scores import registry
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("readout")
+@dataclass(frozen=True)
+class ReadoutNorm(Score):
+    """s_j = L2 norm over states of C_j; >= 0. The paper does not say how states are reduced; C is signed."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"C"})
+
+    @property
+    def sees_text(self) -> bool:
+        return False
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        assert trace.C is not None
+        return trace.C.float().norm(dim=-1)

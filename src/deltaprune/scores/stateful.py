@@ -1,0 +1,41 @@
+"""Stateful: what the question's readouts would find of each token, decay left out."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.scores import registry
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("stateful")
+@dataclass(frozen=True)
+class Stateful(Score):
+    """s_j = mean over text rows t of |C_t . B_j|, times the mean over channels of Delta_j; >= 0.
+
+    Our reading of Stateful Token Reduction (arXiv 2603.00198), a query-conditioned implicit-attention score without
+    the decay; the paper's exact formula was not at hand. A sample without text is ranked by Delta alone.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"delta_mean", "B", "C"})
+
+    @property
+    def sees_text(self) -> bool:
+        return True
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        assert trace.delta_mean is not None
+        assert trace.B is not None
+        assert trace.C is not None
+        scores = []
+        for (a, b), n_visual in zip(tokens.spans, tokens.n_visual, strict=True):
+            found = torch.ones(b - a, device=trace.B.device)
+            if a + n_visual < b:  # visual rows stand first, text after them
+                found = (trace.C[a + n_visual : b].float() @ trace.B[a:b].float().T).abs().mean(0)
+            scores.append(found * trace.delta_mean[a:b])
+        return torch.cat(scores)

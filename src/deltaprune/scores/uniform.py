@@ -1,0 +1,33 @@
+"""Uniform: tokens spread evenly over the image, whatever is in it."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.scores import registry
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+GOLDEN = 0.6180339887498949  # (sqrt(5) - 1) / 2
+
+
+@registry.register("uniform")
+@dataclass(frozen=True)
+class Uniform(Score):
+    """s_j = frac(j * golden ratio), j the original index, in [0, 1).
+
+    Any share that is kept lies evenly: the gaps between survivors take at most three lengths (three-gap theorem), which
+    a fixed stride only does for some shares.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def sees_text(self) -> bool:
+        return False
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        return (tokens.origin.double() * GOLDEN).frac().float()

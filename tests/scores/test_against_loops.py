@@ -1,0 +1,99 @@
+"""Every score against its equation, written out token by token, on a ragged batch of odd sizes."""
+
+import math
+
+import pytest
+import torch
+
+from deltaprune.scores import registry
+from deltaprune.tokens import Tokens, Trace
+
+E, N = 7, 3
+SHAPES = ((9, 4), (1, 1), (5, 0), (0, 3))
+
+
+@pytest.fixture(params=range(3), ids="seed{}".format)
+def case(request: pytest.FixtureRequest) -> tuple[Tokens, Trace]:
+    torch.manual_seed(request.param)
+    total = sum(v + t for v, t in SHAPES)
+    tokens = Tokens.pack([torch.randn(v, 2) for v, _ in SHAPES], [torch.randn(t, 2) for _, t in SHAPES])
+    delta = torch.rand(total, E)
+    trace = Trace(
+        delta=delta,
+        delta_mean=delta.mean(-1),
+        A=-torch.rand(E, N) - 0.01,
+        B=torch.randn(total, N),
+        C=torch.randn(total, N),
+        y=torch.randn(total, E),
+    )
+    return tokens, trace
+
+
+def delta(trace: Trace, j: int, sample: range, n_visual: int) -> float:
+    return sum(trace.delta[j, d].item() for d in range(E)) / E
+
+
+def delta_norm(trace: Trace, j: int, sample: range, n_visual: int) -> float:
+    return math.sqrt(sum(trace.delta[j, d].item() ** 2 for d in range(E)))
+
+
+def output(trace: Trace, j: int, sample: range, n_visual: int) -> float:
+    return math.sqrt(sum(trace.y[j, d].item() ** 2 for d in range(E)))
+
+
+def input(trace: Trace, j: int, sample: range, n_visual: int) -> float:
+    return math.sqrt(sum(trace.B[j, n].item() ** 2 for n in range(N)))
+
+
+def readout(trace: Trace, j: int, sample: range, n_visual: int) -> float:
+    return math.sqrt(sum(trace.C[j, n].item() ** 2 for n in range(N)))
+
+
+def hidden_attention(trace: Trace, j: int, sample: range, n_visual: int) -> float:
+    """Eq. 5's last row as the paper prints it: a product of A-bar over the tokens between j and the last."""
+    last, total = sample[-1], 0.0
+    for d in range(E):
+        k = 0.0
+        for n in range(N):
+            kept = 1.0
+            for between in range(j + 1, last + 1):
+                kept *= math.exp(trace.delta[between, d] * trace.A[d, n])
+            k += trace.C[last, n].item() * kept * trace.delta[j, d].item() * trace.B[j, n].item()
+        total += abs(k)
+    return total / E
+
+
+def stateful(trace: Trace, j: int, sample: range, n_visual: int) -> float:
+    text = sample[n_visual:]
+    reads = [abs(sum(trace.C[t, n].item() * trace.B[j, n].item() for n in range(N))) for t in text]
+    return (sum(reads) / len(reads) if reads else 1.0) * delta(trace, j, sample, n_visual)
+
+
+def uniform(trace: Trace, j: int, sample: range, n_visual: int) -> float:
+    return (j - sample[0]) * (math.sqrt(5) - 1) / 2 % 1
+
+
+LOOPS = [delta, delta_norm, output, input, readout, hidden_attention, stateful, uniform]
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=lambda f: f.__name__)
+def test_equals_the_loop(loop, case: tuple[Tokens, Trace]) -> None:
+    tokens, trace = case
+    ours = registry[loop.__name__]()(tokens, trace)
+    for (a, b), n_visual in zip(tokens.spans, tokens.n_visual, strict=True):
+        for j in range(a, b):
+            assert ours[j].item() == pytest.approx(loop(trace, j, range(a, b), n_visual), rel=1e-4, abs=1e-6)
+
+
+def test_every_score_but_chance_has_its_loop() -> None:
+    assert {f.__name__ for f in LOOPS} | {"random"} == set(registry.names())
+
+
+@pytest.mark.parametrize("count", [1, 7, 33, 50, 99])
+def test_uniform_survivors_lie_evenly(count: int) -> None:
+    """At most three lengths of gaps (ends aside), the longest the sum of the other two."""
+    tokens = Tokens.pack([torch.zeros(100, 2)], [torch.zeros(0, 2)])
+    kept = registry["uniform"]()(tokens, Trace()).topk(count).indices.sort().values
+    gaps = sorted(set(kept.diff().tolist()))
+    assert len(gaps) <= 3
+    assert not gaps or gaps[-1] <= 2.7 * 100 / count

@@ -1,0 +1,74 @@
+"""Names are found lazily, mistakes are told, nothing is taken twice."""
+
+import subprocess
+import sys
+
+import pytest
+
+from deltaprune._registry import Registry, UserError
+
+
+def folder(tmp_path, monkeypatch, **files: str) -> Registry:
+    """A registry over a fresh package of these files."""
+    name = f"room_{tmp_path.name.replace('-', '_')}"
+    package = tmp_path / name
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        f"from deltaprune._registry import Registry\nregistry = Registry('thing', {name!r})\n"
+    )
+    for file, body in files.items():
+        (package / f"{file}.py").write_text(f"from {name} import registry\n{body}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return __import__(name).registry
+
+
+def test_only_the_file_of_the_name_is_imported(tmp_path, monkeypatch) -> None:
+    things = folder(
+        tmp_path, monkeypatch, one="registry.register('one')(object)", two="raise RuntimeError('imported too early')"
+    )
+    assert things["one"] is object
+
+
+def test_a_name_is_found_in_any_file(tmp_path, monkeypatch) -> None:
+    things = folder(tmp_path, monkeypatch, many="registry.register('a')(int)\nregistry.register('b')(str)")
+    assert things["b"] is str
+    assert things.names() == ["a", "b"]
+
+
+def test_an_unknown_name_gets_the_nearest(tmp_path, monkeypatch) -> None:
+    things = folder(tmp_path, monkeypatch, circle="registry.register('circle')(int)")
+    with pytest.raises(UserError, match="no thing 'circel': did you mean 'circle'"):
+        things["circel"]
+    with pytest.raises(UserError, match="the known ones are circle"):
+        things["zzzzzz"]
+
+
+def test_a_name_is_taken_once(tmp_path, monkeypatch) -> None:
+    things = folder(tmp_path, monkeypatch)
+    things.register("x")(int)
+    things.register("x")(int)
+    with pytest.raises(ValueError, match="registered twice"):
+        things.register("x")(str)
+
+
+def test_a_third_party_package_adds_a_score(tmp_path) -> None:
+    """A package with an entry point, on the path of a new process, is as good as a file of ours."""
+    (tmp_path / "their_score.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from deltaprune import Score\n"
+        "@dataclass(frozen=True)\n"
+        "class Last(Score):\n"
+        "    needs = frozenset()\n"
+        "    sees_text = False\n"
+        "    def __call__(self, tokens, trace):\n"
+        "        return tokens.origin.float()\n"
+    )
+    info = tmp_path / "their_score-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-score\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[deltaprune.scores]\nlast = their_score:Last\n")
+    code = "from deltaprune.methods import parse; print(parse('dtp:score=last'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert "score=Last()" in done.stdout, done.stderr
