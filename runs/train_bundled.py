@@ -70,7 +70,10 @@ def main(
 
 def summary(recent: list[dict[str, float]], run: Run) -> dict[str, float]:
     """Means of the last steps."""
-    means = {key: round(float(np.mean([r[key] for r in recent if key in r])), 4) for key in ("loss", "dense", *SKILLS)}
+    means = {
+        key: round(float(np.mean([r[key] for r in recent if key in r])), 4)
+        for key in ("loss", "dense", "drift", *SKILLS)
+    }
     return {"pictures": run.pictures, "minutes": round(run.seconds / 60, 1), **means}
 
 

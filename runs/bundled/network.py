@@ -30,13 +30,18 @@ class Classroom(nn.Module):
         width = model.config.vision_width
         self.heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in PATCH_CLASSES.items()})
 
-    def forward(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns (loss on answers, dense loss on patches, whether each answer token is right)."""
+    def forward(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns (loss on answers, dense loss on patches, drift of the image rows, whether each answer token is right).
+
+        The drift, (log rms)^2 of the rows that enter the LM, keeps them at the scale of a layer's output: the norm in
+        front of every layer hides their scale, so it grows unchecked until no layer can change an image row any more.
+        """
         model = self.model
         pixels = {name: normalise(lesson.pixels, tower) for name, tower in model.config.towers.items()}
         features = model.features(pixels)
         dense = self.patch_loss(features.flatten(0, 1), lesson.patches)
         image = model.projector(features).flatten(0, 1)
+        drift = (0.5 * image.pow(2).mean(-1).log()).pow(2).mean()
         text = model.lm.backbone.embedding(lesson.ids)
         x = torch.cat([image, text])[lesson.order]
         for layer in model.lm.layers:
@@ -47,7 +52,7 @@ class Classroom(nn.Module):
         rows = x[place[len(image) + asked]]
         logits = F.linear(model.lm.backbone.norm_f(rows), model.lm.backbone.embedding.weight)
         target = lesson.targets[asked]
-        return F.cross_entropy(logits, target), dense, logits.argmax(-1) == target
+        return F.cross_entropy(logits, target), dense, drift, logits.argmax(-1) == target
 
     def patch_loss(self, features: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of every head, background weighted by 0.2. `features` (G * P, f)."""

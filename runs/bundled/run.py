@@ -96,14 +96,19 @@ class Run:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        answers, dense, right = self.classroom(lesson)
+        answers, dense, drift, right = self.classroom(lesson)
         self.classroom.zero_grad(set_to_none=True)
-        (answers + self.recipe.dense_weight * dense).backward()
+        (answers + self.recipe.dense_weight * dense + self.recipe.drift_weight * drift).backward()
         torch.nn.utils.clip_grad_norm_(self.classroom.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         self.pictures += len(lesson.pixels)
-        return {"loss": answers.item(), "dense": dense.item(), **by_skill(lesson, right, self.tokenizer)}
+        return {
+            "loss": answers.item(),
+            "dense": dense.item(),
+            "drift": drift.item(),
+            **by_skill(lesson, right, self.tokenizer),
+        }
 
 
 def to_device(lesson: Lesson, device: str) -> Lesson:
