@@ -29,6 +29,8 @@ def main(
     minutes: Annotated[float, typer.Option(help="How long to train, the anneal included.")] = 60,
     device: str = "cpu",
     pictures: Annotated[int, typer.Option(help="Pictures per step.")] = 16,
+    captions: Annotated[float, typer.Option(help="Share of the steps that tell scenes in words, in quarters.")] = 0.25,
+    anneal: Annotated[float, typer.Option(help="Last share of the minutes, over which the rate falls to zero.")] = 0.25,
     workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 1,
     out: Path = Path("checkpoints/bundled"),
     start: Annotated[Path | None, typer.Option(help="A published model folder to take up.")] = None,
@@ -40,7 +42,7 @@ def main(
     taken_up = not fresh and run.resume()
     if start is not None and not taken_up:
         run.start_from(start)
-    lessons = Lessons(CONFIG, run.tokenizer, pictures, recipe.questions, start=run.pictures)
+    lessons = Lessons(CONFIG, run.tokenizer, pictures, recipe.questions, (round(4 * captions), 4), run.pictures)
     stream = iter(DataLoader(lessons, batch_size=None, num_workers=workers, prefetch_factor=4))
     begin, before, saved, annealing, recent = time.monotonic(), run.seconds, time.monotonic(), False, []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -49,11 +51,11 @@ def main(
         first = run.pictures
         while (spent := time.monotonic() - begin) < minutes * 60:
             left = 1 - spent / (minutes * 60)
-            if left < recipe.anneal and not annealing:
+            if left < anneal and not annealing:
                 annealing = True
                 run.save("constant.pt")
             warm = 1.0 if taken_up else min(1.0, ((run.pictures - first) / pictures + 1) / recipe.warm_up)
-            result = run.step(next(stream), recipe.rate * warm * min(1.0, left / recipe.anneal))
+            result = run.step(next(stream), recipe.rate * warm * min(1.0, left / anneal))
             run.seconds = before + time.monotonic() - begin
             recent.append(result)
             if len(recent) == 50:
@@ -70,10 +72,10 @@ def main(
 
 def summary(recent: list[dict[str, float]], run: Run) -> dict[str, float]:
     """Means of the last steps."""
-    means = {
-        key: round(float(np.mean([r[key] for r in recent if key in r])), 4)
-        for key in ("loss", "dense", "drift", *SKILLS)
-    }
+    shown = ("loss", "dense", "drift", *SKILLS)
+    told = ("told loss", *(f"told {skill}" for skill in SKILLS))
+    keys = [key for key in (*shown, *told) if any(key in result for result in recent)]
+    means = {key: round(float(np.mean([r[key] for r in recent if key in r])), 3) for key in keys}
     return {"pictures": run.pictures, "minutes": round(run.seconds / 60, 1), **means}
 
 

@@ -31,17 +31,13 @@ class Classroom(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in PATCH_CLASSES.items()})
 
     def forward(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns (loss on answers, dense loss on patches, drift of the image rows, whether each answer token is right).
+        """Returns (loss on answers, dense loss on patches, drift of the image rows, which answer tokens are right).
 
         The drift, (log rms)^2 of the rows that enter the LM, keeps them at the scale of a layer's output: the norm in
         front of every layer hides their scale, so it grows unchecked until no layer can change an image row any more.
         """
         model = self.model
-        pixels = {name: normalise(lesson.pixels, tower) for name, tower in model.config.towers.items()}
-        features = model.features(pixels)
-        dense = self.patch_loss(features.flatten(0, 1), lesson.patches)
-        image = model.projector(features).flatten(0, 1)
-        drift = (0.5 * image.pow(2).mean(-1).log()).pow(2).mean()
+        image, dense, drift = self.see(lesson)
         text = model.lm.backbone.embedding(lesson.ids)
         x = torch.cat([image, text])[lesson.order]
         for layer in model.lm.layers:
@@ -53,6 +49,17 @@ class Classroom(nn.Module):
         logits = F.linear(model.lm.backbone.norm_f(rows), model.lm.backbone.embedding.weight)
         target = lesson.targets[asked]
         return F.cross_entropy(logits, target), dense, drift, logits.argmax(-1) == target
+
+    def see(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
+        """The image rows (G * P, d), the dense loss, the drift; nothing and zeros where there are no pictures."""
+        config, zero = self.model.config, lesson.pixels.new_zeros(())
+        if len(lesson.pixels) == 0:
+            return lesson.pixels.new_zeros(0, config.lm.d_model), zero, zero
+        pixels = {name: normalise(lesson.pixels, tower) for name, tower in config.towers.items()}
+        features = self.model.features(pixels)
+        image = self.model.projector(features).flatten(0, 1)
+        drift = (0.5 * image.pow(2).mean(-1).log()).pow(2).mean()
+        return image, self.patch_loss(features.flatten(0, 1), lesson.patches), drift
 
     def patch_loss(self, features: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of every head, background weighted by 0.2. `features` (G * P, f)."""

@@ -22,7 +22,6 @@ class Recipe:
     seed: int = 0
     rate: float = 2e-3
     warm_up: int = 400  # steps
-    anneal: float = 0.6  # last share of the minutes
     decay: float = 0.02
     dense_weight: float = 0.3
     drift_weight: float = 0.1
