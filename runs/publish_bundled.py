@@ -27,7 +27,15 @@ from provenance import footer, provenance
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "src" / "deltaprune" / "models" / "_bundled"
-METHODS = ("none", "dtp:keep=0.9", "dtp:keep=0.5", "dtp:keep=0.5,late=none", "random:keep=0.9", "random:keep=0.5")
+METHODS = (
+    "none",
+    "dtp:keep=0.9",
+    "dtp:keep=0.5",
+    "dtp:keep=0.5,late=none",
+    "random:keep=0.9",
+    "random:keep=0.5",
+    "uniform:keep=0.5",
+)
 
 
 def measure(vlm: dp.VLM, processor, methods: list, split: str, n: int, label: str) -> list[Row]:

@@ -93,5 +93,5 @@ def test_the_bundled_model_answers(cli: Callable[..., Any], scene: Path) -> None
 
 
 def test_the_bundled_model_is_evaluated(cli: Callable[..., Any]) -> None:
-    (row,) = cli("evaluate", "--method", "none", "--limit", 24, "--json").rows
+    (row,) = cli("evaluate", "--method", "none", "--limit", 240, "--json").rows
     assert row["mean"] > row["floor"]
