@@ -29,11 +29,10 @@ def table(rows: Sequence[Row]) -> str:
 def card(config: MLLMConfig, rows: Sequence[Row], source: dict[str, str], footer: str) -> str:
     """The whole card. `source` says where the measurement was made, `config.about` how long the training was."""
     assert config.plan is not None
-    recipe = {**asdict(Recipe()), "anneal": f"{Recipe().anneal:.0%}"}
     tried: list[dict[str, Any]] = config.plan.source["tried"]
     columns = ("rule", "early", "late", "accuracy", "unpruned")
     return Template((Path(__file__).parent / "card.md").read_text()).substitute(
-        {**asdict(config.lm), **recipe},
+        {**asdict(config.lm), **asdict(Recipe())},
         d_inner=config.lm.d_inner,
         towers=" and ".join(f"{n} ({t.n_blocks - 1} blocks, width {t.width})" for n, t in config.towers.items()),
         n_visual=config.n_visual,

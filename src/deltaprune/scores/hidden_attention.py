@@ -19,8 +19,8 @@ class HiddenAttention(Score):
         K_{L,j,d} = sum_n C_{L,n} exp(A_{d,n} S_{j,d}) Delta_{j,d} B_{j,n},   S_{j,d} = sum_{k>j} Delta_{k,d}
 
     A is diagonal and negative, so no exponent is positive and nothing is divided; O(L E N) work, O(L E) memory, no
-    L x L matrix. The faithful counterpart of FastV's score, the attention of the last token (FastV, arXiv 2403.06764): it
-    sees the question.
+    L x L matrix. It sees the question: the faithful counterpart of FastV's score, which is the attention that the last
+    token pays (arXiv 2403.06764).
     """
 
     @property
