@@ -1,0 +1,27 @@
+"""A method of your own: DTP with a third stage in between.
+
+python examples/new_method.py
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+import deltaprune as dp
+
+
+@dataclass(frozen=True)
+class ThreeSteps(dp.Method):
+    """Half of the image after the early layer, a quarter half-way to the late one, nothing after it."""
+
+    def stages(self, shape):
+        early, late = shape.plan.early, shape.plan.late
+        cuts = ((early, 0.5), ((early + late) // 2, 0.25))
+        return (*(dp.Stage(after, keep, dp.Delta()) for after, keep in cuts), dp.Stage(late, 0.0))
+
+
+model, processor = dp.load("bundled")
+inputs = processor(images=Image.open(Path(__file__).parent / "triangles.png"), text="How many objects are there?")
+with ThreeSteps()(model):
+    print(processor.batch_decode(model.generate(**inputs)), [kept.counts for kept in model.last.kept])

@@ -1,0 +1,32 @@
+"""A score of your own: the distance of a token from the image's mean token, in ten lines of code.
+
+python examples/new_score.py
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+import deltaprune as dp
+
+
+@dataclass(frozen=True)
+class Unusual(dp.Score):
+    """|| hidden_j - mean over the image's tokens of hidden ||; what is unlike the rest is kept."""
+
+    needs = frozenset({"hidden"})
+    sees_text = False
+
+    def __call__(self, tokens, trace):
+        scores = trace.hidden.new_zeros(len(trace.hidden))
+        for (a, _), n in zip(tokens.spans, tokens.n_visual, strict=True):
+            image = trace.hidden[a : a + n]
+            scores[a : a + n] = (image - image.mean(0)).norm(dim=-1)
+        return scores
+
+
+model, processor = dp.load("bundled")
+inputs = processor(images=Image.open(Path(__file__).parent / "triangles.png"), text="How many objects are there?")
+with dp.DTP(keep=0.5, score=Unusual())(model):
+    print(processor.batch_decode(model.generate(**inputs)))
