@@ -39,6 +39,12 @@ def test_its_first_command_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert "dtp:keep=0.5" in out
 
 
+def test_its_numbers_are_the_measured_ones() -> None:
+    table = [line for line in (ROOT / "numbers" / "bundled.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) > 5
+    assert all(line in README for line in table)
+
+
 def test_its_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
