@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from bundled.vocabulary import EOS
 from deltaprune.benchmarks.scenes import SKILLS, Question, Scene, scene_seed
 from deltaprune.benchmarks.scenes.world import SIDE
 from deltaprune.models._mllm import MLLMConfig
@@ -112,7 +113,7 @@ class Forest:
 
     def __init__(self, tokenizer: Tokenizer, template: Callable[[str], str], n_visual: int):
         self.tokenizer, self.template, self.n_visual = tokenizer, template, n_visual
-        self.eos = tokenizer.token_to_id("<|endoftext|>")
+        self.eos: int = tokenizer.encode(EOS).ids[0]
         self.ids: list[int] = []
         self.targets: list[int] = []
         self.skill: list[int] = []
