@@ -89,13 +89,13 @@ class Lessons(IterableDataset):
         forest = Forest(self.tokenizer, TEMPLATES[self.config.template], self.config.n_visual if shown else 0)
         grid = round(self.config.n_visual**0.5)
         size = next(iter(self.config.towers.values())).image_size
-        pixels = [np.zeros((0, size, size, 3), dtype=np.float32)]
+        pixels: list[np.ndarray] = [np.zeros((0, size, size, 3), dtype=np.float32)]
         patches: dict[str, list[np.ndarray]] = {name: [np.zeros(0, dtype=np.int64)] for name in PATCH_CLASSES}
         for index in indices:
             seed = scene_seed("train", 0, index)
             scene, rng = Scene.from_seed(seed), np.random.default_rng([seed, 1])
             if shown:
-                pixels.append(np.asarray(scene.image.resize((size, size), 3), dtype=np.float32)[None] / 255)
+                pixels.append(np.asarray(scene.image.resize((size, size), 3), dtype=np.float32)[None] / np.float32(255))
                 for name, labels in scene.patch_labels(grid).items():
                     if name in patches:
                         patches[name].append(labels)
