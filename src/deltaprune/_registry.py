@@ -69,13 +69,6 @@ class Registry(Generic[T]):
         self._import_everything()
         return sorted(self._entries)
 
-    def name_of(self, entry: object) -> str:
-        """The name under which an object is registered."""
-        for name, held in self._entries.items():
-            if held is entry:
-                return name
-        raise ValueError(f"{entry!r} is not a registered {self.kind}.")
-
     def _import_file_of(self, name: str) -> None:
         module = f"{self.package}.{name}"
         if name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(module) is not None:
