@@ -19,17 +19,15 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
-from bundled.lessons import Lessons
+from bundled.lessons import KINDS, Lessons
 from bundled.recipe import CONFIG, Recipe
 from bundled.run import Run
-from deltaprune.benchmarks.scenes import SKILLS
 
 
 def main(
     minutes: Annotated[float, typer.Option(help="How long to train, the anneal included.")] = 60,
     device: str = "cpu",
     pictures: Annotated[int, typer.Option(help="Pictures per step.")] = 16,
-    captions: Annotated[float, typer.Option(help="Share of the steps that tell scenes in words, in quarters.")] = 0.25,
     anneal: Annotated[float, typer.Option(help="Last share of the minutes, over which the rate falls to zero.")] = 0.25,
     workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 1,
     out: Path = Path("checkpoints/bundled"),
@@ -42,7 +40,7 @@ def main(
     taken_up = not fresh and run.resume()
     if start is not None and not taken_up:
         run.start_from(start)
-    lessons = Lessons(CONFIG, run.tokenizer, pictures, recipe.questions, (round(4 * captions), 4), run.pictures)
+    lessons = Lessons(CONFIG, run.tokenizer, pictures, recipe.questions, recipe.drills, run.pictures)
     stream = iter(DataLoader(lessons, batch_size=None, num_workers=workers, prefetch_factor=4))
     begin, before, saved, annealing, recent = time.monotonic(), run.seconds, time.monotonic(), False, []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -72,9 +70,7 @@ def main(
 
 def summary(recent: list[dict[str, float]], run: Run) -> dict[str, float]:
     """Means of the last steps."""
-    shown = ("loss", "dense", "drift", *SKILLS)
-    told = ("told loss", *(f"told {skill}" for skill in SKILLS))
-    keys = [key for key in (*shown, *told) if any(key in result for result in recent)]
+    keys = [key for key in ("loss", "dense", "drift", *KINDS) if any(key in result for result in recent)]
     means = {key: round(float(np.mean([r[key] for r in recent if key in r])), 3) for key in keys}
     return {"pictures": run.pictures, "minutes": round(run.seconds / 60, 1), **means}
 

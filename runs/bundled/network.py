@@ -1,14 +1,31 @@
 """The differentiable forward pass of the library's own modules, on a forest of images and questions."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bundled.lessons import PATCH_CLASSES, Lesson
+from bundled.recipe import Start
 from bundled.scan import conv_silu, gated_scan
-from deltaprune.mamba import Layer
+from deltaprune.mamba import Layer, MambaLM
 from deltaprune.models._mllm import MLLM
 from deltaprune.vision.pixels import normalise
+
+
+@torch.no_grad()
+def begin(lm: MambaLM, start: Start) -> None:
+    """Random weights: mamba_ssm's start, but with louder B and C, slower decay and longer steps (see `Start`)."""
+    lm.reset_parameters()
+    nn.init.normal_(lm.backbone.embedding.weight, std=start.embedding)
+    low, high = map(math.log, start.delta)
+    decay = torch.linspace(*map(math.log, start.a), lm.config.d_state)
+    for layer in lm.layers:
+        m = layer.mixer
+        m.x_proj.weight[lm.config.rank :] *= start.b_and_c
+        m.A_log.copy_(decay.expand_as(m.A_log))
+        m.dt_proj.bias.copy_(torch.empty_like(m.dt_proj.bias).uniform_(low, high).exp().expm1().log())
 
 
 def block(layer: Layer, x: Tensor, cu_seqlens: Tensor, parent: Tensor) -> Tensor:
@@ -51,11 +68,8 @@ class Classroom(nn.Module):
         return F.cross_entropy(logits, target), dense, drift, logits.argmax(-1) == target
 
     def see(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
-        """The image rows (G * P, d), the dense loss, the drift; nothing and zeros where there are no pictures."""
-        config, zero = self.model.config, lesson.pixels.new_zeros(())
-        if len(lesson.pixels) == 0:
-            return lesson.pixels.new_zeros(0, config.lm.d_model), zero, zero
-        pixels = {name: normalise(lesson.pixels, tower) for name, tower in config.towers.items()}
+        """The image rows (G * P, d), the dense loss, the drift."""
+        pixels = {name: normalise(lesson.pixels, tower) for name, tower in self.model.config.towers.items()}
         features = self.model.features(pixels)
         image = self.model.projector(features).flatten(0, 1)
         drift = (0.5 * image.pow(2).mean(-1).log()).pow(2).mean()

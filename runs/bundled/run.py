@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from bundled.lessons import Lesson
+from bundled import drills
+from bundled.lessons import KINDS, Lesson
 from bundled.muon import Muon
-from bundled.network import Classroom
-from bundled.recipe import CONFIG, Recipe
+from bundled.network import Classroom, begin
+from bundled.recipe import CONFIG, Recipe, Start
 from bundled.vocabulary import train_tokenizer
-from deltaprune.benchmarks.scenes import SKILLS, corpus
+from deltaprune.benchmarks.scenes import corpus
 from deltaprune.models._folder import save_folder
 from deltaprune.models._mllm import MLLM
 
@@ -25,13 +26,13 @@ class Run:
     def __init__(self, out: Path, recipe: Recipe, device: str):
         self.out, self.recipe, self.device = out, recipe, device
         torch.manual_seed(recipe.seed)
-        self.tokenizer = train_tokenizer(corpus(20_000), CONFIG.lm.vocab_size)
+        self.tokenizer = train_tokenizer([*corpus(20_000), *drills.corpus(1000)], CONFIG.lm.vocab_size)
         if self.tokenizer.get_vocab_size() > CONFIG.lm.vocab_size:
             raise SystemExit(
                 f"The tokenizer has {self.tokenizer.get_vocab_size()} tokens; raise vocab_size in recipe.py."
             )
         model = MLLM(CONFIG)
-        model.lm.reset_parameters()
+        begin(model.lm, Start())
         self.classroom = Classroom(model).to(device)
         matrices, rest = self._split()
         self.optimizers = [
@@ -104,8 +105,6 @@ class Run:
             optimizer.step()
         self.pictures += len(lesson.pixels)
         skills = by_skill(lesson, right, self.tokenizer)
-        if len(lesson.pixels) == 0:
-            return {f"told {name}": value for name, value in {"loss": answers.item(), **skills}.items()}
         return {"loss": answers.item(), "dense": dense.item(), "drift": drift.item(), **skills}
 
 
@@ -118,8 +117,8 @@ def to_device(lesson: Lesson, device: str) -> Lesson:
 
 
 def by_skill(lesson: Lesson, right: torch.Tensor, tokenizer) -> dict[str, float]:
-    """Share of first answer tokens that are right, by skill (the end-of-text token is left out)."""
+    """Share of answer tokens that are right, by skill or drill (the end-of-text token is left out)."""
     asked = lesson.targets >= 0
     eos = lesson.targets[asked] == tokenizer.token_to_id("<|endoftext|>")
     skill, right = lesson.skill[asked][~eos].cpu(), right[~eos].cpu().float()
-    return {name: right[skill == i].mean().item() for i, name in enumerate(SKILLS) if (skill == i).any()}
+    return {name: right[skill == i].mean().item() for i, name in enumerate(KINDS) if (skill == i).any()}
