@@ -7,7 +7,7 @@ from string import Template
 from typing import Any
 
 from bundled.lessons import WEIGHTS
-from bundled.recipe import Recipe
+from bundled.recipe import Recipe, Start
 from deltaprune.benchmarks.scenes import SKILLS
 from deltaprune.evaluate import Row
 from deltaprune.models._mllm import MLLMConfig
@@ -30,9 +30,13 @@ def card(config: MLLMConfig, rows: Sequence[Row], source: dict[str, str], footer
     """The whole card. `source` says where the measurement was made, `config.about` how long the training was."""
     assert config.plan is not None
     tried: list[dict[str, Any]] = config.plan.source["tried"]
+    begin = Start()
+    start = {"b_and_c": f"{begin.b_and_c:g}", "embedding": begin.embedding}
+    start |= {"a_low": begin.a[0], "a_high": begin.a[1], "delta_low": begin.delta[0], "delta_high": begin.delta[1]}
     columns = ("rule", "early", "late", "accuracy", "unpruned")
     return Template((Path(__file__).parent / "card.md").read_text()).substitute(
         {**asdict(config.lm), **asdict(Recipe())},
+        **start,
         d_inner=config.lm.d_inner,
         towers=" and ".join(f"{n} ({t.n_blocks - 1} blocks, width {t.width})" for n, t in config.towers.items()),
         n_visual=config.n_visual,

@@ -64,13 +64,16 @@ class Run:
         partial.replace(self.out / name)
 
     def resume(self) -> bool:
-        """Load the newest constant-rate checkpoint, if there is one."""
+        """Load the newest constant-rate checkpoint, if there is one. A head that it lacks starts at random."""
         path = self.out / "constant.pt"
         if not path.exists():
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
-        self.classroom.load_state_dict(state["classroom"])
-        for optimizer, held in zip(self.optimizers, state.get("optimizers", []), strict=False):
+        lacking = self.classroom.load_state_dict(state["classroom"], strict=False)
+        assert not lacking.unexpected_keys and all(key.startswith("heads.") for key in lacking.missing_keys), lacking
+        for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
+            for group, new in zip(held["param_groups"], optimizer.param_groups, strict=True):
+                group["params"] = list(range(len(new["params"])))  # heads stand last
             optimizer.load_state_dict(held)
         self.pictures, self.seconds, self.log = state["pictures"], state["seconds"], state["log"]
         return True
