@@ -31,9 +31,11 @@ METHODS = (
     "none",
     "dtp:keep=0.9",
     "dtp:keep=0.5",
+    "dtp:keep=0.25",
     "dtp:keep=0.5,late=none",
     "random:keep=0.9",
     "random:keep=0.5",
+    "random:keep=0.25",
     "uniform:keep=0.5",
 )
 
