@@ -22,7 +22,7 @@ from bundled.run import HEADS
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import RULES, Spread, plan, spread
 from deltaprune.evaluate import Row, evaluate
-from deltaprune.models._folder import CONFIG
+from deltaprune.models._folder import save_folder
 from provenance import footer, provenance
 
 ROOT = Path(__file__).parents[1]
@@ -32,10 +32,13 @@ METHODS = (
     "dtp:keep=0.9",
     "dtp:keep=0.5",
     "dtp:keep=0.25",
-    "dtp:keep=0.5,late=none",
     "random:keep=0.9",
     "random:keep=0.5",
     "random:keep=0.25",
+    "dtp:keep=0.9,late=none",
+    "dtp:keep=0.5,late=none",
+    "random:keep=0.9,late=none",
+    "random:keep=0.5,late=none",
     "uniform:keep=0.5",
 )
 
@@ -96,10 +99,7 @@ def main(
     vlm, processor = dp.load(folder)
     found = choose_plan(vlm, processor, samples, validation)
     config = replace(vlm.config, plan=found)
-    SHIPPED.mkdir(exist_ok=True)
-    for name in ("model.safetensors", "tokenizer.json"):
-        shutil.copyfile(folder / name, SHIPPED / name)
-    (SHIPPED / CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    save_folder(SHIPPED, vlm.model, processor.tokenizer, config)
     vlm, processor = dp.load("bundled")
     rows = measure(vlm, processor, list(METHODS), "test", questions, "test")
     source = provenance()

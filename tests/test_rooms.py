@@ -7,15 +7,15 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "deltaprune"
 FLOORS: list[set[str]] = [
-    {"_registry", "_checks", "tokens", "stages"},
+    {"_registry", "_checks", "_similarity", "_tensors", "tokens", "stages", "merge"},
     {"kernels"},
     {"scores", "methods"},
     {"mamba", "vision"},
     {"models"},
-    {"prefill", "generate", "vlm"},
+    {"prefill", "prefix", "generate", "vlm"},
     {"calibrate", "analysis", "cost"},
     {"benchmarks"},
-    {"ask", "evaluate", "cli", "_tables", "__init__"},
+    {"ask", "evaluate", "hf", "cli", "_tables", "__init__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 STRANGERS = {  # neither sees the other, whatever their floors say

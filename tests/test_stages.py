@@ -51,6 +51,17 @@ def test_the_highest_survive_in_prompt_order() -> None:
     assert (kept.lengths, kept.n_visual) == ((4,), (2,))
 
 
+@pytest.mark.parametrize("candidates", ["visual", "all"])
+def test_visual_rows_are_ranked_best_first_and_the_kept_ones_lead(candidates: str) -> None:
+    scores = torch.tensor([5.0, 4.0, 9.0, 2.0, 7.0, -7.0, 3.0, 8.0, 1.0])
+    stage = Stage(1, 0.5, Delta(), candidates=candidates)  # pyright: ignore[reportArgumentType]
+    kept = select(stage, scores, packed((4, 2), (2, 1)))
+    assert [rows.tolist() for rows in kept.ranked] == [[2, 0, 1, 3], [7, 6]]
+    for ranked, (a, b), left in zip(kept.ranked, ((0, 6), (6, 9)), kept.n_visual, strict=True):
+        survivors = {row for row in kept.rows.tolist() if a <= row < b}
+        assert set(ranked[:left].tolist()) == survivors & set(ranked.tolist())
+
+
 def test_text_competes_when_asked_to_but_the_last_row_stays() -> None:
     scores = torch.tensor([5.0, 4.0, 3.0, 2.0, 9.0, -7.0, -9.0])
     kept = select(Stage(1, 0.5, Delta(), candidates="all"), scores, packed((4, 3)))

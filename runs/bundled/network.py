@@ -20,7 +20,8 @@ def begin(lm: MambaLM, start: Start) -> None:
     lm.reset_parameters()
     nn.init.normal_(lm.backbone.embedding.weight, std=start.embedding)
     low, high = map(math.log, start.delta)
-    decay = torch.linspace(*map(math.log, start.a), lm.config.d_state)
+    slow, fast = map(math.log, start.a)
+    decay = torch.linspace(slow, fast, lm.config.d_state)
     for layer in lm.layers:
         m = layer.mixer
         m.x_proj.weight[lm.config.rank :] *= start.b_and_c

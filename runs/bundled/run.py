@@ -70,7 +70,8 @@ class Run:
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
         lacking = self.classroom.load_state_dict(state["classroom"], strict=False)
-        assert not lacking.unexpected_keys and all(key.startswith("heads.") for key in lacking.missing_keys), lacking
+        foreign = [*lacking.unexpected_keys, *(key for key in lacking.missing_keys if not key.startswith("heads."))]
+        assert not foreign, f"{path} is a checkpoint of another network: {foreign}"
         for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
             for group, new in zip(held["param_groups"], optimizer.param_groups, strict=True):
                 group["params"] = list(range(len(new["params"])))  # heads stand last

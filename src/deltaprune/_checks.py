@@ -1,15 +1,20 @@
 """What a user may write into a stage or a method, told in one sentence where it is not."""
 
-from deltaprune._registry import UserError
+from deltaprune._registry import UserError, did_you_mean
+
+
+def check_share(name: str, share: object) -> None:
+    """A share lies in [0, 1], else a `UserError`."""
+    if isinstance(share, bool) or not isinstance(share, int | float):
+        raise UserError(f"{name}={share!r} is not a number: it is a share between 0 and 1, such as 0.5.")
+    if not 0 <= share <= 1:
+        nearest = "0.5" if share != share else f"{min(max(share, 0.0), 1.0):g}"
+        raise UserError(f"{name}={share} is not a share: it lies between 0 and 1 (try {name}={nearest}).")
 
 
 def check_keep(keep: object) -> None:
-    """A share lies in [0, 1], else a `UserError`."""
-    if isinstance(keep, bool) or not isinstance(keep, int | float):
-        raise UserError(f"keep={keep!r} is not a number: it is a share between 0 and 1, such as 0.5.")
-    if not 0 <= keep <= 1:
-        nearest = "0.5" if keep != keep else f"{min(max(keep, 0.0), 1.0):g}"
-        raise UserError(f"keep={keep} is not a share: it lies between 0 and 1 (try keep={nearest}).")
+    """The share that is kept lies in [0, 1], else a `UserError`."""
+    check_share("keep", keep)
 
 
 def check_layer(name: str, layer: object, *others: object) -> None:
@@ -18,6 +23,24 @@ def check_layer(name: str, layer: object, *others: object) -> None:
     if not whole and layer not in others:
         also = "".join(f", or {'none' if other is None else other}" for other in others)
         raise UserError(f"{name}={layer!r} is not a layer: it is an integer from 0 up{also}.")
+
+
+def check_at_least_one(name: str, number: object) -> None:
+    """A step or a number of things is a whole number from 1 up, else a `UserError`."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise UserError(f"{name}={number!r} is not possible: it is a whole number from 1 up.")
+
+
+def check_flag(name: str, flag: object) -> None:
+    """A switch is on or off, else a `UserError`."""
+    if not isinstance(flag, bool):
+        raise UserError(f"{name}={flag!r} is neither on nor off: it is true or false.")
+
+
+def check_choice(name: str, choice: object, known: tuple[str, ...]) -> None:
+    """One of a few words, else a `UserError` that names the nearest."""
+    if choice not in known:
+        raise UserError(f"There is no {name}={choice!r}: {did_you_mean(str(choice), known)}.")
 
 
 def check_seed(seed: object) -> None:

@@ -53,23 +53,40 @@ def ask_tables(rows: Sequence[Row], device: str) -> list[Table]:
     return tables
 
 
-def cost_table(rows: Sequence[Row]) -> Table:
-    """MACs by component, in the unit that the largest total asks for."""
-    first = rows[0]
-    largest = max(row["macs"]["total"] for row in rows)
-    unit, letter, power = next((unit for unit in UNITS if largest >= 10 * unit[0]), UNITS[-1])
+def cost_table(rows: Sequence[Row], flops: bool = False) -> Table:
+    """MACs (or FLOPs) by component, in the unit that the largest total asks for; the last line is a decoded token."""
+    first, count = rows[0], "flops" if flops else "macs"
+    unit, letter, power = _unit(rows, count)
+    name, meaning = ("FLOPs", "operations, 2 for each MAC") if flops else ("MACs", "multiply-accumulates")
     about = (
         f"{first['model']}: one image and {first['text_tokens']} text tokens, convention {first['convention']}, "
-        f"in {letter}MACs ({power} multiply-accumulates) · kept: visual tokens after each stage · "
-        "share: of the LM prefill's MACs without pruning"
+        f"in {letter}{name} ({power} {meaning}) · kept: visual tokens after each stage · "
+        "share: of the LM prefill's MACs without pruning · decode: each further token of the answer, under any method"
     )
-    components = list(first["macs"])
+    components = list(first[count])
+
+    def cells(counts: Row) -> list[str]:
+        return [f"{counts[name] / unit:,.3f}" for name in components]
+
+    lines = [[row["method"], _kept(row["kept"]), _percent(row["share"]), *cells(row[count])] for row in rows]
+    decode = ["(decode)", "", "", *cells(first[f"decode_{count}"])]
+    return _table(about, ["method", "kept", "share", *components], [*lines, None, decode])
+
+
+def budget_table(rows: Sequence[Row]) -> Table:
+    """The methods that meet a budget, as they are asked for."""
+    first = rows[0]
+    unit, letter, power = _unit(rows, "macs")
+    about = (
+        f"{first['model']}: at most {_percent(first['budget'])} of the LM prefill's MACs without pruning (vtw: the "
+        f"nearest layer), one image and {first['text_tokens']} text tokens · kept: visual tokens after each stage · "
+        f"MACs: all of them, convention {first['convention']}, in {letter}MACs ({power} multiply-accumulates)"
+    )
     lines = [
-        [row["method"], _kept(row["kept"]), _percent(row["share"])]
-        + [f"{row['macs'][name] / unit:,.3f}" for name in components]
+        [row["method"], _kept(row["kept"]), f"{100 * row['share']:.2f}%", f"{row['macs']['total'] / unit:,.3f}"]
         for row in rows
     ]
-    return _table(about, ["method", "kept", "share", *components], lines)
+    return _table(about, ["method", "kept", "share", "MACs"], lines)
 
 
 def evaluate_table(rows: Sequence[Row], split: str) -> Table:
@@ -93,10 +110,32 @@ def evaluate_table(rows: Sequence[Row], split: str) -> Table:
 
 def plan_table(model: str, plan: Row) -> Table:
     """Where to prune and why."""
-    early, late = plan["early"], plan["late"]
-    about = f"{model}: from {plan['source']['samples']} pictures; use it as --method dtp:early={early},late={late}"
-    lines = [[stage, str(plan[stage]), plan["source"][stage]] for stage in ("early", "late")]
+    early, late, source = plan["early"], plan["late"], plan["source"]
+    use = f"--method dtp:early={early},late={late}"
+    about = f"{model}: from {source['samples']} pictures; use it as --plan FILE or as {use}"
+    lines = [[stage, str(plan[stage]), source[stage]] for stage in ("early", "late")]
+    if plan["withdrawal"] is not None:
+        never = plan["withdrawal"] == plan["model"]["n_layers"]
+        lines.append(["vtw", "never" if never else str(plan["withdrawal"]), source["withdrawal"]])
     return _table(about, ["stage", "after layer", "why"], lines, n_left=3)
+
+
+def bench_table(document: Sequence[Row]) -> Table:
+    """Milliseconds by part; the last entry of the document holds the ratios."""
+    *rows, last = document
+    first = rows[0]
+    about = (
+        f"{first['name']}, {first['dtype']} on {first['device']}, batch {first['batch']}, {first['tokens']} tokens, "
+        f"scan by {first['kernel']} · ms, medians; decode: one token; choose: score and select, part of the prefill · "
+        f"ratio: of the prefill to {first['method']}'s, within a round · peak: memory, weights included"
+    )
+    lines = [
+        [row["method"]]
+        + [f"{row[part]:.2f}" for part in ("vision_ms", "prefill_ms", "decode_ms", "choose_ms")]
+        + [f"{last['ratios'].get(row['method'] + '/' + first['method'], 1):.3f}", f"{row['peak_bytes'] / 1e9:.2f} GB"]
+        for row in rows
+    ]
+    return _table(about, ["method", "vision", "prefill", "decode", "choose", "ratio", "peak"], lines)
 
 
 def _table(
@@ -142,3 +181,9 @@ def _kept(counts: Sequence[int]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
+
+
+def _unit(rows: Sequence[Row], count: str) -> tuple[float, str, str]:
+    """The unit that leaves the largest total at least two digits before the point."""
+    largest = max(row[count]["total"] for row in rows)
+    return next((unit for unit in UNITS if largest >= 10 * unit[0]), UNITS[-1])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import floor
+from math import ceil, floor
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -26,6 +26,28 @@ CountRule = Callable[[float, int], int]
 def floor_count(keep: float, n_image: int) -> int:
     """How many of `n_image` visual tokens a share `keep` leaves: floor(keep * n + 1e-6), the paper's count."""
     return floor(keep * n_image + 1e-6)
+
+
+def round_count(keep: float, n_image: int) -> int:
+    """DivPrune's count, int(round(keep * n)) with Python's rounding: a half goes to the even number."""
+    return round(keep * n_image)
+
+
+DART_PIVOTS = 4  # of the image, and as many of the text
+
+
+def dart_quota(keep: float, n_image: int, exact: bool = False) -> int:
+    """How many tokens each of DART's 8 pivots adds: floor(keep * n / 8) in its code; `exact`: enough for the budget."""
+    if exact:
+        return max(0, ceil((floor_count(keep, n_image) - DART_PIVOTS) / (2 * DART_PIVOTS)))
+    return floor_count(keep / (2 * DART_PIVOTS), n_image)
+
+
+def dart_count(keep: float, n_image: int) -> int:
+    """DART's official count, the image's pivots and what all 8 add: 4 + 8 * floor(keep * n / 8); 0 and 1 stay exact."""
+    if keep in (0, 1):
+        return floor_count(keep, n_image)
+    return min(n_image, DART_PIVOTS + 2 * DART_PIVOTS * dart_quota(keep, n_image))
 
 
 class Score(ABC):
@@ -59,7 +81,7 @@ class Drop(Reduce):
     """The rows that are not kept leave the sequence; what they wrote into earlier layers' states stays."""
 
     def __call__(self, tokens: Tokens, kept: "Selection") -> Tokens:
-        return tokens.take(*kept)
+        return tokens.take(kept.rows, kept.lengths, kept.n_visual)
 
 
 @dataclass(frozen=True)
@@ -73,8 +95,8 @@ class Stage:
         score: ranks the candidates; needed unless `keep` is 0 or 1.
         candidates: "visual", or "all" to let text compete too (Table 4); then count + n_text rows survive, always
             with each sample's last row among them.
-        reduce: `Drop()`, or a merge that folds each dropped row into a kept one.
-        count: the rule from share to tokens.
+        reduce: `Drop()`, or `Merge(...)`, which folds each dropped visual row into a kept one.
+        count: the rule from share to tokens: `floor_count`, `round_count`, `dart_count`.
     """
 
     after: int
@@ -117,11 +139,18 @@ def check_order(stages: tuple[Stage, ...], n_layers: int) -> None:
 
 
 class Selection(NamedTuple):
-    """The rows that survive a stage, ascending, and how many rows and visual rows each sample has left."""
+    """Who survives a stage.
+
+    Attributes:
+        rows: the rows that are kept, ascending.
+        lengths, n_visual: how many rows and visual rows each sample has left.
+        ranked: each sample's visual rows, best first; the first `n_visual` of them are kept.
+    """
 
     rows: Tensor
     lengths: tuple[int, ...]
     n_visual: tuple[int, ...]
+    ranked: tuple[Tensor, ...]
 
 
 def select(stage: Stage, scores: Float[Tensor, "T"] | None, tokens: Tokens) -> Selection:
@@ -131,7 +160,7 @@ def select(stage: Stage, scores: Float[Tensor, "T"] | None, tokens: Tokens) -> S
     device. When text competes (an ablation), how many visual rows won has to be read back.
     """
     counts = stage.counts(tokens.n_image, tokens.n_visual)
-    kept, lengths, n_visual = [], [], []
+    kept, lengths, n_visual, ranked = [], [], [], []
     for (start, end), live, count in zip(tokens.spans, tokens.n_visual, counts, strict=True):
         visual = tokens.visual[start:end]
         row = torch.zeros(end - start, device=visual.device) if scores is None else scores[start:end].float()
@@ -139,21 +168,34 @@ def select(stage: Stage, scores: Float[Tensor, "T"] | None, tokens: Tokens) -> S
             row = torch.where(visual, row, torch.inf)
         elif end > start:
             row = torch.cat([row[:-1], row.new_full((1,), torch.inf)])
-        n_kept = count + (end - start) - live
-        order = torch.sort(torch.sort(row, descending=True, stable=True).indices[:n_kept]).values
-        kept.append(order + start)
-        lengths.append(n_kept)
-        n_visual.append(count if stage.candidates == "visual" else int(visual[order].sum()))
-    return Selection(torch.cat(kept), tuple(lengths), tuple(n_visual))
+        n_text = end - start - live
+        order = torch.sort(row, descending=True, stable=True).indices
+        survivors = torch.sort(order[: count + n_text]).values
+        kept.append(survivors + start)
+        lengths.append(count + n_text)
+        if stage.candidates == "visual":
+            best_first, left = order[n_text:], count
+        else:
+            best_first, left = order[visual[order]], int(visual[survivors].sum())
+        ranked.append(best_first + start)
+        n_visual.append(left)
+    return Selection(torch.cat(kept), tuple(lengths), tuple(n_visual), tuple(ranked))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a model prunes: (early, late) in "layers that still see all tokens", and where that comes from."""
+    """Where a model prunes, each in "layers that still see all tokens", and where that comes from.
+
+    Attributes:
+        early, late: DTP's two stages.
+        source: provenance; plain JSON types.
+        withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None where nobody asked.
+    """
 
     early: int
     late: int
     source: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    withdrawal: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,12 +206,21 @@ class Shape:
     n_visual: int
     plan: Plan | None = None
 
-    def layer(self, value: "int | Literal['plan'] | None", which: Literal["early", "late"]) -> int | None:
-        """Resolve "plan" to the stored plan's layer; an integer or None passes through."""
+    def layer(
+        self, value: "int | Literal['plan'] | None", which: Literal["early", "late"], name: str | None = None
+    ) -> int | None:
+        """Resolve "plan" to the stored plan's layer; an integer or None passes through.
+
+        Args:
+            value: the layer that was asked for.
+            which: the plan's layer that "plan" means.
+            name: the method's field, for the sentence when there is no plan; `which` unless told.
+        """
         if value != "plan":
             return value
         if self.plan is None:
-            raise UserError(f'{which}="plan", but this model has no plan: give {which}=LAYER or run calibrate first.')
+            name = name or which
+            raise UserError(f'{name}="plan", but this model has no plan: give {name}=LAYER or run calibrate first.')
         return getattr(self.plan, which)
 
 

@@ -1,24 +1,28 @@
 """What users hold in their hands: `load()` gives a `VLM` and its processor."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
+from PIL import Image
 from torch import Tensor
 
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune._registry import UserError
 from deltaprune.generate import Sample, Sampler, generate, greedy
-from deltaprune.models import registry
-from deltaprune.models._folder import load_folder
-from deltaprune.models._mllm import MLLM, MLLMConfig
-from deltaprune.models._processor import Processor
+from deltaprune.methods.none import NoPruning
+from deltaprune.models._checkpoint import build
+from deltaprune.models._inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
+from deltaprune.models._mllm import MLLM, MLLMConfig, weight_dtype
+from deltaprune.models._parts import Towers
+from deltaprune.models._processor import Processor, encode_images
+from deltaprune.models._sources import open_source
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.stages import Method, Shape, Stage
+from deltaprune.prefix import ImagePrefix, fingerprint
+from deltaprune.stages import Method, Plan, Shape, Stage
 from deltaprune.tokens import Tokens
-
-PIXELS = "pixel_values_"
 
 
 class VLM:
@@ -37,6 +41,7 @@ class VLM:
         self.eos_id = eos_id
         self.method: Method | None = None
         self.last: Prefilled | None = None
+        self._fingerprint: tuple[object, str] | None = None
 
     @property
     def config(self) -> MLLMConfig:
@@ -48,14 +53,22 @@ class VLM:
         """What a method may know."""
         return self.config.shape
 
+    def use_plan(self, plan: Plan) -> "VLM":
+        """Prune where `plan` says: what "plan" means to a method from now on."""
+        self.model.config = replace(self.config, plan=plan)
+        return self
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.lm.backbone.embedding.weight.device
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "VLM":
-        """Move or cast the weights in place; A, D and the scan stay in float32 arithmetic."""
-        self.model.to(device=device, dtype=dtype)
+        """Move or cast the weights in place; what the LM computes in float32 anyway stays in float32, as in `load`."""
+        self.model.to(device=device)
+        if dtype is not None:
+            for name, weight in self.model.named_parameters():
+                weight.data = weight.data.to(weight_dtype(name, dtype))
         return self
 
     @property
@@ -63,48 +76,91 @@ class VLM:
         """The active method's stages on this model."""
         return () if self.method is None else self.method.checked_stages(self.shape)
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of sizes, plan and weights; computed when first asked for, and again when one of them has changed."""
+        weights = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in self.model.parameters())
+        state = (self.config, weights)
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            self._fingerprint = (state, fingerprint(self.model))
+        return self._fingerprint[1]
+
     @torch.no_grad()
-    def see(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    def see(self, inputs: Mapping[str, Any]) -> Tensor | None:
         """The images' visual tokens `(I, P, d_model)`, or None where there is no image."""
         pixels = {key.removeprefix(PIXELS): value for key, value in inputs.items() if key.startswith(PIXELS)}
         return self.model.encode(pixels) if pixels else None
 
     @torch.no_grad()
-    def pack(self, inputs: Mapping[str, Tensor], visual: Tensor | None = None) -> Tokens:
+    def pack(self, inputs: Mapping[str, Any], visual: Tensor | None = None) -> Tokens:
         """Processor outputs -> packed tokens: each row's image, then its text; padding is left behind.
 
         Args:
             inputs: what the processor gave.
             visual: the result of `see`, if it is at hand.
+
+        Raises:
+            UserError: padding between tokens, or an `image_index` that does not fit the images.
         """
         ids = inputs["input_ids"]
-        mask = inputs.get("attention_mask", torch.ones_like(ids)).bool()
-        text = [self.model.lm.embed(row[keep]) for row, keep in zip(ids, mask, strict=True)]
+        mask = real_tokens(ids, inputs.get("attention_mask"))
+        text = list(self.model.lm.embed(ids[mask]).split(mask.sum(1).tolist()))
         visual = self.see(inputs) if visual is None else visual
         if visual is None:
             return Tokens.pack([rows[:0] for rows in text], text)
-        index = inputs.get("image_index", torch.arange(len(ids)))
+        index = which_image(inputs.get("image_index"), len(visual), len(ids))
         key = inputs.get("image_key", torch.zeros(len(visual), dtype=torch.int64, device=ids.device))
-        return Tokens.pack([visual[i] for i in index.tolist()], text, key[index])
+        return Tokens.pack([visual[i] for i in index.tolist()], text, key[index.to(key.device)])
 
     def prefill(self, tokens: Tokens, resume: Prefilled | None = None) -> Prefilled:
         """Run packed tokens with the active method."""
         return prefill(self.model.lm, tokens, self.stages, resume)
 
     @torch.no_grad()
-    def encode_image(self, inputs: Mapping[str, Tensor], visual: Tensor | None = None) -> Prefilled:
+    def encode_image(
+        self, images: Image.Image | Sequence[Image.Image] | Mapping[str, Tensor], visual: Tensor | None = None
+    ) -> ImagePrefix:
         """Run the images alone, pruned by the active method: what every later question can start from.
 
         Args:
-            inputs: what the processor gave; only pixels and image keys are read.
+            images: a picture, several, or what the processor gave (of that only pixels and image keys are read).
             visual: the result of `see`, if it is at hand.
+
+        Raises:
+            UserError: no image, or one that cannot be read.
         """
-        visual = self.see(inputs) if visual is None else visual
-        if visual is None:
-            raise UserError("encode_image was given no image: pass the processor's output for at least one.")
+        if not isinstance(images, Mapping):
+            pictures = [images] if isinstance(images, Image.Image) else images
+            images = encode_images(self.config, pictures).to(self.device)
+        visual = self.see(images) if visual is None else visual
+        if visual is None or len(visual) == 0:
+            raise UserError("encode_image was given no image: pass one, or the processor's output for at least one.")
         empty = visual.new_zeros(0, visual.shape[-1])
-        tokens = Tokens.pack(list(visual), [empty] * len(visual), inputs.get("image_key"))
-        return prefill(self.model.lm, tokens, self.stages, awaits_text=True)
+        tokens = Tokens.pack(list(visual), [empty] * len(visual), images.get("image_key"))
+        prefilled = prefill(self.model.lm, tokens, self.stages, awaits_text=True)
+        return ImagePrefix(prefilled, self.fingerprint, repr(self.method or NoPruning()))
+
+    def start(self, inputs: Mapping[str, Any], prefix: ImagePrefix | None = None) -> Prefilled:
+        """Run a prompt with the active method: its images, or the prefix of some, and its text.
+
+        Args:
+            inputs: the processor's output.
+            prefix: `encode_image`'s result by this model under the active method; `inputs` then hold no pixels.
+
+        Raises:
+            UserError: an unknown input, or inputs that do not fit each other or the prefix.
+        """
+        if prefix is None:
+            check_names(inputs, self.config.towers)
+            self.last = self.prefill(self.pack(inputs))
+            return self.last
+        if any(key.startswith(PIXELS) for key in inputs):
+            raise UserError("A prefix stands in place of pixels: with prefix=..., pass processor(text=...) alone.")
+        check_names(inputs, ())
+        prefix.check(self.fingerprint, repr(self.method or NoPruning()))
+        index = which_image(inputs.get("image_index"), prefix.n_images, len(inputs["input_ids"]))
+        self.last = self.prefill(self.pack(inputs), prefix.to(self.device).prefilled.repeat(index.to(self.device)))
+        return self.last
 
     def generate(
         self,
@@ -113,7 +169,7 @@ class VLM:
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
-        prefix: Prefilled | None = None,
+        prefix: ImagePrefix | None = None,
         **inputs: Any,
     ) -> Int[Tensor, "B L"]:
         """Answer: new ids `(B, L)`, rows that end early filled up with end-of-text.
@@ -124,28 +180,42 @@ class VLM:
             prefix: `encode_image`'s result under the same method; `inputs` then hold no pixels and `image_index`
                 tells which image each question is about.
             inputs: the processor's output.
+
+        Raises:
+            UserError: a row holds no text, an unknown input, inputs that do not fit each other or the prefix, or
+                impossible sampling.
         """
-        if "input_ids" not in inputs:
-            raise UserError("generate needs input_ids: pass the processor's output, model.generate(**inputs).")
+        check_prompts(inputs)
         sampler: Sampler = Sample(temperature, top_k, top_p) if do_sample else greedy
-        if prefix is not None:
-            index = inputs.pop("image_index", torch.zeros(len(inputs["input_ids"]), dtype=torch.int64))
-            prefix = prefix.repeat(index)
-        self.last = self.prefill(self.pack(inputs), prefix)
-        return generate(self.model.lm, self.last, self.eos_id, max_new_tokens, sampler)
+        return generate(self.model.lm, self.start(inputs, prefix), self.eos_id, max_new_tokens, sampler)
 
 
-def load(source: str | Path = "bundled") -> tuple[VLM, Processor]:
-    """A model and its processor, from a known name or from a model folder.
+def load(
+    source: str | Path = "bundled",
+    *,
+    towers: Towers | None = None,
+    tokenizer: str | Path | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[VLM, Processor]:
+    """A model and its processor.
+
+    Args:
+        source: a known name ("bundled", "cobra", "robomamba"); an id of the Hub ("han1997/cobra"); a folder in Cobra's
+            published layout (config.json and checkpoints/latest-checkpoint.pt); RoboMamba's .pth; or a model folder,
+            as `deltaprune convert` writes it.
+        towers: the vision towers a published checkpoint leaves out: a folder of dino.safetensors, siglip.safetensors
+            (or .pt), or a mapping from these names to files. By default they are looked for beside the checkpoint, then
+            on the Hub.
+        tokenizer: a tokenizer.json or its folder, likewise.
+        dtype: of the weights, "float32", "bfloat16" or "float16"; by default the one the checkpoint has. What the LM
+            computes in float32 anyway (A, D, dt's bias, the norms) is kept in float32.
+        device: where to; the CPU by default.
 
     Raises:
-        UserError: neither a known name nor a folder.
+        UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.
     """
-    if str(source) and Path(source).is_dir():
-        model, processor = load_folder(Path(source))
-    elif str(source) in registry.names():
-        model, processor = registry[str(source)].load()
-    else:
-        known = did_you_mean(str(source), registry.names())
-        raise UserError(f"There is no model {str(source)!r}: it is neither a folder nor a known name; {known}.")
+    checkpoint = open_source(source, towers, tokenizer)
+    model = build(checkpoint, dtype, device)
+    processor = Processor(checkpoint.config, checkpoint.tokenizer)
     return VLM(model, processor.eos_id), processor

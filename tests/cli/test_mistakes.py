@@ -34,7 +34,6 @@ import pytest
         ("ask SCENEX What? --model MODEL", "did you mean"),
         ("ask PICTURES What? --model MODEL", "is a directory"),
         ("ask SCENE What? --model nope", "There is no model 'nope'"),
-        ("ask SCENE What? --model cobra", "not built yet"),
         ("ask SCENE What? --model MODEL --max-new-tokens 0", "--max-new-tokens 0 is out of range"),
         ("ask SCENE What? --model MODEL --device gpu", "There is no device 'gpu': did you mean 'cpu'?"),
         ("ask SCENE What? --model MODEL --overlay SCENE", "would replace it"),

@@ -62,6 +62,13 @@ def test_is_a_frozen_dataclass_with_a_stable_repr(score: Score) -> None:
     assert type(score).__doc__
 
 
+def test_its_docstring_says_shape_range_source_and_whether_it_sees_text(score: Score) -> None:
+    doc = type(score).__doc__ or ""
+    assert "Shape (T,), range " in doc
+    assert "Source: " in doc
+    assert f"Sees text: {'yes' if score.sees_text else 'no'}" in doc
+
+
 def test_asks_only_for_what_a_trace_has(score: Score) -> None:
     assert score.needs <= Trace.names()
 
@@ -78,6 +85,19 @@ def test_gives_one_finite_float32_per_row(score: Score) -> None:
     assert values.shape == (len(tokens.x),)
     assert values.dtype == torch.float32
     assert values.isfinite().all()
+
+
+def test_a_broken_row_is_not_hidden(score: Score) -> None:
+    """A score that read a NaN says so, also where it only ranks; one that did not read it does not change."""
+    tokens, trace = example()
+    before = score(tokens, trace)
+    broken = {f.name: getattr(trace, f.name).clone() for f in fields(Trace)}
+    for name in broken.keys() - {"A"}:
+        broken[name][2] = torch.nan
+    x = tokens.x.clone()
+    x[2] = torch.nan
+    after = score(tokens.with_x(x), Trace(**broken))
+    assert not after.isfinite().all() or torch.equal(before, after)
 
 
 def test_a_batch_equals_the_loop(score: Score) -> None:

@@ -1,72 +1,17 @@
-"""Closed-form MACs: the paper's numbers, a count by loops, torch's own counter, and what must always hold."""
+"""Closed-form MACs: a count by loops, Cobra's towers by hand, and what must always hold."""
 
 from dataclasses import replace
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from tiny_config import METHODS, TINY, by_method
 
-from deltaprune import DTP, Method, NoPruning, RandomPruning, Shape, Stage, UserError
-from deltaprune.cost import Cost, macs, share_of, tokens_kept, visual_tokens_per_layer
-from deltaprune.mamba import MambaConfig, MambaLM
-from deltaprune.models._mllm import MLLMConfig, projector
-from deltaprune.models.cobra import COBRA, dino, siglip
+from deltaprune import DTP, Method, NoPruning, Shape, Stage, UserError
+from deltaprune.cost import Cost, decode_macs, macs, share_of, tokens_kept, visual_tokens_per_layer
+from deltaprune.models._mllm import MLLMConfig
+from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
-from deltaprune.prefill import Prefilled, prefill
-from deltaprune.tokens import Tokens
-from deltaprune.vision.towers import TOWERS
-
-TINY = MLLMConfig(
-    name="tiny",
-    towers={"dino": dino(32, 8, 32, 3, 2), "siglip": siglip(32, 8, 48, 4, 2, 80)},
-    projector=(64, 40, 24),
-    lm=MambaConfig(d_model=24, n_layers=6, vocab_size=50, d_state=5, d_conv=3, dt_rank=7),
-    template="zephyr",
-)
-METHODS = [
-    NoPruning(),
-    DTP(keep=0.4, early=2, late=4),
-    DTP(keep=0.7, early=1, late=None),
-    DTP(keep=0.3, early=3, late=None, candidates="all"),
-    RandomPruning(keep=0.0, early=0, late=1),
-]
-by_method = pytest.mark.parametrize("method", METHODS, ids=repr)
-
-
-@pytest.mark.parametrize(
-    ("config", "text_tokens", "method", "paper", "tolerance"),
-    [
-        # T of the prefill; Tables 1 and 2, and Table 5 where the late stage is off. Text tokens are not printed in the
-        # paper: 22 and 5 are what fits.
-        (COBRA, 22, NoPruning(), 2.01, 0.012),
-        (COBRA, 22, DTP(keep=0.9), 1.35, 0.012),
-        (COBRA, 22, DTP(keep=0.5), 0.97, 0.012),
-        (COBRA, 22, DTP(keep=0.5, late=None), 1.26, 0.012),
-        (ROBOMAMBA, 5, NoPruning(), 0.70, 0.005),
-        (ROBOMAMBA, 5, DTP(keep=0.9), 0.46, 0.005),
-        (ROBOMAMBA, 5, DTP(keep=0.5), 0.34, 0.005),
-        (ROBOMAMBA, 5, DTP(keep=0.5, late=None), 0.44, 0.005),
-    ],
-    ids=lambda value: getattr(value, "name", None),
-)
-def test_the_papers_table(config, text_tokens, method, paper, tolerance):
-    cost = macs(config, method, text_tokens, "paper")
-    assert cost.total / 1e12 == pytest.approx(paper, abs=tolerance)
-
-
-@pytest.mark.parametrize(
-    ("config", "text_tokens", "ours"),
-    [(COBRA, 22, (2.0135, 1.3415, 0.9745, 1.2643)), (ROBOMAMBA, 5, (0.6998, 0.4633, 0.3351, 0.4370))],
-    ids=["cobra", "robomamba"],
-)
-def test_the_exact_count_beside_it(config, text_tokens, ours):
-    methods = (NoPruning(), DTP(keep=0.9), DTP(keep=0.5), DTP(keep=0.5, late=None))
-    totals = [macs(config, method, text_tokens, "paper").total / 1e12 for method in methods]
-    assert totals == pytest.approx(ours, abs=5e-5)
 
 
 def brute_force(config: MLLMConfig, layers: list[tuple[int, int]], convention: str) -> dict[str, int]:
@@ -106,51 +51,20 @@ def test_a_count_by_loops(method, convention):
     assert cost.share == pytest.approx(sum(expected.values()) / sum(base.values()), rel=1e-12)
 
 
-def counted(module: nn.Module, *inputs: Tensor) -> int:
-    """torch's own count of what a module does; FLOPs are twice the MACs. It cannot see into fused attention."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return counter.get_total_flops() // 2
+def test_cobras_towers_by_hand():
+    """Blocks that run: 23 of DINOv2's 24 on L = 729 + 5 rows, 26 of SigLIP's 27 on L = 729 rows.
 
+    A block of width w, MLP width m: q, k, v and output 4 L w^2; scores and their sum over values 2 L^2 w; MLP 2 L w m.
 
-def prefilled_and_flops(method: Method, text: int) -> tuple[MambaLM, Prefilled, int]:
-    """A real prefill of random rows, and torch's count of its matrix products."""
-    lm = MambaLM(TINY.lm).requires_grad_(False)
-    lm.reset_parameters()
-    tokens = Tokens.pack([torch.randn(TINY.n_visual, 24)], [torch.randn(text, 24)])
-    with FlopCounterMode(display=False) as counter:
-        prefilled = prefill(lm, tokens, method.stages(TINY.shape))
-    return lm, prefilled, sum(n for op, n in counter.get_flop_counts()["Global"].items() if "mm" in str(op))
+              w     m          4 L w^2         2 L^2 w         2 L w m            block                     blocks
+    DINOv2   1024  4096  3,078,619,136   1,103,372,288   6,157,238,272   10,339,229,696  x 23 = 237,802,283,008
+    SigLIP   1152  4304  3,869,835,264   1,224,440,064   7,229,067,264   12,323,342,592  x 26 = 320,406,907,392
 
-
-@by_method
-def test_linear_and_head_against_torchs_counter(method):
-    lm, prefilled, flops = prefilled_and_flops(method, 7)
-    cost = macs(TINY, method, 7)
-    assert flops == 2 * cost.linear
-    with FlopCounterMode(display=False) as counter:
-        lm.logits(prefilled.hidden)
-    assert counter.get_total_flops() == 2 * cost.head
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS if getattr(m, "candidates", "visual") == "visual"], ids=repr)
-def test_tokens_kept_are_those_of_a_real_prefill(method):
-    _, prefilled, _ = prefilled_and_flops(method, 7)
-    ours = tokens_kept(method.stages(TINY.shape), TINY.shape)
-    real = [kept.counts[0] for kept in prefilled.kept]  # a stage that finds no image left is not listed there
-    assert ours == real + [0] * (len(ours) - len(real))
-
-
-@pytest.mark.parametrize("name", ["dino", "siglip"])
-def test_vision_against_torchs_counter(name):
-    config = replace(TINY, towers={name: TINY.towers[name]})
-    tower = TOWERS[config.towers[name].kind](config.towers[name])
-    assert counted(tower, torch.zeros(1, 3, 32, 32)) == macs(config, NoPruning(), 1).vision
-
-
-def test_projector_against_torchs_counter():
-    features = torch.zeros(1, TINY.n_visual, TINY.vision_width)
-    assert counted(projector(TINY.vision_width, TINY.projector), features) == macs(TINY, NoPruning(), 1).projector
+    and the patches, 729 * 3 * 14^2 * w: 438,939,648 and 493,807,104.
+    """
+    dino = 237_802_283_008 + 438_939_648
+    siglip = 320_406_907_392 + 493_807_104
+    assert macs(COBRA, NoPruning(), 22).vision == dino + siglip == 559_141_937_152
 
 
 @pytest.mark.parametrize("convention", ["full", "paper"])
@@ -159,8 +73,21 @@ def test_components_and_total(convention):
     names = ["vision", "projector", "linear", "conv", "scan", "head", "total"]
     assert list(cost.components) == names
     assert cost.total == sum(cost.components[name] for name in names[:-1])
+    assert cost.flops == {name: 2 * value for name, value in cost.components.items()}
     if convention == "paper":
         assert (cost.vision, cost.projector, cost.head) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("convention", ["full", "paper"])
+def test_a_decoded_token_is_one_more_word_of_the_prompt(convention):
+    """Whatever was pruned: a row through every layer, and under "full" the head again; nothing of the image."""
+    decode = decode_macs(TINY, convention)
+    for method in METHODS:
+        shorter, longer = (macs(TINY, method, text, convention) for text in (5, 6))
+        step = {name: longer.components[name] - shorter.components[name] for name in ("linear", "conv", "scan")}
+        assert step == {name: decode.components[name] for name in step}
+    assert (decode.vision, decode.projector, decode.share) == (0, 0, 1)
+    assert decode.head == macs(TINY, NoPruning(), 5, convention).head
 
 
 @by_method
@@ -218,6 +145,8 @@ def test_a_prompt_has_text(text_tokens):
 def test_an_unknown_convention():
     with pytest.raises(UserError, match="did you mean 'paper'"):
         macs(TINY, NoPruning(), 22, "papers")
+    with pytest.raises(UserError, match="did you mean 'full'"):
+        decode_macs(TINY, "ful")
 
 
 @pytest.mark.parametrize("method", [DTP(), DTP(early=1, late=6), DTP(early=3, late=2)], ids=repr)

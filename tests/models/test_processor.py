@@ -1,4 +1,4 @@
-"""Prompts, pixels, padding; and back to text."""
+"""Pixels and padding; and back to text."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from PIL import Image
 from deltaprune._registry import UserError
 from deltaprune.models._mllm import MLLMConfig
 from deltaprune.models._processor import Processor
-from deltaprune.models._prompts import robomamba, zephyr
 from deltaprune.models.cobra import COBRA
 from deltaprune.vlm import VLM
 
@@ -16,12 +15,6 @@ from deltaprune.vlm import VLM
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
     rng = np.random.default_rng(seed)
     return Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
-
-
-def test_golden_prompts() -> None:
-    assert zephyr("\nWhat is this? ") == "<|user|>\nWhat is this?<|endoftext|>\n<|assistant|>\n"
-    assert zephyr("<image>\nWhat?") == "<|user|>\nWhat?<|endoftext|>\n<|assistant|>\n"
-    assert robomamba("What is this?") == "<image>Question:What is this? Answer:"
 
 
 def test_texts_are_padded_on_the_left(tiny: tuple[VLM, Processor]) -> None:

@@ -1,3 +1,17 @@
-"""Pictures and curves of what pruning does; figures take arrays and return an image."""
+"""What happens inside: implicit attention, scores, drift and stability; and pictures of it.
 
+Measurements take a model and inputs and return arrays; the functions in `figures` take arrays and return a figure, and
+need matplotlib (`pip install deltaprune[plot]`), which nothing here imports.
+"""
+
+from deltaprune.analysis.attention import Attention as Attention
+from deltaprune.analysis.attention import attention as attention
+from deltaprune.analysis.attention import implicit_attention as implicit_attention
+from deltaprune.analysis.drift import Drift as Drift
+from deltaprune.analysis.drift import drift as drift
 from deltaprune.analysis.overlay import overlay as overlay
+from deltaprune.analysis.scores import LayerScores as LayerScores
+from deltaprune.analysis.scores import ScoreStatistics as ScoreStatistics
+from deltaprune.analysis.scores import layer_scores as layer_scores
+from deltaprune.analysis.stability import Stability as Stability
+from deltaprune.analysis.stability import stability as stability

@@ -37,6 +37,16 @@ def overlay(
         UserError: an index outside the grid, or as many layers as there are no stages.
     """
     n = grid[0] * grid[1]
+    kept = check_kept(kept_origin, grid, after)
+    picture = enlarged(image.convert("RGB"), grid)
+    return _with_caption(shaded(picture, _dropped_at(kept, n), grid), _caption(kept, n, after))
+
+
+def check_kept(
+    kept_origin: Sequence[np.ndarray], grid: tuple[int, int], after: Sequence[int] | None
+) -> list[np.ndarray]:
+    """The indices of each stage, ascending; a `UserError` where they do not fit the grid or the layers."""
+    n = grid[0] * grid[1]
     kept = [np.unique(np.asarray(indices, dtype=np.int64)) for indices in kept_origin]
     for indices in kept:
         if indices.size and not 0 <= indices[0] <= indices[-1] < n:
@@ -45,8 +55,7 @@ def overlay(
             )
     if after is not None and len(after) != len(kept):
         raise UserError(f"{len(after)} layers are named for {len(kept)} stages: give one layer per stage.")
-    picture = _enlarged(image.convert("RGB"), grid)
-    return _with_caption(_shaded(picture, _dropped_at(kept, n), grid), _caption(kept, n, after))
+    return kept
 
 
 def _dropped_at(kept: list[np.ndarray], n: int) -> np.ndarray:
@@ -59,7 +68,7 @@ def _dropped_at(kept: list[np.ndarray], n: int) -> np.ndarray:
     return stage
 
 
-def _enlarged(picture: Image.Image, grid: tuple[int, int]) -> Image.Image:
+def enlarged(picture: Image.Image, grid: tuple[int, int]) -> Image.Image:
     """The long side brought into range; no side so short that the patches vanish."""
     long = max(picture.size)
     scale = min(max(long, SMALLEST), LARGEST) / long
@@ -69,8 +78,8 @@ def _enlarged(picture: Image.Image, grid: tuple[int, int]) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _shaded(picture: Image.Image, dropped_at: np.ndarray, grid: tuple[int, int]) -> Image.Image:
-    """Grey and dark where a stage dropped the patch, thin lines between all patches."""
+def shaded(picture: Image.Image, dropped_at: np.ndarray, grid: tuple[int, int]) -> Image.Image:
+    """Grey and dark where a stage dropped the patch (its number; -1 for none), thin lines between all patches."""
     rows, columns = grid
     xs = [round(column * picture.width / columns) for column in range(columns + 1)]
     ys = [round(row * picture.height / rows) for row in range(rows + 1)]

@@ -1,4 +1,4 @@
-"""Eq. 7: how far token importance spreads at each layer, and the paper's rules from that curve to a plan.
+"""Eq. 7: how far token importance spreads at each layer, and the paper's rules from that curve to layers.
 
     Std_l = sqrt(1/N sum_j (s_{j,l} - mean_l)^2)      s_{j,l} = mean over channels of Delta (eq. 6), N visual tokens
 
@@ -15,10 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deltaprune._registry import UserError, did_you_mean
-from deltaprune.prefill import raise_if_not_finite
-from deltaprune.scores.delta import Delta
-from deltaprune.stages import Plan
+from deltaprune._registry import UserError
+from deltaprune.calibrate._full_pass import FullPass, full_pass
 from deltaprune.vlm import VLM
 
 SHALLOWEST = 4  # layers: below it, no layer l satisfies 0.7 L <= l < L - 1
@@ -55,26 +53,27 @@ def spread(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> Spread:
         UserError: no samples, or a sample without an image.
         NonFiniteScore: the weights or activations overflowed.
     """
-    per_sample = [_stds(vlm, batch) for batch in inputs]
-    if not per_sample:
-        raise UserError("There is nothing to calibrate on: give at least one sample with an image.")
-    stds = torch.cat(per_sample, dim=1)
+    return mean_std([std_of(full_pass(vlm, batch)) for batch in inputs])
+
+
+def std_of(full: FullPass) -> Float[Tensor, "L B"]:
+    """Eq. 7 of each layer and sample, float64."""
+    image = list(zip(full.tokens.spans, full.tokens.n_visual, strict=True))
+    rows = [[scores[start : start + n].double().std(correction=0) for (start, _), n in image] for scores in full.scores]
+    return torch.stack([torch.stack(row) for row in rows]).cpu()
+
+
+def mean_std(per_batch: Sequence[Float[Tensor, "L _"]]) -> Spread:
+    """The mean over all samples of all batches."""
+    check_some(per_batch)
+    stds = torch.cat(list(per_batch), dim=1)
     return Spread(std=tuple(stds.mean(dim=1).tolist()), samples=stds.shape[1])
 
 
-@torch.no_grad()
-def _stds(vlm: VLM, inputs: Mapping[str, Tensor]) -> Float[Tensor, "L B"]:
-    """Eq. 7 of each layer and sample, float64."""
-    tokens, score, rows = vlm.pack(inputs), Delta(), []
-    if not all(tokens.n_visual):
-        raise UserError("A sample has no image: the spread is that of the visual tokens' scores, so give each one.")
-    for l, layer in enumerate(vlm.model.lm.layers):
-        x, _, trace = layer.prefill(tokens.x, tokens.cu_seqlens, None, score.needs)
-        scores, tokens = score(tokens, trace), tokens.with_x(x)
-        raise_if_not_finite([(l + 1, torch.isfinite(scores).all())])
-        visual = [scores[start : start + n] for (start, _), n in zip(tokens.spans, tokens.n_visual, strict=True)]
-        rows.append(torch.stack([each.double().std(correction=0) for each in visual]))
-    return torch.stack(rows).cpu()
+def check_some(per_batch: Sequence[Tensor]) -> None:
+    """There is at least one sample, else a `UserError`."""
+    if not per_batch:
+        raise UserError("There is nothing to calibrate on: give at least one sample with an image.")
 
 
 def argmin_early(std: Sequence[float]) -> Choice:
@@ -102,7 +101,7 @@ def late(std: Sequence[float]) -> Choice:
 
     The floor is needed for the paper's own 45: of 64 layers, 0.7 L is 44.8 and the jump it names starts at l = 44.
     """
-    _check_depth(std)
+    check_depth(std)
     low, top = 7 * len(std) // 10, len(std) - 1
     l = max(range(low, top), key=lambda l: abs(std[l + 1] - std[l]))
     return Choice(l + 1, f"Std jumps most from l={l} to {l + 1} of {low} <= l < {top}")
@@ -111,46 +110,7 @@ def late(std: Sequence[float]) -> Choice:
 RULES: dict[str, Callable[[Sequence[float]], Choice]] = {"first_peak": first_peak, "argmin": argmin_early}
 
 
-def plan(
-    curve: Spread,
-    rule: str = "first_peak",
-    benchmark: str | None = None,
-    split: str | None = None,
-    seed: int | None = None,
-) -> Plan:
-    """The plan a curve asks for.
-
-    Args:
-        curve: what `spread` measured.
-        rule: for the early layer: "first_peak" (the text, from which the paper's 15 comes) or "argmin" (the poster).
-        benchmark, split, seed: where the samples came from; written into the plan's `source`.
-
-    Raises:
-        UserError: an unknown rule, too few layers, or a curve whose early layer does not come before its late one.
-    """
-    if rule not in RULES:
-        raise UserError(f"There is no rule {rule!r} for the early layer: {did_you_mean(rule, RULES)}.")
-    _check_depth(curve.std)
-    first, last = RULES[rule](curve.std), late(curve.std)
-    if first.after >= last.after:
-        others = ", ".join(repr(name) for name in RULES if name != rule)
-        raise UserError(
-            f"Rule {rule!r} puts the early stage after layer {first.after}, not before the late one after layer "
-            f"{last.after}: try rule {others}, or set both layers by hand."
-        )
-    source = {
-        "rule": rule,
-        "early": first.why,
-        "late": last.why,
-        "benchmark": benchmark,
-        "split": split,
-        "seed": seed,
-        "samples": curve.samples,
-        "curve": [float(f"{value:.4g}") for value in curve.std],
-    }
-    return Plan(early=first.after, late=last.after, source=source)
-
-
-def _check_depth(std: Sequence[float]) -> None:
+def check_depth(std: Sequence[float]) -> None:
+    """The late rule's range holds a layer, else a `UserError`."""
     if len(std) < SHALLOWEST:
         raise UserError(f"A curve of {len(std)} layers is too short for the late rule: it takes at least {SHALLOWEST}.")

@@ -14,11 +14,24 @@ import typer
 from deltaprune import __version__
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune.cli.ask import ask
+from deltaprune.cli.bench import bench
+from deltaprune.cli.budget import budget
 from deltaprune.cli.calibrate import calibrate
+from deltaprune.cli.convert import convert
 from deltaprune.cli.cost import cost
 from deltaprune.cli.evaluate import evaluate
+from deltaprune.cli.plot import plot
 
-COMMANDS = {"ask": ask, "cost": cost, "evaluate": evaluate, "calibrate": calibrate}
+COMMANDS = {
+    "ask": ask,
+    "cost": cost,
+    "budget": budget,
+    "evaluate": evaluate,
+    "calibrate": calibrate,
+    "bench": bench,
+    "plot": plot,
+    "convert": convert,
+}
 USAGE: Any = typer.BadParameter.__mro__[1]  # UsageError, whether typer brings its own click or not
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -32,6 +32,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 DeviceOption = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to run.")]
 BenchmarkOption = Annotated[str, typer.Option("--benchmark", metavar="NAME", help="Whose pictures and questions.")]
 SplitOption = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the benchmark.")]
+TextTokensOption = Annotated[int, typer.Option("--text-tokens", help="Of the prompt, template included.")]
+ConventionOption = Annotated[
+    str, typer.Option("--convention", metavar="full|paper", help="Count everything, or as the paper does.")
+]
+PlanOption = Annotated[
+    str | None,
+    typer.Option("--plan", metavar="PLAN.json", help="Prune where this plan says, not where the model's own does."),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the benchmark's split, from 0 up.")]
 
 
@@ -78,27 +86,43 @@ def check_device(device: str) -> None:
             )
 
 
-def load_model(model: str, device: str, working: Working) -> "tuple[VLM, Processor]":
-    """A model on its device, with progress."""
+def load_model(model: str, device: str, working: Working, plan: str | None = None) -> "tuple[VLM, Processor]":
+    """A model on its device, with progress; a plan file takes the place of its own plan."""
     from deltaprune.vlm import load
 
     check_device(device)
     working.say(f"loading {model}")
     vlm, processor = load(model)
+    if plan is not None:
+        from deltaprune.calibrate import load_plan
+
+        vlm.use_plan(load_plan(plan, vlm.config))
     return vlm.to(device=device), processor
 
 
-def read_model_config(model: str) -> "MLLMConfig":
-    """The configuration of a known model or of a model folder; no weights are read."""
+def read_model_config(model: str, plan: str | None = None) -> "MLLMConfig":
+    """The configuration of a known model or of a model folder, no weights; a plan file replaces its own plan."""
     from deltaprune.models import registry
     from deltaprune.models._folder import read_config
 
-    if Path(model).is_dir():
-        return read_config(Path(model))
-    if model in registry.names():
-        return registry[model].config()
-    known = did_you_mean(model, registry.names())
-    raise UserError(f"There is no model {model!r}: it is neither a folder nor a known name; {known}.")
+    if not Path(model).is_dir() and model not in registry.names():
+        known = did_you_mean(model, registry.names())
+        raise UserError(f"There is no model {model!r}: it is neither a folder nor a known name; {known}.")
+    config = read_config(Path(model)) if Path(model).is_dir() else registry[model].config()
+    if plan is None:
+        return config
+    from dataclasses import replace
+
+    from deltaprune.calibrate import load_plan
+
+    return replace(config, plan=load_plan(plan, config))
+
+
+def patch_grid(config: "MLLMConfig") -> tuple[int, int]:
+    """Rows and columns of patches, which all towers share."""
+    tower = next(iter(config.towers.values()))
+    side = tower.image_size // tower.patch_size
+    return side, side
 
 
 def print_json(document: Any) -> None:

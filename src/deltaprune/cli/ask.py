@@ -11,9 +11,11 @@ from deltaprune.cli._common import (
     DeviceOption,
     JsonOption,
     ModelOption,
+    PlanOption,
     check_target,
     check_whole,
     load_model,
+    patch_grid,
     print_json,
     write,
 )
@@ -36,6 +38,7 @@ def ask(
         typer.Option("--overlay", metavar="OUT.png", help="Draw which patches the method kept (first question)."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Upper bound of an answer's length.")] = 16,
+    plan: PlanOption = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -54,7 +57,7 @@ def ask(
         picture = open_image(image)
         if overlay is not None:
             _check_overlay(overlay, image)
-        vlm, processor = load_model(model, device, working)
+        vlm, processor = load_model(model, device, working, plan)
         rows = ask(vlm, processor, picture, question, method, max_new_tokens, working.say)
         if overlay is not None:
             _draw(overlay, picture, vlm.config, rows[len(rows) // len(question) - 1])
@@ -78,7 +81,5 @@ def _draw(path: str, picture: "Image.Image", config: "MLLMConfig", row: "AskRow"
     """Write the overlay of one row."""
     from deltaprune.analysis import overlay
 
-    tower = next(iter(config.towers.values()))
-    side = tower.image_size // tower.patch_size
-    drawn = overlay(picture, row.kept_origin, (side, side), row.after)
+    drawn = overlay(picture, row.kept_origin, patch_grid(config), row.after)
     write("--overlay", path, drawn.save)

@@ -1,7 +1,7 @@
 """`deltaprune calibrate`."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,8 +22,12 @@ from deltaprune.cli._common import (
 from deltaprune.cli._progress import Working
 
 if TYPE_CHECKING:
-    from deltaprune.benchmarks import Sample
-    from deltaprune.models._processor import Inputs
+    from deltaprune.benchmarks import Benchmark, Sample
+    from deltaprune.calibrate import Curves
+    from deltaprune.models._processor import Inputs, Processor
+    from deltaprune.vlm import VLM
+
+BATCH = 8  # pictures that run at once
 
 
 def calibrate(
@@ -33,56 +37,61 @@ def calibrate(
     rule: Annotated[
         str, typer.Option("--rule", metavar="first_peak|argmin", help="How the early layer is chosen.")
     ] = "first_peak",
+    eta: Annotated[float, typer.Option("--eta", help="VTW's threshold: the next token's KL divergence, nats.")] = 0.003,
     seed: SeedOption = 0,
     split: SplitOption = "val",
     out: Annotated[str | None, typer.Option("--out", metavar="PLAN.json", help="Where to write the plan.")] = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
-    """Find the layers to prune after.
+    """Find the layers to prune after, for dtp and for vtw, in one pass over some pictures.
 
-    They follow from how the scores spread over some pictures.
+    dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal leaves the answer as it was.
     """
     check_whole("--samples", samples)
     check_whole("--seed", seed, least=0)
     if out is not None:
         check_target("--out", out)
     with Working("starting") as working:
-        found = _plan(model, benchmark, samples, rule, seed, split, device, working)
+        from deltaprune.benchmarks import registry
+        from deltaprune.calibrate import plan, plan_document, save_plan
+        from deltaprune.calibrate.plans import check_rule
+        from deltaprune.calibrate.withdrawal import check_eta
+
+        check_rule(rule)
+        check_eta(eta)
+        chosen = registry[benchmark]()
+        asked = pick_questions(chosen, split, seed, samples)
+        vlm, processor = load_model(model, device, working)
+        curves = measured(vlm, processor, chosen, asked, working)
+        found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta)
     if out is not None:
-        _save(out, found)
-    print_json(found) if json else show(plan_table(model, found))
+        write("--out", out, lambda path: save_plan(found, vlm.config, path))
+    document = plan_document(found, vlm.config)
+    print_json(document) if json else show(plan_table(model, document))
 
 
-def _plan(
-    model: str, benchmark: str, samples: int, rule: str, seed: int, split: str, device: str, working: Working
-) -> dict[str, Any]:
-    """Measure and choose; one question of each picture, because the spread does not depend on it."""
-    from dataclasses import asdict
+def pick_questions(benchmark: "Benchmark", split: str, seed: int, samples: int) -> "list[Sample]":
+    """One question about each picture, of each kind in turn: the KL depends on the question, the spread does not."""
     from itertools import groupby, islice
 
-    from deltaprune._registry import UserError, did_you_mean
-    from deltaprune.benchmarks import registry
-    from deltaprune.calibrate import RULES, plan, spread
+    pictures = groupby(benchmark.samples(split, seed), key=lambda sample: sample.image_id)
+    about = [list(questions) for _, questions in islice(pictures, samples)]
+    return [questions[i % len(questions)] for i, questions in enumerate(about)]
 
-    if rule not in RULES:
-        raise UserError(f"There is no rule {rule!r} for the early layer: {did_you_mean(rule, RULES)}.")
-    chosen = registry[benchmark]()
-    pictures = groupby(chosen.samples(split, seed), key=lambda sample: sample.image_id)
-    asked: list[Sample] = [next(about_one) for _, about_one in islice(pictures, samples)]
-    vlm, processor = load_model(model, device, working)
+
+def measured(
+    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+) -> "Curves":
+    """Every curve, with progress."""
+    from deltaprune.calibrate import measure
 
     def inputs() -> "Iterator[Inputs]":
-        for i, sample in enumerate(asked):
+        for i in range(0, len(asked), BATCH):
             working.count(i, len(asked))
-            yield processor(images=sample.image, text=chosen.message(sample)).to(vlm.device)
+            batch = asked[i : i + BATCH]
+            texts = [benchmark.message(sample) for sample in batch]
+            yield processor(images=[sample.image for sample in batch], text=texts).to(vlm.device)
 
-    working.say("measuring the spread")
-    return asdict(plan(spread(vlm, inputs()), rule, benchmark, split, seed))
-
-
-def _save(out: str, found: dict[str, Any]) -> None:
-    """Write the plan as JSON."""
-    from json import dumps
-
-    write("--out", out, lambda path: path.write_text(dumps(found, indent=2) + "\n"))
+    working.say("measuring spread and withdrawal")
+    return measure(vlm, inputs())

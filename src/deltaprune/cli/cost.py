@@ -1,54 +1,64 @@
 """`deltaprune cost`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deltaprune._tables import cost_table, show
 from deltaprune.cli._common import (
     DEFAULT_METHODS,
+    ConventionOption,
     JsonOption,
     MethodsOption,
     ModelOption,
+    PlanOption,
+    TextTokensOption,
     check_whole,
     print_json,
     read_model_config,
 )
 from deltaprune.cli._progress import Working
 
+if TYPE_CHECKING:
+    from deltaprune.models._mllm import MLLMConfig
+
 
 def cost(
     model: ModelOption = "cobra",
     method: MethodsOption = None,
-    text_tokens: Annotated[int, typer.Option("--text-tokens", help="Of the prompt, template included.")] = 22,
-    convention: Annotated[
-        str, typer.Option("--convention", metavar="full|paper", help="Count everything, or as the paper does.")
-    ] = "full",
+    text_tokens: TextTokensOption = 22,
+    convention: ConventionOption = "full",
+    flops: Annotated[bool, typer.Option("--flops", help="Show FLOPs, 2 for each multiply-accumulate.")] = False,
+    plan: PlanOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Count a prefill's operations in closed form.
+    """Count operations in closed form: a prefill's, and those of each token decoded after it.
 
     Needs no weights; the unit is multiply-accumulates.
     """
     check_whole("--text-tokens", text_tokens)
     with Working("starting"):
-        rows = [_row(model, text, text_tokens, convention) for text in method or DEFAULT_METHODS]
-    print_json(rows) if json else show(cost_table(rows))
+        config = read_model_config(model, plan)
+        rows = [_row(config, text, text_tokens, convention) for text in method or DEFAULT_METHODS]
+    print_json(rows) if json else show(cost_table(rows, flops))
 
 
-def _row(model: str, text: str, text_tokens: int, convention: str) -> dict[str, Any]:
+def _row(config: "MLLMConfig", text: str, text_tokens: int, convention: str) -> dict[str, Any]:
     """One method's cost."""
-    from deltaprune.cost import macs, tokens_kept
+    from deltaprune.cost import decode_macs, macs, tokens_kept
     from deltaprune.methods import parse
 
-    config, method = read_model_config(model), parse(text)
-    counted = macs(config, method, text_tokens, convention)
+    method = parse(text)
+    prefill, decode = macs(config, method, text_tokens, convention), decode_macs(config, convention)
     return {
         "model": config.name,
         "method": text,
         "convention": convention,
         "text_tokens": text_tokens,
-        "share": counted.share,
+        "share": prefill.share,
         "kept": tokens_kept(method.checked_stages(config.shape), config.shape),
-        "macs": counted.components,
+        "macs": prefill.components,
+        "flops": prefill.flops,
+        "decode_macs": decode.components,
+        "decode_flops": decode.flops,
     }

@@ -12,6 +12,7 @@ from deltaprune.cli._common import (
     JsonOption,
     MethodsOption,
     ModelOption,
+    PlanOption,
     SeedOption,
     SplitOption,
     check_whole,
@@ -29,6 +30,7 @@ def evaluate(
     seed: SeedOption = 0,
     split: SplitOption = "test",
     batch_size: Annotated[int, typer.Option("--batch-size", help="Questions that run at once.")] = 32,
+    plan: PlanOption = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -49,7 +51,7 @@ def evaluate(
             parse(text)
         chosen = registry[benchmark]()
         next(chosen.samples(split, seed, 1), None)  # an unknown split is refused before the model is loaded
-        vlm, processor = load_model(model, device, working)
+        vlm, processor = load_model(model, device, working, plan)
         working.say("answering")
         rows = evaluate(vlm, processor, chosen, methods, split, seed, limit, batch_size, working.count)
     dicts = [row.to_dict() for row in rows]

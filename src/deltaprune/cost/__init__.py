@@ -1,6 +1,7 @@
 """What a method costs, in closed form: no weights, no device, no model object."""
 
 from deltaprune.cost.macs import Cost as Cost
+from deltaprune.cost.macs import decode_macs as decode_macs
 from deltaprune.cost.macs import macs as macs
 from deltaprune.cost.macs import share_of as share_of
 from deltaprune.cost.macs import tokens_kept as tokens_kept

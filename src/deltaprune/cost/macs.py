@@ -1,4 +1,4 @@
-"""Multiply-accumulates of one prefill, image and question, for any model and any method.
+"""Multiply-accumulates of one prefill, image and question, and of each token decoded after it; any model, any method.
 
 Two conventions:
 
@@ -7,8 +7,11 @@ Two conventions:
     paper   what reproduces the FLOPs of the paper's Tables 1, 2 and 5 ("FLOPs" there are MACs): the LM's layers only,
             the scan at the customary 9 D N + 2 D per token (state-spaces/mamba issues 110, 303).
 
-Left out of both: norms, activations, exponentials, biases, residual adds, and a method's own scores. A score is read
-from what a layer computes anyway: one reduction over D channels per token, 1e-4 of that layer.
+FLOPs here are 2 for each MAC.
+
+Left out of both: norms, activations, exponentials, biases, residual adds, and a method's own scores. The score Delta is
+read from what a layer computes anyway: one reduction over D channels per token, 1e-4 of that layer. Scores that compare
+tokens cost more; their files say how much.
 """
 
 from collections.abc import Sequence
@@ -28,7 +31,7 @@ COMPONENTS = ("vision", "projector", "linear", "conv", "scan", "head")
 
 @dataclass(frozen=True)
 class Cost:
-    """MACs of one prefill, by component (operations; 2 FLOPs each).
+    """MACs of one prefill, or of one decoded token, by component (operations).
 
     Attributes:
         vision: patch embedding and blocks of all towers.
@@ -58,6 +61,11 @@ class Cost:
         """The components and their total under the names of `deltaprune cost --json`."""
         return {name: getattr(self, name) for name in (*COMPONENTS, "total")}
 
+    @property
+    def flops(self) -> dict[str, float]:
+        """The same in FLOPs."""
+        return {name: 2 * value for name, value in self.components.items()}
+
 
 def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str = "full") -> Cost:
     """What one prefill of an image and a question costs.
@@ -71,20 +79,31 @@ def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str
     Raises:
         UserError: no text, or an unknown convention.
     """
-    if convention not in CONVENTIONS:
-        raise UserError(f"There is no convention {convention!r}: {did_you_mean(convention, CONVENTIONS)}.")
-    lm, full = config.lm, convention == "full"
+    full = _is_full(convention)
     rows = _rows(config, method, text_tokens)
-    scan = scan_multiplications(lm) if full else 9 * lm.d_inner * lm.d_state + 2 * lm.d_inner
     return Cost(
         vision=sum(tower_macs(tower) for tower in config.towers.values()) if full else 0,
         projector=config.n_visual * projector_macs(config) if full else 0,
-        linear=rows * linear_macs(lm),
-        conv=rows * lm.d_inner * lm.d_conv,
-        scan=rows * scan,
-        head=lm.d_model * lm.padded_vocab if full else 0,
+        **_lm_macs(config.lm, rows, full),
         share=share_of(config, method, text_tokens),
     )
+
+
+def decode_macs(config: MLLMConfig, convention: str = "full") -> Cost:
+    """What each token of the answer after the first costs; the first comes with the prefill.
+
+    One row goes through every layer, whatever came before it: a recurrence's state never grows, so a pruned model
+    decodes exactly as fast, and `share` is 1.
+
+    Args:
+        config: the model's sizes.
+        convention: "full" or "paper", see the module's docstring.
+
+    Raises:
+        UserError: an unknown convention.
+    """
+    full = _is_full(convention)
+    return Cost(vision=0, projector=0, **_lm_macs(config.lm, config.lm.n_layers, full), share=1.0)
 
 
 def share_of(config: MLLMConfig, method: Method, text_tokens: float) -> float:
@@ -139,6 +158,24 @@ def tower_macs(tower: TowerConfig) -> int:
 def projector_macs(config: MLLMConfig) -> int:
     """MACs of the projector on one visual token."""
     return sum(a * b for a, b in pairwise((config.vision_width, *config.projector)))
+
+
+def _is_full(convention: str) -> bool:
+    """Whether everything is counted; an unknown convention is a `UserError`."""
+    if convention not in CONVENTIONS:
+        raise UserError(f"There is no convention {convention!r}: {did_you_mean(convention, CONVENTIONS)}.")
+    return convention == "full"
+
+
+def _lm_macs(lm: MambaConfig, rows: float, full: bool) -> dict[str, float]:
+    """The LM's components for `rows` passages of a row through a layer, and the head at one position."""
+    scan = scan_multiplications(lm) if full else 9 * lm.d_inner * lm.d_state + 2 * lm.d_inner
+    return {
+        "linear": rows * linear_macs(lm),
+        "conv": rows * lm.d_inner * lm.d_conv,
+        "scan": rows * scan,
+        "head": lm.d_model * lm.padded_vocab if full else 0,
+    }
 
 
 def _rows(config: MLLMConfig, method: Method, text_tokens: float) -> float:

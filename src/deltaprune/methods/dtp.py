@@ -21,8 +21,9 @@ class DTP(Method):
         score: what ranks the tokens (Table 3).
         candidates: "visual", or "all" to let text be pruned too (Table 4).
 
-    What is new in DTP is the two stages, their layers and the multimodal setting; the score itself has prior art, see
-    `Delta`.
+    What is new in DTP is the two stages, their layers and the multimodal setting. The score has prior art: MTR (arXiv
+    2507.14042, the same mean), DeciMamba (arXiv 2406.14528, its L2 norm) and MaMe (arXiv 2508.13599, Delta as
+    informativeness).
     """
 
     keep: float = 0.5

@@ -14,8 +14,9 @@ class VTW(Method):
     """Drop all visual tokens after layer `after` (arXiv 2405.05803, github.com/lzhxmu/VTW).
 
     Attributes:
-        after: VTW's k, layers that see any visual token; "plan" takes the late layer of the model's stored plan (45 for
-            Cobra and RoboMamba, which is also the k that VTW's own criterion finds there).
+        after: VTW's k, layers that see any visual token; "plan" takes the k of VTW's own criterion where the model's
+            plan has it (`calibrate`), else the plan's late layer (45 for Cobra and RoboMamba, which is also the k
+            that the criterion finds there).
 
     From layer `after` on the model is the text-only model, fed with what the text has read from the image by then.
     """
@@ -26,6 +27,9 @@ class VTW(Method):
         check_layer("after", self.after, "plan")
 
     def stages(self, shape: Shape) -> tuple[Stage, ...]:
-        after = shape.layer(self.after, "late")
+        found = shape.plan.withdrawal if self.after == "plan" and shape.plan is not None else None
+        if found == shape.n_layers:  # the criterion withdraws nothing
+            return ()
+        after = shape.layer(self.after if found is None else found, "late", "after")
         assert after is not None
         return (Stage(after=after, keep=0.0),)

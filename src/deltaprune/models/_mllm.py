@@ -1,7 +1,7 @@
 """A Mamba MLLM of Cobra's kind: towers side by side -> projector -> Mamba LM, the image before all text."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.mamba.weights import kept_in_float32
 from deltaprune.stages import Plan, Shape
 from deltaprune.vision.towers import TOWERS, TowerConfig
 
@@ -56,14 +57,15 @@ class MLLMConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "MLLMConfig":
-        """The inverse of `to_dict`, also after a round trip through JSON."""
+        """The inverse of `to_dict`, also after a round trip through JSON; other libraries' keys are left out."""
         towers = {
             name: TowerConfig(**{**tower, "mean": tuple(tower["mean"]), "std": tuple(tower["std"])})
             for name, tower in raw["towers"].items()
         }
         plan = None if raw.get("plan") is None else Plan(**raw["plan"])
         rest = {"towers": towers, "projector": tuple(raw["projector"]), "lm": MambaConfig(**raw["lm"]), "plan": plan}
-        return cls(**{**raw, **rest})
+        known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
+        return cls(**{**known, **rest})
 
 
 class MLLM(nn.Module):
@@ -93,3 +95,24 @@ def projector(width: int, widths: tuple[int, ...]) -> nn.Sequential:
     for linear in linears:
         modules += [linear, nn.GELU()]
     return nn.Sequential(*modules[:-1])
+
+
+def blank(config: MLLMConfig) -> MLLM:
+    """The network on "meta": every name and shape, and no memory."""
+    with torch.device("meta"):
+        return MLLM(config)
+
+
+def restore_buffers(model: MLLM) -> None:
+    """Buffers that no checkpoint holds (position ids of SigLIP and CLIP) get their values back after `blank`."""
+    for name, buffer in list(model.named_buffers()):
+        if buffer.is_meta:
+            if not name.endswith("position_ids"):
+                raise RuntimeError(f"Buffer {name} has no stored value.")
+            parent = model.get_submodule(name.rpartition(".")[0])
+            parent.position_ids = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+
+
+def weight_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a tensor in a model of this dtype: float32 for what the LM computes in float32 anyway."""
+    return torch.float32 if name.startswith("lm.") and kept_in_float32(name) else dtype

@@ -1,7 +1,7 @@
 """Images and questions -> the tensors `generate` takes, and ids back to text."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,12 @@ from torch import Tensor
 
 from deltaprune._registry import UserError
 from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._prompts import TEMPLATES
+from deltaprune.models._prompts import IMAGES, TEMPLATES, Conversation, parts, render
 from deltaprune.vision.images import check_image, to_rgb
-from deltaprune.vision.pixels import normalise, resize_naive
+from deltaprune.vision.pixels import normalise, resize
+
+EOS = "<|endoftext|>"
+Row = str | Conversation  # a question, or a chat whose last message is the user's
 
 
 class Inputs(dict[str, Any]):
@@ -33,7 +36,7 @@ class Inputs(dict[str, Any]):
 class Processor:
     """Resizes and normalises for each tower, wraps questions in the model's template, tokenizes."""
 
-    def __init__(self, config: MLLMConfig, tokenizer: Tokenizer, eos: str = "<|endoftext|>"):
+    def __init__(self, config: MLLMConfig, tokenizer: Tokenizer, eos: str = EOS):
         self.config = config
         self.tokenizer = tokenizer
         eos_id = tokenizer.token_to_id(eos)
@@ -44,16 +47,26 @@ class Processor:
     def __call__(
         self,
         images: Image.Image | Sequence[Image.Image] | None = None,
-        text: str | Sequence[str] = "",
+        text: Row | Sequence[Row] = "",
         image_index: Sequence[int] | None = None,
         return_tensors: str = "pt",
     ) -> Inputs:
-        """One row per text. A single image serves every row; else images and texts go in pairs or by `image_index`."""
+        """One row per text. A single image serves every row; else images and texts go in pairs or by `image_index`.
+
+        Args:
+            images: one or several pictures.
+            text: questions. A row may also be a chat, `[{"role": "user", "content": "What is this?"}, {"role":
+                "assistant", "content": "A cup"}, {"role": "user", "content": "Which colour?"}]`, with contents that are
+                text or lists of parts; a part `{"type": "image"}` in its first message stands for the row's image.
+            image_index: the image of each row.
+            return_tensors: "pt".
+
+        Raises:
+            UserError: an empty question, a chat the template cannot hold, or images that do not fit the rows.
+        """
         if return_tensors != "pt":
             raise UserError(f'return_tensors={return_tensors!r} is not supported: only "pt" is.')
-        texts = [text] if isinstance(text, str) else list(text)
-        if not texts or not all(t.strip() for t in texts):
-            raise UserError("A question is empty: every row of `text` must say something.")
+        texts = _rows(text)
         inputs = self.encode_text(texts)
         if images is None:
             return inputs
@@ -67,10 +80,28 @@ class Processor:
         inputs.update(self.encode_images(pictures))
         return inputs
 
-    def encode_text(self, texts: Sequence[str]) -> Inputs:
-        """Questions -> `input_ids` and `attention_mask`, padded on the left."""
-        template = TEMPLATES[self.config.template]
-        rows = [self.tokenizer.encode(template(text), add_special_tokens=False).ids for text in texts]
+    def encode_text(self, texts: Sequence[Row]) -> Inputs:
+        """Questions or chats -> `input_ids` and `attention_mask`, padded on the left."""
+        return self.encode_prompts([self.prompt(row) for row in texts])
+
+    def prompt(self, row: Row) -> str:
+        """A question or a chat in the model's template; a text that already stands in it is left as it is.
+
+        Raises:
+            UserError: a chat the template cannot hold, or one that brings its own pictures.
+        """
+        template = self.config.template
+        if isinstance(row, str):
+            opening = TEMPLATES[template]("?").partition("?")[0]
+            return row if row.startswith(opening) else TEMPLATES[template](row)
+        prompt = render(row, template)
+        if any(len(part) > 1 for message in row for part in parts(message) if part["type"] in IMAGES):
+            raise UserError("A part of the chat holds a picture: write {'type': 'image'} there and pass it as images=.")
+        return prompt
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Inputs:
+        """Prompts in the model's template -> `input_ids` and `attention_mask`, padded on the left."""
+        rows = [self.tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
         longest = max(map(len, rows))
         ids = [[self.eos_id] * (longest - len(row)) + row for row in rows]
         mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
@@ -78,14 +109,7 @@ class Processor:
 
     def encode_images(self, images: Sequence[Image.Image]) -> Inputs:
         """RGB images -> `pixel_values_<tower>` and `image_key`."""
-        for image in images:
-            check_image(image)
-        rgb = [to_rgb(image) for image in images]
-        inputs = Inputs(image_key=torch.tensor([zlib.crc32(image.tobytes()) for image in rgb]))
-        for name, tower in self.config.towers.items():
-            pixels = torch.stack([resize_naive(image, tower.image_size) for image in rgb])
-            inputs[f"pixel_values_{name}"] = normalise(pixels, tower)
-        return inputs
+        return encode_images(self.config, images)
 
     def decode(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
         """Ids up to the first end-of-text -> text."""
@@ -96,3 +120,31 @@ class Processor:
     def batch_decode(self, ids: Int[Tensor, "B L"]) -> list[str]:
         """`decode` of every row."""
         return [self.decode(row) for row in ids]
+
+
+def _rows(text: Any) -> list[Row]:
+    """One or several questions or chats, none of them empty."""
+    several = isinstance(text, Iterable) and not isinstance(text, str | Mapping) and not _is_chat(text)
+    rows: list[Any] = list(text) if several else [text]
+    for row in rows:
+        if not isinstance(row, str) and not _is_chat(row):
+            raise UserError(f"A row of `text` is a question or a chat (a list of messages), not {row!r:.60}.")
+    if not rows or not all(row.strip() for row in rows if isinstance(row, str)):
+        raise UserError("A question is empty: every row of `text` must say something.")
+    return rows
+
+
+def _is_chat(row: Any) -> bool:
+    return isinstance(row, list | tuple) and len(row) > 0 and all(isinstance(message, Mapping) for message in row)
+
+
+def encode_images(config: MLLMConfig, images: Sequence[Image.Image]) -> Inputs:
+    """Images -> `pixel_values_<tower>`, resized and normalised as each tower wants them, and `image_key`."""
+    for image in images:
+        check_image(image)
+    rgb = [to_rgb(image) for image in images]
+    inputs = Inputs(image_key=torch.tensor([zlib.crc32(image.tobytes()) for image in rgb]))
+    for name, tower in config.towers.items():
+        pixels = torch.stack([resize(image, tower) for image in rgb])
+        inputs[f"pixel_values_{name}"] = normalise(pixels, tower)
+    return inputs

@@ -1,11 +1,23 @@
 """The prompt's template belongs to the model; the message inside it belongs to the benchmark."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from deltaprune._registry import UserError
+
+Message = Mapping[str, Any]  # {"role": "user" or "assistant", "content": text, or parts such as {"type": "text", ...}}
+Conversation = Sequence[Message]
+IMAGES = ("image", "image_url")  # types of parts that stand for an image
 
 
 def zephyr(message: str) -> str:
-    """Cobra's single turn (cobra/models/backbones/llm/prompting, after the fix of May 2024: trailing newline kept)."""
-    return f"<|user|>\n{message.replace('<image>', '').strip()}<|endoftext|>\n<|assistant|>\n"
+    """Cobra's user turn (cobra/models/backbones/llm/prompting, after the fix of May 2024: trailing newline kept)."""
+    return f"<|user|>\n{_bare(message)}<|endoftext|>\n<|assistant|>\n"
+
+
+def zephyr_answer(message: str) -> str:
+    """Cobra's assistant turn and the newline before the next one; an empty answer is a blank there."""
+    return f"{_bare(message) or ' '}<|endoftext|>\n"
 
 
 def robomamba(message: str) -> str:
@@ -14,3 +26,75 @@ def robomamba(message: str) -> str:
 
 
 TEMPLATES: dict[str, Callable[[str], str]] = {"zephyr": zephyr, "robomamba": robomamba}
+ANSWERS: dict[str, Callable[[str], str]] = {"zephyr": zephyr_answer}  # RoboMamba is evaluated on single turns
+
+
+def render(conversation: Conversation, template: str, go_on: bool = False) -> str:
+    """User and assistant in turn -> the prompt for the next answer.
+
+    Args:
+        conversation: messages, the user's first. An image part may stand in the first one and adds no text: the image
+            comes before all text anyway.
+        template: a name of `TEMPLATES`.
+        go_on: the last message is the assistant's, unfinished, instead of the user's.
+
+    Raises:
+        UserError: a message or part of an unknown form, other roles or another order, an empty question, an image where
+            none can be, or several turns where the template has one.
+    """
+    texts = [_text(message) for message in conversation]
+    _check_roles([message.get("role") for message in conversation], template, go_on)
+    if not all(question.strip() for question in texts[::2]):
+        raise UserError("A question of the chat is empty: every message of the user must say something.")
+    images = [n for n, message in enumerate(conversation, 1) for part in parts(message) if part["type"] in IMAGES]
+    if images not in ([], [1]):
+        where = ", ".join(map(str, images))
+        raise UserError(f"The chat has images in its messages {where}: there can be one, in the first message.")
+    prompt = TEMPLATES[template](texts[0])
+    for answer, question in zip(texts[1::2], texts[2::2], strict=False):
+        prompt += ANSWERS[template](answer) + TEMPLATES[template](question)
+    return prompt + texts[-1] if go_on else prompt
+
+
+def parts(message: Message) -> list[Mapping[str, Any]]:
+    """A message's content as typed parts.
+
+    Raises:
+        UserError: it has no content, or a part that is neither text nor image.
+    """
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, Sequence):
+        example = {"role": "user", "content": "What is this?"}
+        raise UserError(f"A message of the chat has no content: it must be like {example}.")
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        if kind not in ("text", *IMAGES) or (kind == "text" and not isinstance(part.get("text"), str)):
+            known = "{'type': 'text', 'text': ...} and {'type': 'image'}"
+            raise UserError(f"The chat has a part of type {kind!r} that cannot be read: there are {known}.")
+    return list(content)
+
+
+def _check_roles(roles: list[Any], template: str, go_on: bool) -> None:
+    """User and assistant in turn, the right one last, and no more turns than the template has, else a `UserError`."""
+    turns = ["user", "assistant"] * len(roles)
+    if not roles or roles != turns[: len(roles)]:
+        rule = "they must be 'user' and 'assistant' in turn, 'user' first, and no system prompt"
+        raise UserError(f"The chat's roles are {roles}: {rule}.")
+    if (roles[-1] == "assistant") != go_on:
+        wanted = (
+            "the assistant's unfinished one, to be gone on with" if go_on else "the user's, which the model answers"
+        )
+        raise UserError(f"The chat's last message is the {roles[-1]}'s: it must be {wanted}.")
+    if len(roles) > 2 and template not in ANSWERS:
+        raise UserError(f"The {template!r} template has a single turn: give one message of the user, not {len(roles)}.")
+
+
+def _text(message: Message) -> str:
+    """A message's text parts, one below the other."""
+    return "\n".join(part["text"] for part in parts(message) if part["type"] == "text")
+
+
+def _bare(message: str) -> str:
+    return message.replace("<image>", "").strip()

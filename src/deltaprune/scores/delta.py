@@ -16,8 +16,11 @@ class Delta(Score):
     """s_j = mean over channels d of Delta_{j,d} (eq. 6), with Delta = softplus(dt + bias) > 0.
 
     A large step writes the token strongly into the state; a small one lets the state pass by. The recurrence is causal
-    and the image comes first, so the score of a visual token does not depend on the question. The same quantity
-    ranks tokens in MTR (arXiv 2507.14042) and, as an L2 norm, in DeciMamba (arXiv 2406.14528).
+    and the image comes first, so the score of a visual token does not depend on the question.
+
+    Shape (T,), range (0, inf). Sees text: no. Source: the paper, eq. 6. Prior art: the same mean ranks tokens in MTR
+    (arXiv 2507.14042), the L2 norm in DeciMamba (arXiv 2406.14528), and MaMe takes Delta for how informative a token
+    is (arXiv 2508.13599).
     """
 
     @property

@@ -13,7 +13,9 @@ from deltaprune.tokens import Tokens, Trace
 @registry.register("delta_norm")
 @dataclass(frozen=True)
 class DeltaNorm(Score):
-    """s_j = L2 norm over channels of Delta_j (DeciMamba, arXiv 2406.14528); > 0.
+    """s_j = L2 norm over channels of Delta_j.
+
+    Shape (T,), range (0, inf). Sees text: no. Source: DeciMamba (arXiv 2406.14528).
 
     DeciMamba drops inside a layer, between convolution and scan; here the layer runs full and the next one is shorter,
     as for every score.

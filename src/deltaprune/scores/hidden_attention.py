@@ -14,13 +14,16 @@ from deltaprune.tokens import Tokens, Trace
 @registry.register("hidden_attention")
 @dataclass(frozen=True)
 class HiddenAttention(Score):
-    """s_j = mean over channels d of |K_{L,j,d}|, the last row of the implicit attention matrix (Ali et al. 2024); >= 0.
+    """s_j = mean over channels d of |K_{L,j,d}|, the last row of the implicit attention matrix.
 
         K_{L,j,d} = sum_n C_{L,n} exp(A_{d,n} S_{j,d}) Delta_{j,d} B_{j,n},   S_{j,d} = sum_{k>j} Delta_{k,d}
 
     A is diagonal and negative, so no exponent is positive and nothing is divided; O(L E N) work, O(L E) memory, no
-    L x L matrix. It sees the question: the faithful counterpart of FastV's score, which is the attention that the last
-    token pays (arXiv 2403.06764).
+    L x L matrix. The faithful counterpart of FastV's score, which is the attention that the last token pays (arXiv
+    2403.06764).
+
+    Shape (T,), range [0, inf). Sees text: yes, the last token is the question's. Source: the paper, eqs. 3-5, after Ali
+    et al. (arXiv 2403.01590).
     """
 
     @property
@@ -48,8 +51,9 @@ def last_row(
     delta: Float[Tensor, "L E"], A: Float[Tensor, "E N"], B: Float[Tensor, "L N"], c: Float[Tensor, "N"]
 ) -> Float[Tensor, "L"]:
     """mean_d |K_{L,j,d}| of one sequence; `c` is the last token's C."""
-    after = delta.flip(0).cumsum(0).flip(0) - delta  # S_j: the steps that come after token j
+    after = (delta.flip(0).cumsum(0).flip(0) - delta).clamp(min=0)  # S_j: the steps that come after token j
+    weight = c * B
     k = torch.zeros_like(delta)
     for n in range(A.shape[1]):
-        k += c[n] * B[:, n, None] * torch.exp(A[:, n] * after.clamp(min=0))
+        k.addcmul_(weight[:, n, None], (A[:, n] * after).exp_())
     return (k * delta).abs().mean(-1)

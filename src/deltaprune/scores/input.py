@@ -13,7 +13,10 @@ from deltaprune.tokens import Tokens, Trace
 @registry.register("input")
 @dataclass(frozen=True)
 class InputNorm(Score):
-    """s_j = L2 norm over states of B_j; >= 0. The paper does not say how states are reduced; B is signed."""
+    """s_j = L2 norm over states of B_j. The paper does not say how states are reduced; B is signed.
+
+    Shape (T,), range [0, inf). Sees text: no. Source: the paper, Table 3, B_t.
+    """
 
     @property
     def needs(self) -> frozenset[str]:

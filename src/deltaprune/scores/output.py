@@ -13,9 +13,11 @@ from deltaprune.tokens import Tokens, Trace
 @registry.register("output")
 @dataclass(frozen=True)
 class OutputNorm(Score):
-    """s_j = L2 norm over channels of y_j, the scan's output before the gate (D u included); >= 0.
+    """s_j = L2 norm over channels of y_j, the scan's output before the gate (D u included).
 
     The paper ranks by "y_t" and does not say how channels are reduced; y is signed, so a norm is taken.
+
+    Shape (T,), range [0, inf). Sees text: no. Source: the paper, Table 3, y_t.
     """
 
     @property

@@ -13,7 +13,10 @@ from deltaprune.tokens import Tokens, Trace
 @registry.register("readout")
 @dataclass(frozen=True)
 class ReadoutNorm(Score):
-    """s_j = L2 norm over states of C_j; >= 0. The paper does not say how states are reduced; C is signed."""
+    """s_j = L2 norm over states of C_j. The paper does not say how states are reduced; C is signed.
+
+    Shape (T,), range [0, inf). Sees text: no. Source: the paper, Table 3, C_t.
+    """
 
     @property
     def needs(self) -> frozenset[str]:

@@ -14,10 +14,12 @@ from deltaprune.tokens import Tokens, Trace
 @registry.register("stateful")
 @dataclass(frozen=True)
 class Stateful(Score):
-    """s_j = mean over text rows t of |C_t . B_j|, times the mean over channels of Delta_j; >= 0.
+    """s_j = mean over text rows t of |C_t . B_j|, times the mean over channels of Delta_j.
 
-    Our reading of Stateful Token Reduction (arXiv 2603.00198), a query-conditioned implicit-attention score without
-    the decay; the paper's exact formula was not at hand. A sample without text is ranked by Delta alone.
+    A query-conditioned implicit attention without the decay: our reading of the paper, whose exact formula was not at
+    hand. A sample without text is ranked by Delta alone.
+
+    Shape (T,), range [0, inf). Sees text: yes. Source: Stateful Token Reduction (arXiv 2603.00198).
     """
 
     @property

@@ -15,10 +15,12 @@ GOLDEN = 0.6180339887498949  # (sqrt(5) - 1) / 2
 @registry.register("uniform")
 @dataclass(frozen=True)
 class Uniform(Score):
-    """s_j = frac(j * golden ratio), j the original index, in [0, 1).
+    """s_j = frac(j * golden ratio), j the original index.
 
     Any share that is kept lies evenly: the gaps between survivors take at most three lengths (three-gap theorem), which
     a fixed stride only does for some shares.
+
+    Shape (T,), range [0, 1). Sees text: no. Source: ours; the usual stride, for any share.
     """
 
     @property

@@ -1,7 +1,8 @@
-"""The vision towers of Cobra: DINOv2 with registers and SigLIP, from transformers, at any size.
+"""The vision towers of Cobra (DINOv2 with registers, SigLIP) and RoboMamba (CLIP), from transformers, at any size.
 
-Both yield the output of their second-to-last block, without the final norm and without prefix tokens (Cobra and
-RoboMamba read there), so the last block is neither built nor run.
+All yield the output of their second-to-last block, without the final norm and without prefix tokens (Cobra and
+RoboMamba read there), so the last block is neither built nor run. Activations and the eps of the norms are timm's, as
+the published MLLMs run them, and written out also where they are transformers' defaults.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ class TowerConfig:
         width, n_blocks, n_heads, mlp_width: of the transformer; `n_blocks` as published, the last is never run.
         n_prefix: class and register tokens in front of the patches.
         mean, std: pixel statistics of the tower's training.
+        resize: "naive" stretches an image to the square (Cobra), "crop" scales its short side and cuts out the middle
+            (RoboMamba); see `vision/pixels.py`.
     """
 
     kind: Literal["dinov2", "siglip", "clip"]
@@ -33,15 +36,16 @@ class TowerConfig:
     n_prefix: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize: Literal["naive", "crop"] = "naive"
 
     @property
     def n_patches(self) -> int:
-        """Visual tokens per image, row by row."""
+        """Visual tokens per image, row by row; pixels beyond the last whole patch are not seen (384 = 27 x 14 + 6)."""
         return (self.image_size // self.patch_size) ** 2
 
 
 class DinoTower(nn.Module):
-    """DINOv2 with registers (timm: vit_large_patch14_reg4_dinov2)."""
+    """DINOv2 with registers, LayerScale and exact GELU (timm: vit_large_patch14_reg4_dinov2)."""
 
     def __init__(self, config: TowerConfig):
         super().__init__()
@@ -57,6 +61,8 @@ class DinoTower(nn.Module):
                 image_size=config.image_size,
                 patch_size=config.patch_size,
                 num_register_tokens=config.n_prefix - 1,
+                hidden_act="gelu",
+                layer_norm_eps=1e-6,
             )
         )
         self.vit.layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
@@ -82,6 +88,7 @@ class SiglipTower(nn.Module):
                 image_size=config.image_size,
                 patch_size=config.patch_size,
                 hidden_act="gelu",
+                layer_norm_eps=1e-6,
                 vision_use_head=False,
             )
         )
@@ -91,4 +98,31 @@ class SiglipTower(nn.Module):
         return self.vit.encoder(inputs_embeds=self.vit.embeddings(pixels)).last_hidden_state
 
 
-TOWERS: dict[str, type[nn.Module]] = {"dinov2": DinoTower, "siglip": SiglipTower}
+class ClipTower(nn.Module):
+    """OpenAI's CLIP with quick GELU and a norm before the blocks (timm: vit_large_patch14_clip_224)."""
+
+    def __init__(self, config: TowerConfig):
+        super().__init__()
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
+        self.n_prefix = config.n_prefix
+        self.vit = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=config.width,
+                intermediate_size=config.mlp_width,
+                num_hidden_layers=config.n_blocks - 1,
+                num_attention_heads=config.n_heads,
+                image_size=config.image_size,
+                patch_size=config.patch_size,
+                hidden_act="quick_gelu",
+                layer_norm_eps=1e-5,
+            )
+        )
+        self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
+        hidden = self.vit.pre_layrnorm(self.vit.embeddings(pixels))
+        return self.vit.encoder(inputs_embeds=hidden).last_hidden_state[:, self.n_prefix :]
+
+
+TOWERS: dict[str, type[nn.Module]] = {"dinov2": DinoTower, "siglip": SiglipTower, "clip": ClipTower}

@@ -1,0 +1,63 @@
+"""The unpruned pass that measurements read: layer by layer, what a score would be given there.
+
+Layers are named as stages name them: `after=k` is the place behind the first k layers, where a `Stage(after=k)` reads
+the trace of the layer with 0-based index k - 1 (the paper's "15th layer" is after=15).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from deltaprune._registry import UserError
+from deltaprune.tokens import Tokens, Trace
+from deltaprune.vlm import VLM
+
+Batch = Mapping[str, Tensor]
+
+
+def batches(inputs: Batch | Iterable[Batch]) -> Iterator[Batch]:
+    """One processor output, or several, as several."""
+    if isinstance(inputs, Mapping):
+        yield cast(Batch, inputs)
+    else:
+        yield from inputs
+
+
+def check_layers(after: Sequence[int], n_layers: int) -> None:
+    """Layers lie within the model, else a `UserError`."""
+    for k in after:
+        if not 1 <= k <= n_layers:
+            nearest = min(max(k, 1), n_layers)
+            raise UserError(f"There is no layer {k}: they are counted from 1 to {n_layers} (try {nearest}).")
+
+
+@torch.no_grad()
+def traces(
+    vlm: VLM, tokens: Tokens, needs: frozenset[str], after: Sequence[int] | None = None
+) -> Iterator[tuple[int, Tokens, Trace]]:
+    """Run packed tokens without pruning, whatever method is active.
+
+    Args:
+        vlm: the model.
+        tokens: what enters layer 0.
+        needs: the `Trace` fields to fill.
+        after: where to stop by; all layers if None. The pass ends with the last of them.
+
+    Yields:
+        For each place, in ascending order: how many layers have run, the tokens behind them, the last one's trace.
+
+    Raises:
+        UserError: a place beyond the model.
+    """
+    lm = vlm.model.lm
+    wanted = range(1, len(lm.layers) + 1) if after is None else after
+    check_layers(wanted, len(lm.layers))
+    for k, layer in enumerate(lm.layers[: max(wanted, default=0)], start=1):
+        asked = needs if k in wanted else frozenset()
+        x, _, trace = layer.prefill(tokens.x, tokens.cu_seqlens, None, asked)
+        tokens = tokens.with_x(x)
+        if k in wanted:
+            yield k, tokens, replace(trace, hidden=lm.norm_f(x)) if "hidden" in needs else trace

@@ -1,0 +1,165 @@
+"""From curves to a plan, and a plan as a JSON file that says where it comes from.
+
+A plan file is read only for the model it was made for, known by its name and shape.
+"""
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deltaprune import __version__
+from deltaprune._registry import UserError, did_you_mean
+from deltaprune.calibrate.spread import RULES, Spread, check_depth, late
+from deltaprune.calibrate.withdrawal import ETA, Withdrawal, earliest
+from deltaprune.models._mllm import MLLMConfig
+from deltaprune.stages import Plan
+
+FORMAT = 1  # of the file; raised when a field changes its meaning
+MAKE = "make one with deltaprune calibrate --out"
+
+
+def plan(
+    curve: Spread,
+    rule: str = "first_peak",
+    benchmark: str | None = None,
+    split: str | None = None,
+    seed: int | None = None,
+    withdrawal: Withdrawal | None = None,
+    eta: float = ETA,
+) -> Plan:
+    """The plan that the curves ask for.
+
+    Args:
+        curve: what `spread` measured.
+        rule: for the early layer: "first_peak" (the text, from which the paper's 15 comes) or "argmin" (the poster).
+        benchmark, split, seed: where the samples came from; written into the plan's `source`.
+        withdrawal: what `withdrawal` measured, for VTW; None leaves VTW's layer open.
+        eta: VTW's threshold in nats.
+
+    Raises:
+        UserError: an unknown rule, too few layers, a curve whose early layer does not come before its late one, or an
+            eta not above 0.
+    """
+    check_rule(rule)
+    check_depth(curve.std)
+    first, last = RULES[rule](curve.std), late(curve.std)
+    if first.after >= last.after:
+        others = ", ".join(repr(name) for name in RULES if name != rule)
+        raise UserError(
+            f"Rule {rule!r} puts the early stage after layer {first.after}, not before the late one after layer "
+            f"{last.after}: try rule {others}, or set both layers by hand."
+        )
+    source: dict[str, Any] = {
+        "rule": rule,
+        "early": first.why,
+        "late": last.why,
+        "benchmark": benchmark,
+        "split": split,
+        "seed": seed,
+        "samples": curve.samples,
+        "curve": _rounded(curve.std),
+    }
+    if withdrawal is None:
+        return Plan(early=first.after, late=last.after, source=source)
+    found = earliest(withdrawal.kl, eta)
+    source |= {"withdrawal": found.why, "eta": eta, "kl": _rounded(withdrawal.kl)}
+    return Plan(early=first.after, late=last.after, source=source, withdrawal=found.after)
+
+
+def check_rule(rule: str) -> None:
+    """A known rule for the early layer, else a `UserError`."""
+    if rule not in RULES:
+        raise UserError(f"There is no rule {rule!r} for the early layer: {did_you_mean(rule, RULES)}.")
+
+
+def plan_document(plan: Plan, config: MLLMConfig) -> dict[str, Any]:
+    """The content of a plan file: the plan, the model it is for, and which library made it when; plain JSON types."""
+    return {
+        "format": FORMAT,
+        "deltaprune": __version__,
+        "date": datetime.date.today().isoformat(),
+        "model": _identity(config),
+        "early": plan.early,
+        "late": plan.late,
+        "withdrawal": plan.withdrawal,
+        "source": dict(plan.source),
+    }
+
+
+def save_plan(plan: Plan, config: MLLMConfig, path: str | Path) -> None:
+    """Write a plan file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    Path(path).write_text(json.dumps(plan_document(plan, config), indent=2) + "\n")
+
+
+def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
+    """Read a plan file for a model.
+
+        plan = dp.load_plan("plan.json", model.config)
+        model.use_plan(plan)  # what early="plan" and late="plan" then mean
+
+    Raises:
+        UserError: no such file, not a plan, another format, a field missing or unusable, or another model's plan.
+    """
+    raw = _read(Path(path))
+    if "format" in raw and raw["format"] != FORMAT:
+        raise UserError(f"{path} is a plan of format {raw['format']!r}, and this version reads {FORMAT}: {MAKE} again.")
+    for field in ("format", "model", "early", "late", "withdrawal", "source"):
+        if field not in raw:
+            raise UserError(f"{path} is not a whole plan: it lacks {field!r}, so {MAKE}.")
+    _check_model(path, raw["model"], config)
+    _check_layers(path, raw, config.lm.n_layers)
+    if not isinstance(raw["source"], Mapping):
+        raise UserError(f"{path} is not a whole plan: its 'source' is no object, so {MAKE}.")
+    return Plan(early=raw["early"], late=raw["late"], source=raw["source"], withdrawal=raw["withdrawal"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The file's JSON object."""
+    try:
+        raw = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"The plan {str(path)!r} cannot be read ({error.strerror or error}): {MAKE}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not a plan, because it is not JSON ({error}): {MAKE}.") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} is not a plan, because it holds no JSON object: {MAKE}.")
+    return raw
+
+
+def _identity(config: MLLMConfig) -> dict[str, Any]:
+    """What tells one model's plan from another's."""
+    return {"name": config.name, "n_layers": config.lm.n_layers, "n_visual": config.n_visual}
+
+
+def _check_model(path: str | Path, made_for: object, config: MLLMConfig) -> None:
+    """The plan was made for this model, else a `UserError`."""
+    here = _identity(config)
+    if made_for != here:
+        there = made_for if not isinstance(made_for, Mapping) else ", ".join(f"{k} {v}" for k, v in made_for.items())
+        raise UserError(
+            f"{path} was made for another model ({there}), not for {config.name} (n_layers {here['n_layers']}, "
+            f"n_visual {here['n_visual']}): {MAKE} for this one."
+        )
+
+
+def _check_layers(path: str | Path, raw: Mapping[str, Any], n_layers: int) -> None:
+    """Early comes before late and both lie in the model; VTW's layer may be open, or L for no withdrawal."""
+    highest = {"early": n_layers - 1, "late": n_layers - 1, "withdrawal": n_layers}
+    for field, top in highest.items():
+        layer = raw[field]
+        if field == "withdrawal" and layer is None:
+            continue
+        if type(layer) is not int or not 0 <= layer <= top:
+            raise UserError(f"{path} has {field}={layer!r}: it is a whole number from 0 to {top}, so {MAKE} again.")
+    if raw["early"] >= raw["late"]:
+        raise UserError(f"{path} has early={raw['early']} not before late={raw['late']}: {MAKE} again.")
+
+
+def _rounded(curve: tuple[float, ...]) -> list[float]:
+    return [float(f"{value:.4g}") for value in curve]

@@ -1,0 +1,154 @@
+"""What `deltaprune plot` measures and draws: one function per figure."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from deltaprune._registry import UserError
+from deltaprune.cli._common import load_model, patch_grid, read_model_config
+from deltaprune.cli._progress import Working
+from deltaprune.cli.calibrate import measured, pick_questions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from deltaprune.models._mllm import MLLMConfig
+
+QUESTION = "What is in the picture?"
+METHOD = "dtp:keep=0.5"
+
+
+class Asked(NamedTuple):
+    """The options of one call; None where one was not given."""
+
+    model: str
+    image: str | None
+    question: str | None
+    method: str | None
+    layers: str | None
+    benchmark: str | None
+    samples: int | None
+    rule: str | None
+    plan: str | None
+    device: str
+
+
+def _spread(asked: Asked, working: Working) -> "Figure":
+    """The curve of eq. 7, and the layers that the paper's rules find on it."""
+    from deltaprune.analysis.figures import spread_curve
+    from deltaprune.benchmarks import registry
+    from deltaprune.calibrate import plan
+    from deltaprune.calibrate.plans import check_rule
+
+    name, rule = asked.benchmark or "scenes", asked.rule or "first_peak"
+    check_rule(rule)
+    benchmark = registry[name]()
+    about = pick_questions(benchmark, "val", 0, asked.samples or 32)
+    vlm, processor = load_model(asked.model, asked.device, working)
+    curve = measured(vlm, processor, benchmark, about, working).spread
+    found = plan(curve, rule)
+    pictures = "1 picture" if curve.samples == 1 else f"{curve.samples} pictures"
+    title = f"Spread of token importance, {vlm.config.name}\n{pictures} of {name}, early layer by {rule}"
+    return spread_curve(curve.std, found.early, found.late, title)
+
+
+def _scores(asked: Asked, working: Working) -> "Figure":
+    """The score by which a method ranks, at some layers."""
+    from deltaprune.analysis import layer_scores
+    from deltaprune.analysis.figures import score_maps
+    from deltaprune.analysis.stability import kept
+    from deltaprune.methods import parse
+
+    method = asked.method or METHOD
+    config = read_model_config(asked.model, asked.plan)
+    after = _layers(asked.layers, config)
+    ranking = [stage for stage in parse(method).checked_stages(config.shape) if stage.score is not None]
+    if not ranking:
+        raise UserError(f"Method {method!r} ranks no tokens: plot scores draws a method's score, such as {METHOD}'s.")
+    picture, question = _picture(asked)
+    vlm, processor = load_model(asked.model, asked.device, working, asked.plan)
+    working.say("measuring the scores")
+    inputs = processor(images=picture, text=question).to(vlm.device)
+    every = layer_scores(vlm, inputs, ranking[0].score).scores[:, 0]
+    scores = [every[k - 1] for k in after]
+    best = [kept(row[None], ranking[0])[0] for row in scores]
+    title = f"{ranking[0].score!r} by layer, {config.name}"
+    return score_maps(picture, scores, best, after, patch_grid(config), "score", title)
+
+
+def _attention(asked: Asked, working: Working) -> "Figure":
+    """Implicit attention of some layers on one scale."""
+    from deltaprune.analysis import attention
+    from deltaprune.analysis.figures import attention_maps
+
+    config = read_model_config(asked.model, asked.plan)
+    after = _layers(asked.layers, config)
+    picture, question = _picture(asked)
+    vlm, processor = load_model(asked.model, asked.device, working, asked.plan)
+    working.say("measuring implicit attention")
+    found = attention(vlm, processor(images=picture, text=question).to(vlm.device), after)
+    title = f"Implicit attention, {config.name}\n“{question}”"
+    return attention_maps([each.matrix for each in found], after, config.n_visual, title)
+
+
+def _tokens(asked: Asked, working: Working) -> "Figure":
+    """What each stage of a method leaves of the picture."""
+    from deltaprune.analysis.figures import kept_tokens
+    from deltaprune.methods import parse
+
+    method = asked.method or METHOD
+    chosen = parse(method)
+    config = read_model_config(asked.model, asked.plan)
+    stages = chosen.checked_stages(config.shape)
+    picture, question = _picture(asked)
+    vlm, processor = load_model(asked.model, asked.device, working, asked.plan)
+    working.say("pruning")
+    with chosen(vlm):
+        kept = vlm.prefill(vlm.pack(processor(images=picture, text=question).to(vlm.device))).checked().kept
+    title = f"Visual tokens kept by {method}, {config.name}"
+    if any(stage.sees_text for stage in stages):
+        title += f"\n“{question}”"
+    left = [stage.origin[0].cpu().numpy() for stage in kept]
+    return kept_tokens(picture, left, [stage.after for stage in kept], patch_grid(config), title)
+
+
+DRAW: dict[str, Callable[[Asked, Working], "Figure"]] = {
+    "spread": _spread,
+    "scores": _scores,
+    "attention": _attention,
+    "tokens": _tokens,
+}
+
+
+def _picture(asked: Asked) -> "tuple[Image.Image, str]":
+    """The picture and the question asked for; without a picture the first scene, with its own question."""
+    from deltaprune.ask import check_questions
+    from deltaprune.benchmarks import registry
+    from deltaprune.vision.images import open_image
+
+    if asked.question is not None:
+        check_questions([asked.question])
+    if asked.image is not None:
+        return open_image(asked.image), asked.question or QUESTION
+    (scene,) = registry["scenes"]().samples("val", 0, 1)
+    return scene.image, asked.question or scene.question
+
+
+def _layers(text: str | None, config: "MLLMConfig") -> list[int]:
+    """The layers asked for, ascending; by default the plan's two with one before and one between, as in Figure 4."""
+    from deltaprune.analysis.layers import check_layers
+
+    n, plan = config.lm.n_layers, config.plan
+    if text is None:
+        four = (n // 4, n // 2, 3 * n // 4, n)
+        if plan is not None:
+            four = (plan.early // 3, plan.early, (plan.early + plan.late) // 2, plan.late)
+        return sorted({max(1, k) for k in four})
+    if text == "all":
+        return list(range(1, n + 1))
+    try:
+        after = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise UserError(f"--layers {text!r} is no list of layers: write 1,{n} or all.") from None
+    check_layers(after, n)
+    return after

@@ -1,0 +1,88 @@
+"""`deltaprune plot`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltaprune._registry import UserError, did_you_mean
+from deltaprune.cli._common import DeviceOption, ModelOption, PlanOption, check_target, check_whole, write
+from deltaprune.cli._plots import DRAW, QUESTION, Asked
+from deltaprune.cli._progress import Working
+
+TAKES = {  # the options that mean something to a figure, beside --model, --out and --device
+    "spread": {"--benchmark", "--samples", "--rule"},
+    "scores": {"--image", "--question", "--method", "--layers", "--plan"},
+    "attention": {"--image", "--question", "--layers", "--plan"},
+    "tokens": {"--image", "--question", "--method", "--plan"},
+}
+FigureArgument = Annotated[str, typer.Argument(metavar="|".join(TAKES), help="What to draw.")]
+
+
+def plot(
+    figure: FigureArgument,
+    model: ModelOption = "bundled",
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="FILE", help="A picture. [default: the first of benchmark scenes]")
+    ] = None,
+    question: Annotated[
+        str | None,
+        typer.Option("--question", metavar="TEXT", help=f"[default: the scene's own; of a picture {QUESTION!r}]"),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="METHOD", help="name:field=value,... [default: dtp:keep=0.5]")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option("--layers", metavar="K,K,...|all", help="From 1; K is what after=K reads. [default: four]"),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option("--benchmark", metavar="NAME", help="Whose pictures. [default: scenes]")
+    ] = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="How many pictures. [default: 32]")] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option("--rule", metavar="first_peak|argmin", help="Marks the early layer. [default: first_peak]"),
+    ] = None,
+    plan: PlanOption = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", metavar="FILE", help=".png, .svg or .pdf; no suffix: PNG and SVG. [default: the figure's name]"
+        ),
+    ] = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Draw what happens inside.
+
+    \b
+    spread     std of the scores by layer, and where dtp's rules prune: --benchmark --samples --rule
+    scores     a method's score over the picture, layer by layer: --image --question --method --layers
+    attention  implicit attention, layer by layer: --image --question --layers
+    tokens     the patches that a method keeps: --image --question --method
+    """
+    values = (image, question, method, layers, benchmark, samples, rule, plan)
+    names = ("--image", "--question", "--method", "--layers", "--benchmark", "--samples", "--rule", "--plan")
+    _check_options(figure, {name for name, value in zip(names, values, strict=True) if value is not None})
+    if samples is not None:
+        check_whole("--samples", samples)
+    target, written = out or figure, list[Path]()
+    with Working("starting") as working:
+        from deltaprune.analysis import figures
+
+        for file in figures.paths(target):
+            check_target("--out", str(file))
+            if image is not None and file.exists() and Path(image).exists() and file.samefile(image):
+                raise UserError(f"--out {target!r} is the picture itself and would replace it: choose another name.")
+        drawn = DRAW[figure](Asked(model, *values, device), working)
+        write("--out", target, lambda path: written.extend(figures.save(drawn, path)))
+    for file in written:
+        print(file)
+
+
+def _check_options(figure: str, given: set[str]) -> None:
+    """A known figure, and no option that means nothing to it, else a `UserError`."""
+    if figure not in TAKES:
+        raise UserError(f"There is no figure {figure!r}: {did_you_mean(figure, TAKES)}.")
+    for option in sorted(given - TAKES[figure]):
+        raise UserError(f"{option} means nothing to plot {figure}: it takes {', '.join(sorted(TAKES[figure]))}.")

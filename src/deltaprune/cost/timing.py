@@ -1,0 +1,47 @@
+"""Clocks and memory meters that the measuring commands share."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def wait(device: torch.device) -> None:
+    """Let a GPU finish what it was given, so that the clock sees it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(run: Callable[[], T], device: torch.device) -> tuple[T, float]:
+    """What `run` returns, and how many milliseconds it took."""
+    wait(device)
+    start = time.perf_counter()
+    result = run()
+    wait(device)
+    return result, 1000 * (time.perf_counter() - start)
+
+
+def forget_peak(device: torch.device) -> None:
+    """Start counting peak memory anew. Without Linux' /proc the peak of the whole process stands."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        _CLEAR.write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory held since `forget_peak`, bytes: of the GPU by torch, else resident of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if _STATUS.exists():
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

@@ -1,0 +1,56 @@
+"""What `generate` hands from step to step: a `Prefilled`, whose size does not grow with the tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deltaprune._registry import UserError
+from deltaprune.prefill import Prefilled
+from deltaprune.prefix import ImagePrefix
+from deltaprune.vlm import VLM
+
+
+@dataclass
+class StateCache:
+    """The `past_key_values` of a recurrent model.
+
+    Attributes:
+        prefilled: the state after all columns seen, None before the first. A single step leaves its `hidden` as it was:
+            nothing reads it again.
+        length: columns of `input_ids` seen, padding included.
+    """
+
+    prefilled: Prefilled | None = None
+    length: int = 0
+
+    is_compileable = False  # asked by `generate`: there is nothing to gain from compiling a step,
+    is_croppable = False  # and a recurrence cannot forget its last token
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns of `input_ids` that need not be given again."""
+        return self.length
+
+    def reorder_cache(self, beam_idx: Int[Tensor, "B"]) -> None:
+        """Row b goes on from what row `beam_idx[b]` was (beam search)."""
+        assert self.prefilled is not None
+        self.prefilled = self.prefilled.repeat(beam_idx)
+
+    def extend(self, vlm: VLM, inputs: Mapping[str, Tensor], prefix: ImagePrefix | None = None) -> Float[Tensor, "B V"]:
+        """Read a prompt, or what follows it; gives the logits after each row's last token."""
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        if self.prefilled is None:
+            self.prefilled = vlm.start(inputs, prefix).checked()
+        elif inputs.keys() - {"input_ids", "attention_mask"} or prefix is not None:
+            raise UserError("past_key_values already hold the image and some text: give input_ids alone.")
+        elif ids.shape[1] > 1 or (mask is not None and not bool(mask.all())):
+            self.prefilled = vlm.prefill(vlm.pack(inputs), self.prefilled)
+        else:
+            logits, states = vlm.model.lm.step(ids[:, 0], list(self.prefilled.states))
+            seen = tuple(n + 1 for n in self.prefilled.seen)
+            self.prefilled = replace(self.prefilled, states=tuple(states), seen=seen)
+            self.length += 1
+            return logits
+        self.length += ids.shape[1]
+        return vlm.model.lm.logits(self.prefilled.hidden)

@@ -1,0 +1,156 @@
+"""`Processor` as transformers sees it: a `ProcessorMixin` that gives a `BatchFeature` and reads chats."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
+from transformers.image_utils import load_image
+
+from deltaprune._registry import UserError
+from deltaprune.hf.config import DeltapruneConfig
+from deltaprune.models._processor import EOS, Processor, Row
+from deltaprune.models._prompts import IMAGES, Conversation, parts, render
+
+Picture = Image.Image | str
+SOURCES = ("image", "url", "path", "base64")  # where a chat's image part holds its picture
+HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")  # where files come from
+
+
+class DeltapruneProcessor(ProcessorMixin):
+    """Images and questions, or chats, to what `generate` takes; ids back to text.
+
+    Args:
+        tokenizer: with `<|endoftext|>` as its end and padding.
+        config: the model's.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: DeltapruneConfig):
+        super().__init__(tokenizer)
+        self.config = config
+
+    @classmethod
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> "DeltapruneProcessor":
+        """From a model folder or a repository; the configuration is the processor's own, else the model's."""
+        hub = {name: kwargs[name] for name in HUB if name in kwargs}
+        saved, _ = cls.get_processor_dict(pretrained_model_name_or_path, **hub)
+        if "config" in saved:
+            config = DeltapruneConfig(**saved["config"])
+        else:
+            config = DeltapruneConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(
+            pretrained_model_name_or_path, eos_token=EOS, pad_token=EOS, padding_side="left", **hub
+        )
+        return cls(tokenizer, config)
+
+    @property
+    def template(self) -> str:
+        """The name of the prompt's form."""
+        return self.config.mllm.template
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        images: Picture | Sequence[Picture] | Sequence[Sequence[Picture]] | None = None,
+        text: Row | Sequence[Row] = "",
+        *,
+        image_index: Sequence[int] | None = None,
+        return_tensors: str = "pt",
+        padding: bool | str = True,
+        **unknown: Any,
+    ) -> BatchFeature:
+        """One row per text, padded on the left; see `Processor`.
+
+        Args:
+            images: one for all rows, one for each (also as lists of one), or as many as `image_index` names.
+            text: questions, chats, or prompts that `apply_chat_template` gave.
+            image_index: the image of each row.
+            return_tensors: "pt".
+            padding: rows are always padded to the longest.
+
+        Raises:
+            UserError: an unknown argument, an empty text, or images that do not fit the texts.
+        """
+        for name in (name for name, value in unknown.items() if value is not None):
+            raise UserError(f"The processor has no argument {name!r}: it takes images, text and image_index.")
+        if padding not in (True, False, "longest"):
+            raise UserError(f"padding={padding!r} is not supported: rows are padded to the longest, padding=True.")
+        inner = Processor(self.config.mllm, self.tokenizer.backend_tokenizer)
+        inputs = inner(None if images is None else _pictures(images), text, image_index, return_tensors)
+        if "image_index" in inputs and torch.equal(inputs["image_index"], torch.arange(len(inputs["input_ids"]))):
+            del inputs["image_index"]  # one image per row needs no index, and such batches can be put together
+        return BatchFeature(dict(inputs))
+
+    def apply_chat_template(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        conversation: Conversation | Sequence[Conversation],
+        chat_template: str | None = None,
+        *,
+        continue_final_message: bool = False,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        return_tensors: str | None = "pt",
+        processor_kwargs: dict[str, Any] | None = None,
+        add_generation_prompt: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """A chat, or several -> prompts in the model's template, or with `tokenize` what `generate` takes.
+
+        Args:
+            conversation: messages `{"role": ..., "content": text or parts}`; the first may hold an image, as
+                `{"type": "image", "image": picture}` or with a path, an address or base64 text.
+            chat_template: the template is the model's.
+            continue_final_message: go on writing the assistant's last message.
+            tokenize: ids instead of text; with `return_dict` masks and images as well.
+            return_tensors: "pt".
+            processor_kwargs, kwargs: for `__call__`.
+            add_generation_prompt: the prompt always opens the assistant's turn.
+
+        Raises:
+            UserError: a chat the template cannot hold, or images in some chats only.
+        """
+        if chat_template is not None:
+            raise UserError(f"chat_template cannot be chosen: the model was trained on its {self.template!r} template.")
+        single = len(conversation) == 0 or isinstance(conversation[0], Mapping)
+        chats: list[Any] = [conversation] if single else list(conversation)
+        prompts = [render(chat, self.template, continue_final_message) for chat in chats]
+        if not tokenize:
+            return prompts[0] if single else prompts
+        images = [_open(part) for chat in chats for part in parts(chat[0]) if part["type"] in IMAGES]
+        if len(images) not in (0, len(chats)):
+            raise UserError(
+                f"{len(images)} of {len(chats)} chats hold an image: give one to each of them, or none at all."
+            )
+        inputs = self(
+            images or None,
+            prompts,
+            return_tensors="pt" if return_tensors in (None, "auto") else return_tensors,
+            **{**(processor_kwargs or {}), **kwargs},
+        )
+        return inputs if return_dict else inputs["input_ids"]
+
+
+def _pictures(images: Any) -> list[Any]:
+    """One or several pictures, or lists of one, as a flat list; paths and addresses are read."""
+    listed = [images] if isinstance(images, (Image.Image, str)) or not isinstance(images, Iterable) else list(images)
+    nested = [each for each in listed if isinstance(each, (list, tuple))]
+    if any(len(each) != 1 for each in nested):
+        raise UserError(f"{[len(each) for each in nested]} images were given for the rows: each row takes one.")
+    flat = [each[0] if isinstance(each, (list, tuple)) else each for each in listed]
+    return [load_image(each) if isinstance(each, str) else each for each in flat]
+
+
+def _open(part: Mapping[str, Any]) -> Image.Image:
+    """The picture of a chat's image part."""
+    if part["type"] == "image_url":
+        source = part["image_url"]
+        source = source["url"] if isinstance(source, Mapping) else source
+    else:
+        sources = [part[key] for key in SOURCES if key in part]
+        if not sources:
+            raise UserError(f"An image part of the chat holds no picture: give it under one of {', '.join(SOURCES)}.")
+        source = sources[0]
+    return load_image(source) if isinstance(source, str) else source

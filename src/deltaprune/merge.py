@@ -1,0 +1,72 @@
+"""Merge: a dropped visual row does not leave, it is folded into a kept one."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deltaprune._checks import check_choice, check_share
+from deltaprune._similarity import cosine
+from deltaprune.stages import Reduce, Selection, floor_count
+from deltaprune.tokens import Tokens
+
+TARGETS = ("any", "lowest", "half")
+
+
+@dataclass(frozen=True)
+class Merge(Reduce):
+    """Fold each dropped visual row into the most similar target, size-weighted, at the target's place.
+
+        x_t <- (size_t x_t + sum_s size_s x_s) / (size_t + sum_s size_s)      s: the dropped rows whose target is t
+
+    Similarity is the cosine of the residual rows; ties go to the lower index. The size-weighted sum of the visual rows
+    is conserved and `Tokens.size` counts what a row stands for. Order is restored, as for every stage. Text rows never
+    merge: where text competes and loses, it leaves. Where no visual row is kept, all leave.
+
+    Attributes:
+        into: which kept rows are targets: "any"; "lowest", the ones ranked last, as many as are dropped (MTR's Target
+            group); "half", those in the better half of the rows that reached the stage (the other side of a bipartite
+            matching, see `Redundancy`).
+        pruned: share of the dropped rows that leave unmerged, the most similar first, since they are missed least
+            (UTRC's q).
+    """
+
+    into: Literal["any", "lowest", "half"] = "any"
+    pruned: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("into", self.into, TARGETS)
+        check_share("pruned", self.pruned)
+
+    def __call__(self, tokens: Tokens, kept: Selection) -> Tokens:
+        x, size = tokens.x.clone(), tokens.size.clone()
+        for ranked, left in zip(kept.ranked, kept.n_visual, strict=True):
+            if 0 < left < len(ranked):
+                targets = self._targets(ranked, left)
+                x[targets], size[targets] = fold(x, size, targets, ranked[left:], self.pruned)
+        return replace(tokens, x=x, size=size).take(kept.rows, kept.lengths, kept.n_visual)
+
+    def _targets(self, ranked: Int[Tensor, "P"], left: int) -> Int[Tensor, "_"]:
+        live = len(ranked)
+        start = max(0, left - (live - left)) if self.into == "lowest" else 0
+        end = min(left, live // 2) if self.into == "half" else left
+        return ranked[start:end].sort().values
+
+
+def fold(
+    x: Float[Tensor, "T d"], size: Int[Tensor, "T"], targets: Int[Tensor, "A"], dropped: Int[Tensor, "S"], pruned: float
+) -> tuple[Float[Tensor, "A d"], Int[Tensor, "A"]]:
+    """The target rows and their sizes after taking in the dropped rows.
+
+    Sums are one matrix product with the assignment, not an indexed add, so that they do not depend on thread order.
+    """
+    likeness, nearest = cosine(x[dropped], x[targets]).max(-1)
+    merged = torch.sort(likeness, descending=True, stable=True).indices[floor_count(pruned, len(dropped)) :]
+    joins = nearest[merged, None] == torch.arange(len(targets), device=x.device)
+    weight = joins * size[dropped[merged], None]
+    added = weight.sum(0)
+    total = size[targets] + added
+    shift = weight.T.to(x.dtype) @ x[dropped[merged]] - added[:, None] * x[targets]
+    return x[targets] + shift / total[:, None], total

@@ -1,0 +1,42 @@
+"""DART (Wen et al., EMNLP 2025): keep what duplicates least, not what matters most."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deltaprune._checks import check_choice, check_flag, check_keep, check_layer
+from deltaprune.methods import registry
+from deltaprune.scores.duplication import FIELDS, Duplication
+from deltaprune.stages import Method, Shape, Stage, dart_count, floor_count
+
+
+@registry.register("dart")
+@dataclass(frozen=True)
+class DART(Method):
+    """Keep a few pivots and the visual tokens least similar to them, after layer `after` (arXiv 2502.11494).
+
+    Attributes:
+        keep: share that is kept. DART's own reduction_ratio is the share that is dropped, 1 - keep.
+        after: DART's K, layers that see all tokens.
+        pivots: what chooses the pivots in place of the norm of the keys: "B", "delta", "x" or "random", see
+            `Duplication`. The paper of DTP does not say what it took.
+        exact_budget: keep floor(keep * n) tokens. Off, the number is the official code's, 4 + 8 floor(keep * n / 8),
+            with which the paper's MACs come out (Table 1).
+
+    Deviations: those of `Duplication`; selected once during prefill.
+    """
+
+    keep: float = 0.5
+    after: int = 2
+    pivots: Literal["B", "delta", "x", "random"] = "B"
+    exact_budget: bool = False
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        check_layer("after", self.after)
+        check_flag("exact_budget", self.exact_budget)
+        check_choice("pivots", self.pivots, tuple(FIELDS))
+
+    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+        score = Duplication(self.keep, self.pivots, self.exact_budget)
+        count = floor_count if self.exact_budget else dart_count
+        return (Stage(after=self.after, keep=self.keep, score=score, count=count),)

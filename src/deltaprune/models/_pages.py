@@ -1,0 +1,34 @@
+"""Pages of mapped files: taken out of this process's memory once their tensor has been copied."""
+
+import ctypes
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+MAPS = Path("/proc/self/maps")  # Linux; elsewhere nothing is given back
+
+
+class MappedFiles:
+    """Where these files are mapped right now.
+
+    The kernel reclaims the clean pages of a mapped file when memory is short, but until then they count as this
+    process's: a checkpoint that is cast while it is read would stand in memory twice.
+    """
+
+    def __init__(self, files: Iterable[Path]):
+        paths = {str(file.resolve()) for file in files}
+        lines = [line.split(maxsplit=5) for line in MAPS.read_text().splitlines()] if MAPS.exists() else []
+        spans = [line[0].split("-") for line in lines if len(line) == 6 and line[5] in paths]
+        self._spans = [(int(start, 16), int(end, 16)) for start, end in spans]
+
+    def give_back(self, tensor: Shaped[Tensor, "..."]) -> None:
+        """Drop a tensor's whole pages, if it lies in one of the files; reading it again reads the file again."""
+        if not tensor.is_contiguous():
+            return
+        start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if start < end and any(first <= start and end <= last for first, last in self._spans):
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)

@@ -1,0 +1,190 @@
+"""ImagePrefix: an image that has been run once, to be asked about many times, also in another process.
+
+In Cobra and RoboMamba the image stands before all text, and a recurrence never looks ahead: what the layers remember of
+the image does not depend on the question. A prefix file is one safetensors file; its metadata say what it belongs to.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from deltaprune._registry import UserError
+from deltaprune.mamba import State
+from deltaprune.models._files import in_words
+from deltaprune.models._mllm import MLLM
+from deltaprune.prefill import Kept, Prefilled
+from deltaprune.tokens import Tokens, Trace, cumulate
+
+FORMAT, VERSION = "deltaprune image prefix", "1"
+SAMPLED = 2**18  # values of a tensor that its model's fingerprint reads; tensors up to this size are read in full
+TOKENS = ("x", "visual", "origin", "size", "key")
+COUNTS = ("lengths", "n_visual", "n_image")
+
+
+@dataclass(frozen=True)
+class ImagePrefix:
+    """A `Prefilled` of images alone, bound to the model that made it and to the method that pruned it.
+
+    Where a stage's choice depends on the question, the prefix stands at that stage: it holds the states of the layers
+    below, the rows that enter the layer above and what the stage's score will read, and each question pays the rest.
+
+    Attributes:
+        prefilled: one sample per image.
+        model: `fingerprint` of the model.
+        method: the method's `repr`.
+    """
+
+    prefilled: Prefilled
+    model: str
+    method: str
+
+    @property
+    def n_images(self) -> int:
+        """How many images it holds; `image_index` counts them from 0."""
+        return len(self.prefilled.seen)
+
+    def check(self, model: str, method: str) -> None:
+        """Raise a `UserError` unless it was made by this very model under this very method."""
+        if self.model != model:
+            raise UserError(
+                f"This image prefix was made by another model (fingerprint {self.model[:12]}, here {model[:12]}): "
+                "encode the image again with this model."
+            )
+        if self.method != method:
+            raise UserError(
+                f"This image prefix was pruned by {self.method}, but {method} is active: switch {self.method} on, or "
+                "encode the image again."
+            )
+
+    def to(self, device: torch.device | str) -> "ImagePrefix":
+        """The same prefix on another device."""
+        tensors, layout = _take_apart(self.prefilled)
+        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        prefilled = replace(_put_together(moved, layout), checks=self.prefilled.checks)
+        return ImagePrefix(prefilled, self.model, self.method)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one file; it appears under its name only when it is complete.
+
+        Raises:
+            UserError: the folder does not exist or cannot be written to.
+        """
+        file = Path(path)
+        tensors, layout = _take_apart(self.prefilled.checked())
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        about = {"format": FORMAT, "version": VERSION, "model": self.model, "method": self.method}
+        about["layout"] = json.dumps(layout)
+        about["sha256"] = _digest(tensors, about)
+        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+        try:
+            save_file(tensors, partial, metadata=about)
+            partial.replace(file)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{str(file)!r} cannot be written ({in_words(error)}): give a file in a folder.") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> "ImagePrefix":
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: no such file, not a prefix, written by another version, damaged or cut short.
+        """
+        file = Path(path)
+        tensors, about = _read(file)
+        if about.get("format") != FORMAT:
+            raise UserError(f"{str(file)!r} is not an image prefix: give a file that ImagePrefix.save wrote.")
+        if about.get("version") != VERSION:
+            raise UserError(
+                f"{str(file)!r} has version {about.get('version')} of the prefix format and this library reads version "
+                f"{VERSION}: encode the image again."
+            )
+        if about.pop("sha256", None) != _digest(tensors, about):
+            raise UserError(f"{str(file)!r} is damaged, its checksum is wrong: encode the image again.")
+        prefilled = _put_together(tensors, json.loads(about["layout"]))
+        return cls(prefilled, about["model"], about["method"]).to(device)
+
+
+def fingerprint(model: MLLM) -> str:
+    """A hash of a model's sizes, plan and weights, the same on every device and in every process.
+
+    Tensors of more than 2**18 values are sampled evenly, so that a 3B model takes a fraction of a second: training or
+    casting a model changes it, a single value altered by hand in a large tensor may not.
+    """
+    config = {key: value for key, value in model.config.to_dict().items() if key not in ("name", "about")}
+    if config["plan"] is not None:
+        del config["plan"]["source"]
+    weights = {name: _sample(weight.detach().flatten()) for name, weight in model.state_dict().items()}
+    return _digest(weights, config)
+
+
+def _sample(values: Tensor) -> Tensor:
+    """Every n-th value, at most `SAMPLED` of them."""
+    return values[:: max(1, -(-len(values) // SAMPLED))]
+
+
+def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """SHA-256 of the tensors' bytes and of what is said about them."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _take_apart(prefilled: Prefilled) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A `Prefilled` -> named tensors and plain JSON numbers."""
+    tokens, trace = prefilled.tokens, prefilled.trace
+    tensors = {"hidden": prefilled.hidden}
+    for l, state in enumerate(prefilled.states):
+        tensors |= {f"states.{l}.ssm": state.ssm, f"states.{l}.conv": state.conv}
+    tensors |= {f"tokens.{name}": getattr(tokens, name) for name in TOKENS}
+    tensors |= {f"kept.{i}": torch.cat(kept.origin) for i, kept in enumerate(prefilled.kept)}
+    filled = {f.name: getattr(trace, f.name) for f in fields(Trace)}
+    tensors |= {f"trace.{name}": value for name, value in filled.items() if value is not None}
+    layout: dict[str, Any] = {name: getattr(tokens, name) for name in COUNTS}
+    layout |= {"depth": prefilled.depth, "seen": prefilled.seen}
+    layout["kept"] = [(kept.after, kept.counts) for kept in prefilled.kept]
+    return tensors, layout
+
+
+def _put_together(tensors: Mapping[str, Tensor], layout: Mapping[str, Any]) -> Prefilled:
+    """The inverse of `_take_apart`, also after a round trip through JSON."""
+    rows: dict[str, Any] = {name: tensors[f"tokens.{name}"] for name in TOKENS}
+    rows |= {name: tuple(layout[name]) for name in COUNTS}
+    return Prefilled(
+        hidden=tensors["hidden"],
+        states=tuple(State(tensors[f"states.{l}.ssm"], tensors[f"states.{l}.conv"]) for l in range(layout["depth"])),
+        tokens=Tokens(**rows, cu_seqlens=cumulate(rows["lengths"], tensors["hidden"].device)),
+        kept=tuple(
+            Kept(after, tensors[f"kept.{i}"].split(tuple(left))) for i, (after, left) in enumerate(layout["kept"])
+        ),
+        depth=layout["depth"],
+        trace=Trace(**{key[len("trace.") :]: value for key, value in tensors.items() if key.startswith("trace.")}),
+        seen=tuple(layout["seen"]),
+    )
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    try:
+        with safe_open(file, "pt") as opened:
+            names = list(opened.keys())
+            return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
+    except OSError as error:
+        raise UserError(f"{str(file)!r} cannot be read ({in_words(error)}): give a prefix's path.") from error
+    except SafetensorError as error:
+        raise UserError(
+            f"{str(file)!r} is damaged, cut short or no prefix ({in_words(error)}): encode the image again."
+        ) from error

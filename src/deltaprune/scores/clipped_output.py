@@ -1,0 +1,32 @@
+"""ClippedOutput: what a token's scan output says out loud; negative channels do not count."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.scores import registry
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("clipped_output")
+@dataclass(frozen=True)
+class ClippedOutput(Score):
+    """s_j = mean over channels d of max(0, y_{j,d}), y the scan's output before the gate (D u included).
+
+    Shape (T,), range [0, inf). Sees text: no. Source: ToP-ViM (arXiv 2409.18962) and UTRC (arXiv 2410.14725, eq. 5).
+    ToP-ViM's hidden-state alignment is left out: a pruned row leaves the recurrence with its decay.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"y"})
+
+    @property
+    def sees_text(self) -> bool:
+        return False
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        assert trace.y is not None
+        return trace.y.float().clamp(min=0).mean(-1)

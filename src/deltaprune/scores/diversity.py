@@ -1,0 +1,88 @@
+"""Diversity: DivPrune's greedy choice, each pick as far as possible from all picks before."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from deltaprune._checks import check_keep
+from deltaprune._similarity import cosine
+from deltaprune.scores import registry
+from deltaprune.scores._ranks import flag_broken
+from deltaprune.stages import Score, round_count
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("diversity")
+@dataclass(frozen=True)
+class Diversity(Score):
+    """s_j = minus the place at which max-min diversity picks token j; the first pick has 0.
+
+    Distance is 1 - cosine of the residual rows (before the LM: of the projector's output). The first pick is the token
+    whose nearest neighbour is farthest; each next one has the largest distance to its nearest pick. Ties go to the
+    lower index, and nothing is picked twice (the official code picks a duplicate again).
+
+    Shape (T,), range [-n_visual, 0] for visual rows, 1 for text rows. Sees text: no. Source: DivPrune (arXiv
+    2503.02175).
+
+    Attributes:
+        keep: how far the choice goes; rows beyond it share the lowest score.
+
+    One step per pick, each for all images of the batch at once; the distances are P x P for each image.
+    """
+
+    keep: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def sees_text(self) -> bool:
+        return False
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        scores = torch.ones(len(tokens.x), device=tokens.x.device)
+        widest = max(tokens.n_visual, default=0)
+        if widest == 0:
+            return scores
+        apart = tokens.x.new_zeros(len(tokens.lengths), widest, widest)
+        for b, ((start, _), live) in enumerate(zip(tokens.spans, tokens.n_visual, strict=True)):
+            rows = tokens.x[start : start + live]
+            apart[b, :live, :live] = 1 - cosine(rows, rows)
+        picks = [min(round_count(self.keep, n), live) for n, live in zip(tokens.n_image, tokens.n_visual, strict=True)]
+        live, end = torch.tensor([tokens.n_visual, picks], device=apart.device)[..., None]
+        place = places(apart, torch.arange(widest, device=apart.device) < live, max(picks))
+        place = torch.where(place < end, place, live)
+        for b, ((start, _), n) in enumerate(zip(tokens.spans, tokens.n_visual, strict=True)):
+            scores[start : start + n] = -place[b, :n].float()
+        return flag_broken(scores, tokens.x)
+
+
+def places(apart: Float[Tensor, "B P P"], there: Bool[Tensor, "B P"], picks: int) -> Int[Tensor, "B P"]:
+    """The place of each token in the order of picks, P where it is not picked.
+
+    Args:
+        apart: distances within each image; overwritten.
+        there: which tokens exist (images may have fewer than P).
+        picks: how many to pick.
+    """
+    batch = torch.arange(len(apart), device=apart.device)
+    own = torch.eye(apart.shape[1], dtype=torch.bool, device=apart.device)
+    nobody = ~there
+    nearest = apart.masked_fill(own | nobody[:, None], torch.inf).amin(-1).masked_fill(nobody, -torch.inf)
+    apart.masked_fill_(own | nobody[:, None], -torch.inf)  # a pick, and what does not exist, is never picked (again)
+    order = []
+    for i in range(picks):
+        order.append(nearest.argmax(-1))
+        to_pick = apart[batch, order[-1]]
+        nearest = to_pick if i == 0 else torch.minimum(nearest, to_pick)
+    place = torch.full_like(there, apart.shape[1], dtype=torch.int64)
+    if order:
+        turn = torch.arange(picks, device=apart.device).expand(len(apart), -1)
+        place.scatter_reduce_(1, torch.stack(order, 1), turn, "amin")
+    return place

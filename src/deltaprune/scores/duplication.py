@@ -1,0 +1,100 @@
+"""Duplication: DART's rule, keep what is least like a few pivots."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deltaprune._checks import check_choice, check_flag, check_keep
+from deltaprune._similarity import cosine
+from deltaprune.scores import registry
+from deltaprune.scores._ranks import flag_broken
+from deltaprune.scores.random import Random
+from deltaprune.stages import DART_PIVOTS, Score, dart_quota
+from deltaprune.tokens import Tokens, Trace
+
+FIELDS = {"B": "B", "delta": "delta_mean", "x": "u", "random": None}  # pivots -> the trace field that chooses them
+
+
+@registry.register("duplication")
+@dataclass(frozen=True)
+class Duplication(Score):
+    """s_j = minus the place at which DART would choose token j; the first, a pivot, has 0.
+
+    The 4 strongest tokens of the image and the 4 strongest of the text are pivots. One after the other, the image's
+    first and each side's strongest first, a pivot adds its quota of the image tokens left: those least similar to it
+    (cosine of norm_f of the residual stream). What no pivot adds comes last, the least like any pivot first.
+
+    Shape (T,), range (-n_visual, 0] for visual rows, 1 for text rows. Sees text: yes. Source: DART (arXiv 2502.11494).
+
+    Attributes:
+        keep: share of the image that is to be kept: the quota depends on it.
+        pivots: what makes a token strong. DART takes the L1 norm of its key; under state-space duality B is the key
+            and x the value, so "B" is the L1 norm of B_t, "x" that of the convolution's output, "delta" the mean of
+            Delta, "random" a draw by image and place.
+        exact_budget: quotas that fill the exact budget instead of DART's own, see `dart_quota`.
+
+    Deviations from DART's code: pivots act in the order above, not in that of a Python set; ties go to the lower index;
+    where candidates run out the quota is cut, and where the text has fewer than 4 tokens all of them are pivots.
+    """
+
+    keep: float = 0.5
+    pivots: Literal["B", "delta", "x", "random"] = "B"
+    exact_budget: bool = False
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        check_choice("pivots", self.pivots, tuple(FIELDS))
+        check_flag("exact_budget", self.exact_budget)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"hidden", FIELDS[self.pivots] or "hidden"})
+
+    @property
+    def sees_text(self) -> bool:
+        return True
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        assert trace.hidden is not None
+        strength = self._strength(tokens, trace)
+        scores = torch.ones(len(tokens.x), device=tokens.x.device)
+        for (a, b), live, total in zip(tokens.spans, tokens.n_visual, tokens.n_image, strict=True):
+            if live:
+                quota = dart_quota(self.keep, total, self.exact_budget)
+                order = order_of_choice(trace.hidden[a:b], strength[a:b], live, quota)
+                scores[a : a + live] = -order.argsort().float()
+        return flag_broken(scores, trace.hidden, strength)
+
+    def _strength(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        field = FIELDS[self.pivots]
+        if field is None:
+            return Random()(tokens, trace)
+        rows = getattr(trace, field).float()
+        return rows if rows.ndim == 1 else rows.abs().sum(-1)
+
+
+def order_of_choice(
+    hidden: Float[Tensor, "L d"], strength: Float[Tensor, "L"], n_visual: int, quota: int
+) -> Int[Tensor, "P"]:
+    """The image tokens of one sample (its first `n_visual` rows, at least one) in the order in which DART chooses."""
+    image = strongest(strength[:n_visual])
+    pivots = torch.cat([image, strongest(strength[n_visual:]) + n_visual])
+    similarity = cosine(hidden[pivots], hidden[:n_visual])
+    taken = torch.zeros(n_visual, dtype=torch.bool, device=hidden.device).index_fill_(0, image, True)
+    order, left = [image], n_visual - len(image)
+    turns = [*((likeness, quota) for likeness in similarity), (similarity.amax(0), n_visual)]
+    for likeness, number in turns:
+        free_first = torch.sort(likeness.masked_fill(taken, torch.inf), stable=True).indices
+        chosen = free_first[: min(number, left)]
+        taken.index_fill_(0, chosen, True)
+        order.append(chosen)
+        left -= len(chosen)
+    return torch.cat(order)
+
+
+def strongest(values: Float[Tensor, "_"]) -> Int[Tensor, "_"]:
+    """The pivots of one side, strongest first; all of them where there are fewer than `DART_PIVOTS`."""
+    return torch.sort(values, descending=True, stable=True).indices[:DART_PIVOTS]

@@ -1,0 +1,70 @@
+"""Redundancy: a bipartite matching, what has a twin on the other side goes first."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deltaprune._similarity import cosine
+from deltaprune.scores import registry
+from deltaprune.scores._ranks import flag_broken
+from deltaprune.scores.uniform import GOLDEN
+from deltaprune.stages import Score
+from deltaprune.tokens import Tokens, Trace
+
+
+@registry.register("redundancy")
+@dataclass(frozen=True)
+class Redundancy(Score):
+    """s_j = minus the largest cosine similarity of row j to a target; the targets, half of the image, stay.
+
+    Without `importance` the sides alternate and every second visual row is a target (ToMe, arXiv 2210.09461; in Mamba,
+    R-MeeTo, arXiv 2412.12496). With it the more important half are the targets (UTRC, arXiv 2410.14725, eqs. 6-7). Of
+    an odd number of rows, the smaller half. `Merge(into="half")` folds what goes into the most similar target.
+
+    Similarity is that of the residual rows; R-MeeTo matches by x, B, C or Delta, ToMe by keys.
+
+    Shape (T,), range [-1, 1], targets (2, 3], text rows 4. Sees text: no, unless `importance` does. Source: as above.
+
+    Both papers drop at most half at a time. A stage that keeps less than half goes on among the targets: the least
+    important go first, or, where the sides alternate, those that leave the rest evenly spread.
+    """
+
+    importance: Score | None = None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset() if self.importance is None else self.importance.needs
+
+    @property
+    def sees_text(self) -> bool:
+        return self.importance is not None and self.importance.sees_text
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+        important = None if self.importance is None else self.importance(tokens, trace)
+        scores = torch.full((len(tokens.x),), 4.0, device=tokens.x.device)
+        for (start, _), live in zip(tokens.spans, tokens.n_visual, strict=True):
+            rows = slice(start, start + live)
+            ranked = alternate(live, tokens.x.device) if important is None else best_first(important[rows])
+            targets, rest = ranked[: live // 2], ranked[live // 2 :]
+            values = torch.zeros(live, device=tokens.x.device)
+            if live > 1:
+                x = tokens.x[rows]
+                values[rest] = -cosine(x[rest], x[targets]).amax(-1)
+                values[targets] = 3 - torch.arange(len(targets), device=tokens.x.device) / len(targets)
+            scores[rows] = values
+        return flag_broken(scores, tokens.x, important)
+
+
+def best_first(values: Float[Tensor, "P"]) -> Int[Tensor, "P"]:
+    """Indices by descending value; ties go to the lower index."""
+    return torch.sort(values, descending=True, stable=True).indices
+
+
+def alternate(n: int, device: torch.device) -> Int[Tensor, "P"]:
+    """Odd places, any first few of which are evenly spread, then even places."""
+    places = torch.arange(n, device=device)
+    odd = places[1::2]
+    spread = best_first((places[: len(odd)].double() * GOLDEN).frac())
+    return torch.cat([odd[spread], places[::2]])

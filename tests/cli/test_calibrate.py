@@ -1,0 +1,104 @@
+"""`deltaprune calibrate`, and the plan file in every command that prunes."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deltaprune import Plan, load_plan
+from deltaprune.benchmarks.scenes import Scenes
+from deltaprune.calibrate import ETA, save_plan
+from deltaprune.models._folder import read_config
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes long enough for them."""
+    monkeypatch.setattr("deltaprune.cli._progress.LINE_EVERY", math.inf)
+
+
+@pytest.fixture(scope="module")
+def plan(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan for the tiny model that is not the one in its folder (1, 3)."""
+    path = tmp_path_factory.mktemp("plans") / "plan.json"
+    save_plan(Plan(early=2, late=3, withdrawal=1), read_config(model), path)
+    return path
+
+
+def test_what_it_writes_can_be_read(cli: Callable[..., Any], model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    found = cli("calibrate", "--model", model, "--samples", 2, "--out", path, "--json").rows
+    loaded = load_plan(path, read_config(model))
+    assert [loaded.early, loaded.late, loaded.withdrawal] == [found[key] for key in ("early", "late", "withdrawal")]
+    assert loaded.source == found["source"]
+
+
+def test_the_document(cli: Callable[..., Any], model: Path) -> None:
+    found = cli("calibrate", "--model", model, "--samples", 3, "--seed", 5, "--split", "test", "--json").rows
+    assert found["model"] == {"name": "tiny", "n_layers": 4, "n_visual": 16}
+    source = found["source"]
+    assert (source["benchmark"], source["split"], source["seed"], source["samples"]) == ("scenes", "test", 5, 3)
+    assert source["eta"] == ETA
+    assert len(source["curve"]) == len(source["kl"]) == 4
+
+
+def test_eta_moves_the_withdrawal(cli: Callable[..., Any], model: Path) -> None:
+    argv = ("calibrate", "--model", model, "--samples", 2)
+    always, never = cli(*argv, "--eta", 1e9, "--json").rows, cli(*argv, "--eta", 1e-30, "--json").rows
+    assert (always["withdrawal"], never["withdrawal"]) == (0, 4)
+    assert "no withdrawal" in never["source"]["withdrawal"]
+    lines = [line.split()[:2] for line in cli(*argv, "--eta", 1e-30).out.splitlines()]
+    assert ["vtw", "never"] in lines
+
+
+def test_every_kind_of_question_is_asked(cli: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    message = Scenes.message
+    monkeypatch.setattr(Scenes, "message", lambda self, sample: asked.append(sample.skill) or message(self, sample))
+    assert cli("calibrate", "--model", model, "--samples", 10, "--json").rows["source"]["samples"] == 10
+    assert len(asked) == 10
+    assert len(set(asked)) >= 5
+
+
+def test_a_plan_file_in_cost_and_budget(cli: Callable[..., Any], model: Path, plan: Path) -> None:
+    argv = ("cost", "--model", model, "--method", "dtp", "--method", "vtw", "--json")
+    by_hand = ("cost", "--model", model, "--method", "dtp:early=2,late=3", "--method", "vtw:after=1", "--json")
+    own, planned = cli(*argv).rows, cli(*argv, "--plan", plan).rows
+    assert [row["macs"] for row in planned] == [row["macs"] for row in cli(*by_hand).rows]
+    assert [row["macs"] for row in planned] != [row["macs"] for row in own]
+    (row,) = cli("budget", "--model", model, "--macs", 0.8, "--plan", plan, "--json").rows
+    (again,) = cli("cost", "--model", model, "--method", row["method"], "--plan", plan, "--json").rows
+    assert row["share"] == again["share"] <= 0.8
+
+
+def test_a_plan_file_in_ask_and_evaluate(cli: Callable[..., Any], model: Path, plan: Path, scene: Path) -> None:
+    argv = ("--model", model, "--method", "dtp", "--json")
+    rows = cli("ask", scene, "What?", *argv, "--max-new-tokens", 1, "--plan", plan).rows
+    assert rows[1]["after"] == [2, 3]
+    (planned,) = cli("evaluate", *argv, "--limit", 2, "--plan", plan).rows
+    (own,) = cli("evaluate", *argv, "--limit", 2).rows
+    assert planned["macs_share"] > own["macs_share"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ("calibrate --eta 0", "eta=0 is no threshold: it lies above 0, such as VTW's own 0.003."),
+        ("calibrate --eta x", "Invalid value for '--eta'"),
+        ("calibrate --split tset", "did you mean 'test'?"),
+        ("cost --model bundled --plan PLAN", "made for another model (name tiny, n_layers 4, n_visual 16), not for"),
+        ("evaluate --model bundled --plan PLAN", "was made for another model"),
+        ("cost --model MODEL --plan nowhere.json", "The plan 'nowhere.json' cannot be read"),
+        ("ask SCENE What? --model MODEL --plan SCENE", "is not a plan, because it is not JSON"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(
+    argv: str, sentence: str, cli: Callable[..., Any], model: Path, scene: Path, plan: Path
+) -> None:
+    texts = {"MODEL": model, "SCENE": scene, "PLAN": plan}
+    ran = cli(*(texts.get(word, word) for word in argv.split()))
+    assert (ran.code, ran.out) == (2, "")
+    assert sentence in ran.err
+    assert ran.err.count("\n") == 1

@@ -1,0 +1,92 @@
+"""The bench measures what it says: alternating rounds, the stage's own time, memory, ratios within a round."""
+
+import time
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+import deltaprune as dp
+from deltaprune.cost import latency
+from deltaprune.cost.latency import Round, bench, prompts, spread
+from deltaprune.cost.timing import forget_peak, peak_bytes, timed
+from deltaprune.models._processor import Processor
+from deltaprune.prefill import prefill
+from deltaprune.scores.delta import Delta
+from deltaprune.tokens import Tokens, Trace
+from deltaprune.vlm import VLM
+
+METHODS = {"none": dp.NoPruning(), "dtp": dp.DTP(0.5)}
+
+
+@dataclass(frozen=True)
+class SlowDelta(Delta):
+    """Delta, five milliseconds late."""
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> torch.Tensor:
+        time.sleep(0.005)
+        return super().__call__(tokens, trace)
+
+
+def test_a_row_for_each_method_in_order(tiny: tuple[VLM, Processor]) -> None:
+    heard: list[tuple[int, int]] = []
+    rows, ratios = bench(tiny[0], METHODS, 7, batch=2, rounds=2, on_round=lambda *done: heard.append(done))
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert [row.method for row in rows] == ["none", "dtp"]
+    assert list(ratios) == ["dtp/none"]
+    for row in rows:
+        assert (row.name, row.tokens, row.batch) == ("tiny", 16 + 7, 2)
+        assert (row.dtype, row.device, row.kernel) == ("float32", "cpu", "numba")
+        assert min(row.vision_ms, row.prefill_ms, row.decode_ms) > 0
+        assert row.peak_bytes > 1e7
+        assert set(row.spread) == {"vision", "prefill", "decode"}
+    assert rows[0].choose_ms == 0 < rows[1].choose_ms
+
+
+def test_a_slow_score_is_seen_in_choose_and_in_prefill(tiny: tuple[VLM, Processor]) -> None:
+    rows, _ = bench(tiny[0], {"slow": dp.DTP(0.5, score=SlowDelta())}, rounds=1)
+    assert rows[0].choose_ms >= 5
+    assert rows[0].prefill_ms >= 5
+
+
+def test_the_stopwatch_changes_no_choice(tiny: tuple[VLM, Processor]) -> None:
+    vlm = tiny[0]
+    pixels, ids = prompts(vlm, 2, 5)
+    tokens = Tokens.pack(list(vlm.model.encode(pixels)), list(vlm.model.lm.embed(ids)))
+    stages = dp.DTP(0.5).checked_stages(vlm.shape)
+    watch = latency.Stopwatch(vlm.device)
+    plain, watched = (prefill(vlm.model.lm, tokens, s) for s in (stages, tuple(watch.on(s) for s in stages)))
+    assert torch.equal(plain.hidden, watched.hidden)
+
+
+def test_ratios_are_medians_within_rounds(tiny: tuple[VLM, Processor], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0, 0, 10, 5, 20, 5, 40, 30])  # a warm-up, then 10/5, 20/5, 40/30: the machine slows down
+    monkeypatch.setattr(latency, "_round", lambda *_: Round(1, next(clock), 1, 0))
+    rows, ratios = bench(tiny[0], METHODS, rounds=3)
+    assert ratios == {"dtp/none": 0.5}
+    assert [row.prefill_ms for row in rows] == [20, 5]
+
+
+def test_spread() -> None:
+    assert spread([3.0]) == 0
+    assert spread([4.0, 4.0, 4.0]) == 0
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(1 / 3)
+
+
+def test_peak_memory_sees_a_buffer_that_is_gone() -> None:
+    cpu = torch.device("cpu")
+    forget_peak(cpu)
+    before = peak_bytes(cpu)
+    torch.ones(20_000_000).sum()
+    assert peak_bytes(cpu) - before > 60_000_000
+
+
+def test_timed() -> None:
+    result, ms = timed(lambda: time.sleep(0.01) or "done", torch.device("cpu"))
+    assert result == "done"
+    assert ms >= 10
+
+
+def test_nothing_to_measure_is_a_sentence(tiny: tuple[VLM, Processor]) -> None:
+    with pytest.raises(dp.UserError, match="rounds=0 must be at least 1"):
+        bench(tiny[0], METHODS, rounds=0)

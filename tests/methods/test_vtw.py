@@ -1,0 +1,32 @@
+"""From layer k on, VTW is the text-only model, fed with what the text rows are when they enter layer k."""
+
+import pytest
+import torch
+
+from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.methods.vtw import VTW
+from deltaprune.prefill import prefill
+from deltaprune.stages import Shape
+from deltaprune.tokens import Tokens
+
+LAYERS, VISUAL, TEXT = 6, 17, 5
+
+
+@pytest.mark.parametrize("k", range(LAYERS))
+def test_it_is_the_text_only_model_from_layer_k_on(k: int) -> None:
+    torch.manual_seed(0)
+    lm = MambaLM(MambaConfig(d_model=32, n_layers=LAYERS, vocab_size=64, d_state=8)).eval().requires_grad_(False)
+    lm.reset_parameters()
+    tokens = Tokens.pack([torch.randn(VISUAL, 32)], [torch.randn(TEXT, 32)])
+    pruned = prefill(lm, tokens, VTW(k).checked_stages(Shape(LAYERS, VISUAL)))
+
+    x, cu_seqlens = tokens.x, tokens.cu_seqlens
+    for l, layer in enumerate(lm.layers):
+        if l == k:
+            x, cu_seqlens = x[VISUAL:], torch.tensor([0, TEXT], dtype=torch.int32)
+        x, state, _ = layer.prefill(x, cu_seqlens)
+        torch.testing.assert_close(pruned.states[l].ssm, state.ssm, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(pruned.states[l].conv, state.conv, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(pruned.hidden[0], x[-1], atol=1e-6, rtol=1e-5)
+    assert pruned.tokens.n_visual == (0,)
+    assert pruned.tokens.origin.tolist() == list(range(VISUAL, VISUAL + TEXT))

@@ -1,0 +1,192 @@
+"""A converted folder is the checkpoint, bit for bit, and exists only when it is complete."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import Published, edit
+from safetensors import safe_open
+
+import deltaprune as dp
+from deltaprune.benchmarks.scenes import Scene
+from deltaprune.models._convert import convert
+from deltaprune.models._folder import INDEX, save_folder
+from deltaprune.models._processor import Processor
+
+
+def given(published: Published) -> dict[str, Any]:
+    towers = {"towers": published.towers} if published.source.is_dir() else {}
+    return {**towers, "tokenizer": published.tokenizer}
+
+
+def answer(model: dp.VLM, processor: Processor) -> tuple[torch.Tensor, str]:
+    inputs = processor(images=Scene.from_seed(7).image, text="How many red circles are there?")
+    ids = model.generate(**inputs)
+    assert model.last is not None
+    return model.model.lm.logits(model.last.hidden), processor.decode(ids[0])
+
+
+@pytest.mark.parametrize("name", ["cobra", "robomamba"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("shard_bytes", [10**9, 150_000])
+def test_it_answers_exactly_as_its_source(
+    name: str, dtype: str | None, shard_bytes: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    published = request.getfixturevalue(name)
+    expected, text = answer(*dp.load(published.source, dtype=dtype, **given(published)))
+    record = convert(published.source, tmp_path / "out", dtype=dtype, shard_bytes=shard_bytes, **given(published))
+    model, processor = dp.load(tmp_path / "out")
+    logits, again = answer(model, processor)
+    assert torch.equal(logits, expected)
+    assert again == text
+    assert model.config.name == name
+    assert record["dtype"] == (dtype or "float32")
+    assert (len(record["files"]) > 1) == (shard_bytes == 150_000)
+
+
+def test_shards_and_their_index(cobra: Published, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    record = convert(cobra.source, out, shard_bytes=150_000, **given(cobra))
+    index = json.loads((out / INDEX).read_text())
+    names = [file.name for file in sorted(out.glob("model-*.safetensors"))]
+    assert names == record["files"] == sorted(set(index["weight_map"].values()))
+    assert names[0] == f"model-00001-of-{len(names):05}.safetensors"
+    total = 0
+    for file in names:
+        with safe_open(out / file, "pt") as opened:
+            held = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        assert {index["weight_map"][name] for name in held} == {file}
+        size = sum(tensor.nbytes for tensor in held.values())
+        assert size <= 150_000 or len(held) == 1
+        total += size
+    assert index["metadata"]["total_size"] == total == record["bytes"]
+    assert len({file.stat().st_mode for file in out.iterdir()}) == 1
+    assert {file.name for file in out.iterdir()} == {*names, INDEX, "config.json", "tokenizer.json", "conversion.json"}
+
+
+def test_the_record_tells_where_everything_comes_from(cobra: Published, tmp_path: Path) -> None:
+    record = convert(cobra.source, tmp_path / "out", dtype="bfloat16", **given(cobra))
+    assert json.loads((tmp_path / "out" / "conversion.json").read_text()) == record
+    assert record["library"] == f"deltaprune {dp.__version__}"
+    assert record["sources"]["checkpoint"] == {
+        "file": "latest-checkpoint.pt",
+        "bytes": cobra.file.stat().st_size,
+        "sha256": hashlib.sha256(cobra.file.read_bytes()).hexdigest(),
+    }
+    assert record["sources"].keys() == {"config", "checkpoint", "dino", "siglip", "tokenizer"}
+    tensors = record["tensors"]
+    assert tensors["lm.backbone.embedding.weight"] == {
+        "from": "latest-checkpoint.pt: llm.backbone.embedding.weight",
+        "dtype": "float32 -> bfloat16",
+    }
+    assert tensors["lm.backbone.layers.3.mixer.A_log"]["dtype"] == "float32 -> float32"
+    assert tensors["vision.dino.vit.encoder.layer.1.attention.k_proj.bias"]["from"] == (
+        "dino.safetensors: blocks.1.attn.qkv.bias"
+    )
+    assert tensors["vision.dino.vit.embeddings.mask_token"]["from"] == "zeros"
+    assert tensors.keys() == dp.load(tmp_path / "out")[0].model.state_dict().keys()
+
+
+def test_the_record_of_a_tower_of_two_files(robomamba: Published, tmp_path: Path) -> None:
+    partial = edit(robomamba, tmp_path, lambda held: held.pop("vision.model.cls_token"))
+    record = convert(partial, tmp_path / "out", towers=robomamba.towers, tokenizer=robomamba.tokenizer)
+    sources = {name: row["from"] for name, row in record["tensors"].items()}
+    assert sources["vision.clip.vit.embeddings.class_embedding"] == "clip.safetensors: vision.model.cls_token"
+    assert sources["vision.clip.vit.pre_layrnorm.bias"] == "copy.pth: vision.model.norm_pre.bias"
+
+
+def test_a_model_folder_can_be_converted_again(tiny: tuple[dp.VLM, Processor], tmp_path: Path) -> None:
+    save_folder(tmp_path / "a", tiny[0].model, tiny[1].tokenizer)
+    convert(tmp_path / "a", tmp_path / "b", shard_bytes=50_000)
+    convert(tmp_path / "b", tmp_path / "c")
+    first, last = (dp.load(tmp_path / name)[0].model.state_dict() for name in "ac")
+    assert all(torch.equal(first[name], weight) for name, weight in last.items())
+    assert not (tmp_path / "c" / INDEX).exists()
+
+
+def test_progress_reaches_its_end(cobra: Published, tmp_path: Path) -> None:
+    said: list[str] = []
+    counted: list[tuple[int, int]] = []
+    convert(cobra.source, tmp_path / "out", say=said.append, count=lambda *pair: counted.append(pair), **given(cobra))
+    assert said == ["checking the source", "writing weights (MB)", "computing checksums"]
+    assert counted[-1][0] == counted[-1][1] > 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+@pytest.mark.parametrize("when", ["write_folder", "_record", "_sync"])
+def test_an_interruption_leaves_nothing_that_looks_finished(
+    error: Any, when: str, cobra: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        assert not (tmp_path / "out").exists()
+        raise error
+
+    monkeypatch.setattr(f"deltaprune.models._convert.{when}", interrupt)
+    with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else dp.UserError) as raised:
+        convert(cobra.source, tmp_path / "out", **given(cobra))
+    assert list(tmp_path.iterdir()) == []
+    if error is not KeyboardInterrupt:
+        assert "out could not be written (OSError: [Errno 28] No space left on device)" in str(raised.value)
+
+
+def test_a_killed_conversion_is_no_model(cobra: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the power had gone after the last shard: the folder has another name, and says so when it is in the way."""
+    monkeypatch.setattr("deltaprune.models._convert.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr("deltaprune.models._convert._record", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert(cobra.source, tmp_path / "out", **given(cobra))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
+    with pytest.raises(dp.UserError, match=r"out\.partial exists: a conversion runs there or was killed"):
+        convert(cobra.source, tmp_path / "out", **given(cobra))
+
+
+def test_nan_leaves_no_folder(cobra: Published, tmp_path: Path) -> None:
+    def spoil(held: dict[str, Any]) -> None:
+        held["model"]["projector"]["projector.4.bias"][0] = torch.nan
+
+    source = edit(cobra, tmp_path, spoil)
+    with pytest.raises(dp.UserError, match=r"NaN or infinity in projector\.4\.bias"):
+        convert(source, tmp_path / "out", **given(cobra))
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    ("dest", "sentence"),
+    [
+        (lambda folder: folder, "exists: a conversion makes a new folder"),
+        (lambda folder: folder / "no" / "out", "does not exist, so create it first"),
+    ],
+)
+def test_where_it_cannot_write(cobra: Published, tmp_path: Path, dest: Callable[[Path], Path], sentence: str) -> None:
+    with pytest.raises(dp.UserError, match=sentence):
+        convert(cobra.source, dest(tmp_path), **given(cobra))
+
+
+def test_a_full_disk_is_told_beforehand(cobra: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr("deltaprune.models._convert.shutil.disk_usage", lambda _: Usage)
+    with pytest.raises(dp.UserError, match=r"needs 0\.0 GB and its disk has 0\.0 GB left"):
+        convert(cobra.source, tmp_path / "out", **given(cobra))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "is not an index of shards"),
+        ("{}", "is not an index of shards"),
+        ('{"weight_map": {"a": "../model.safetensors"}}', r"must name files of its own folder, but names \['../"),
+        ('{"weight_map": {"a": "gone.safetensors"}}', "There is no file"),
+    ],
+)
+def test_a_broken_index(cobra: Published, tmp_path: Path, text: str, sentence: str) -> None:
+    convert(cobra.source, tmp_path / "out", shard_bytes=150_000, **given(cobra))
+    (tmp_path / "out" / INDEX).write_text(text)
+    with pytest.raises(dp.UserError, match=sentence):
+        dp.load(tmp_path / "out")
