@@ -4,7 +4,7 @@ from threading import Thread
 
 import pytest
 import torch
-from hf_samples import QUESTIONS, pictures
+from hf_samples import QUESTIONS, pictures, unreadable
 from transformers import GenerationConfig, TextIteratorStreamer, TextStreamer
 
 import deltaprune as dp
@@ -151,11 +151,12 @@ def test_one_or_several_ends(model: Model, inputs: dict) -> None:
 
 
 def test_stop_strings(model: Model, processor: HFProcessor) -> None:
-    inputs = processor(pictures()[0], QUESTIONS[0])
-    free = new(model.generate(**inputs, max_new_tokens=8), inputs)[0]
-    stop = processor.tokenizer.decode(free[1:2])
-    out = new(model.generate(**inputs, max_new_tokens=8, stop_strings=stop, tokenizer=processor.tokenizer), inputs)[0]
-    texts = [processor.tokenizer.decode(free[: n + 1]) for n in range(len(free))]
+    inputs, tokenizer = processor(pictures()[0], QUESTIONS[0]), processor.tokenizer
+    readable = {"max_new_tokens": 8, "suppress_tokens": unreadable(processor)}
+    free = new(model.generate(**inputs, **readable), inputs)[0]
+    stop = tokenizer.decode(free[1:3])
+    out = new(model.generate(**inputs, **readable, stop_strings=["none such", stop], tokenizer=tokenizer), inputs)[0]
+    texts = [tokenizer.decode(free[: n + 1]) for n in range(len(free))]
     assert len(out) == next(n + 1 for n, text in enumerate(texts) if stop in text) < 8
     assert torch.equal(out, free[: len(out)])
 
@@ -196,9 +197,9 @@ def test_chunks_of_the_prompt_without_pruning(model: Model, inputs: dict, size: 
 def test_a_prefix_in_place_of_pixels(model: Model, processor: HFProcessor, inputs: dict, method: dp.Method) -> None:
     text = processor(text=QUESTIONS)
     with method(model):
-        whole = model.generate(**inputs, max_new_tokens=5)
         prefix = model.encode_image(pictures())
         for cache in (True, False):
+            whole = model.generate(**inputs, max_new_tokens=5, use_cache=cache)
             later = model.generate(
                 **text, prefix=prefix, image_index=torch.tensor([0, 1, 0]), max_new_tokens=5, use_cache=cache
             )
