@@ -1,6 +1,5 @@
 """One picture, some questions: the unpruned answer beside the pruned one, with what each kept, cost and took."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import median
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from deltaprune._registry import UserError
 from deltaprune.cost import share_of
+from deltaprune.cost.timing import timed
 from deltaprune.generate import generate
 from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
@@ -23,7 +23,7 @@ from deltaprune.tokens import Tokens
 from deltaprune.vision.images import check_image, to_rgb
 from deltaprune.vlm import VLM
 
-REPEATS, BUDGET = 5, 0.5  # a time is the median of up to 5 runs, fewer where they take more than half a second together
+REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer where they take more than 500 ms together
 
 T = TypeVar("T")
 
@@ -182,16 +182,7 @@ def _timed(run: Callable[[], T], device: torch.device) -> tuple[T, float]:
     """The result and the median time in milliseconds, see `REPEATS`."""
     times: list[float] = []
     while True:
-        _wait(device)
-        start = time.perf_counter()
-        result = run()
-        _wait(device)
-        times.append(time.perf_counter() - start)
+        result, ms = timed(run, device)
+        times.append(ms)
         if len(times) == REPEATS or sum(times) > BUDGET:
-            return result, 1000 * median(times)
-
-
-def _wait(device: torch.device) -> None:
-    """Let a GPU finish what it was given, so that the clock sees it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+            return result, median(times)
