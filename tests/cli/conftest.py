@@ -26,8 +26,9 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run a command in this process."""
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Run a command in this process, without the lines of progress that a busy machine would bring out."""
+    monkeypatch.setattr("deltaprune.cli._progress.LINE_EVERY", float("inf"))
 
     def call(*argv: object) -> Ran:
         code = run([str(word) for word in argv])

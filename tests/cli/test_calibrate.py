@@ -1,6 +1,5 @@
 """`deltaprune calibrate`, and the plan file in every command that prunes."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,6 @@ from deltaprune import Plan, load_plan
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import ETA, save_plan
 from deltaprune.models._folder import read_config
-
-
-@pytest.fixture(autouse=True)
-def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine takes long enough for them."""
-    monkeypatch.setattr("deltaprune.cli._progress.LINE_EVERY", math.inf)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +89,12 @@ def test_an_interruption_is_no_traceback(cli: Callable[..., Any], monkeypatch: p
     monkeypatch.setattr("deltaprune.methods.parse", interrupt)
     ran = cli("cost")
     assert (ran.code, ran.out, ran.err) == (130, "", "")
+
+
+def test_progress_is_told_in_lines_where_stderr_is_a_file(
+    cli: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deltaprune.cli._progress.LINE_EVERY", 0)
+    ran = cli("bench", "--model", model, "--rounds", 1, "--json")
+    assert ran.code == 0
+    assert ran.err.splitlines()[-1].endswith("2 of 2")
