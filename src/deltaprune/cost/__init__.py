@@ -1,4 +1,4 @@
-"""What a method costs, in closed form: no weights, no device, no model object."""
+"""What a method costs: in closed form without weights or device (`macs`), and measured (`latency`, `timing`)."""
 
 from deltaprune.cost.macs import Cost as Cost
 from deltaprune.cost.macs import decode_macs as decode_macs
