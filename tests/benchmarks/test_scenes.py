@@ -72,7 +72,7 @@ def test_ids_limit_and_shared_pictures():
     assert samples[0].image is samples[1].image
     assert samples[0].image.size == (SIDE, SIDE)
     assert samples[0].image.mode == "RGB"
-    assert Scenes().message(samples[0]) == samples[0].question
+    assert Scenes().rules.message(samples[0]) == samples[0].question
     assert [s.id for s in islice(Scenes().samples("test"), 600)] == [s.id for s in samples]
     assert len({s.image_id for s in Scenes(pictures=7).samples("val")}) == 7
 
@@ -224,7 +224,7 @@ def test_unknown_split_and_skill_are_told():
 )
 def test_grade(answer, prediction, grade):
     sample = replace(next(Scenes().samples("test")), answer=answer)
-    assert Scenes().grade(sample, prediction) == grade
+    assert Scenes().rules.grade(sample, prediction) == grade
 
 
 def test_a_sample_draws_only_when_asked():

@@ -5,6 +5,15 @@ To add a benchmark, write a new file with a `@registry.register("name")` class; 
 
 from deltaprune._registry import Registry
 from deltaprune.benchmarks._base import Benchmark as Benchmark
+from deltaprune.benchmarks._base import Decoding as Decoding
+from deltaprune.benchmarks._base import FirstToken as FirstToken
+from deltaprune.benchmarks._base import Graded as Graded
+from deltaprune.benchmarks._base import Greedy as Greedy
+from deltaprune.benchmarks._base import Protocol as Protocol
 from deltaprune.benchmarks._base import Sample as Sample
+from deltaprune.benchmarks._base import Sampled as Sampled
+from deltaprune.benchmarks._base import Summary as Summary
+from deltaprune.benchmarks._base import mean_of_questions as mean_of_questions
+from deltaprune.benchmarks._base import mean_of_skills as mean_of_skills
 
 registry: Registry[type[Benchmark]] = Registry("benchmark", "deltaprune.benchmarks")

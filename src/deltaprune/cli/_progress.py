@@ -2,10 +2,11 @@
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LINE_EVERY = 10.0  # seconds between lines of progress where stderr is a file
 
@@ -13,7 +14,8 @@ LINE_EVERY = 10.0  # seconds between lines of progress where stderr is a file
 class Working:
     """Progress on stderr: a line with a spinner, and a bar while something is counted; gone when the block ends.
 
-    Where stderr is no terminal, counting writes a line every ten seconds and everything else is silent.
+    Where stderr is no terminal, counting writes a line every ten seconds and everything else is silent. Rate and time
+    left are those of this run: what was there when counting began is not part of them.
     """
 
     def __init__(self, message: str):
@@ -23,7 +25,7 @@ class Working:
         self._progress = Progress(*columns, console=console, transient=True, disable=not self._live)
         self._message = message
         self._task = self._progress.add_task(message, total=None)
-        self._counting = False
+        self._began: tuple[float, int] | None = None  # when counting began, and what was there already
         self._last_line = time.monotonic()
 
     def say(self, message: str) -> None:
@@ -33,17 +35,27 @@ class Working:
 
     def count(self, done: int, total: int) -> None:
         """How far it is."""
-        if not self._counting:
-            self._counting = True
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now, done
+            self._progress.reset(self._task, completed=done)
             self._progress.columns = (
                 *self._progress.columns,
                 BarColumn(),
                 TextColumn("{task.completed} of {task.total}"),
+                TimeRemainingColumn(),
             )
         self._progress.update(self._task, completed=done, total=total)
-        if not self._live and time.monotonic() - self._last_line > LINE_EVERY:
-            self._last_line = time.monotonic()
-            print(f"{self._message}: {done} of {total}", file=sys.stderr, flush=True)
+        if not self._live and now - self._last_line > LINE_EVERY:
+            self._last_line = now
+            print(f"{self._message}: {done} of {total}{self._pace(now, done, total)}", file=sys.stderr, flush=True)
+
+    def _pace(self, now: float, done: int, total: int) -> str:
+        """Rate and time left, once there is anything to tell them from."""
+        assert self._began is not None
+        began, before = self._began
+        rate = (done - before) / max(now - began, 1e-9)
+        return f", {rate:.1f} a second, {timedelta(seconds=round((total - done) / rate))} left" if rate > 0 else ""
 
     def __enter__(self) -> "Working":
         self._progress.start()

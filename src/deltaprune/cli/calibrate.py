@@ -90,7 +90,7 @@ def measured(
         for i in range(0, len(asked), BATCH):
             working.count(i, len(asked))
             batch = asked[i : i + BATCH]
-            texts = [benchmark.message(sample) for sample in batch]
+            texts = [benchmark.rules.message(sample) for sample in batch]
             yield processor(images=[sample.image for sample in batch], text=texts).to(vlm.device)
 
     working.say("measuring spread and withdrawal")

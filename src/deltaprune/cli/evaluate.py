@@ -1,9 +1,12 @@
 """`deltaprune evaluate`."""
 
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deltaprune._registry import UserError
 from deltaprune._tables import evaluate_table, show
 from deltaprune.cli._common import (
     DEFAULT_METHODS,
@@ -14,45 +17,122 @@ from deltaprune.cli._common import (
     ModelOption,
     PlanOption,
     SeedOption,
-    SplitOption,
     check_whole,
     load_model,
     print_json,
 )
 from deltaprune.cli._progress import Working
 
+if TYPE_CHECKING:
+    from deltaprune.benchmarks import Benchmark
+    from deltaprune.evaluate import Row
+
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="DIR", help="The benchmark's files, as they are downloaded.")
+]
+ImagesOption = Annotated[str | None, typer.Option("--images", metavar="DIR", help="Its pictures, where they lie apart.")]
+HubOption = Annotated[str | None, typer.Option("--hub", metavar="ID", help="A data set of the Hub instead.")]
+ProtocolOption = Annotated[
+    str, typer.Option("--protocol", metavar="NAME", help="Whose prompt, decoding and metric: official, cobra, ...")
+]
+PartialOption = Annotated[bool, typer.Option("--allow-partial", help="Accept files that hold fewer questions.")]
+
 
 def evaluate(
     model: ModelOption = "bundled",
     benchmark: BenchmarkOption = "scenes",
+    data: DataOption = None,
+    images: ImagesOption = None,
+    hub: ImagesOption = Annotated[str | None, typer.Option("--images", metavar="DIR", help="Its pictures, where they lie apart.")]
+HubOption = None,
     method: MethodsOption = None,
-    limit: Annotated[int, typer.Option("--limit", help="How many questions.")] = 500,
+    protocol: ProtocolOption = "official",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", help="How many questions. [default: all, of scenes 500]", show_default=False),
+    ] = None,
     seed: SeedOption = 0,
-    split: SplitOption = "test",
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Which part. [default: the one the field reports]")
+    ] = None,
+    allow_partial: PartialOption = False,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="DIR", help="Keep the answers there, go on after a stop, write a report."),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Questions that run at once.")] = 32,
+    prefix: Annotated[
+        bool, typer.Option("--prefix/--no-prefix", help="Run a picture once for all its questions, or for each.")
+    ] = True,
+    engine: Annotated[str, typer.Option("--engine", metavar="local|ray", help="Where the work is done.")] = "local",
+    address: Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Ray: how many processes. [default: one per GPU]", show_default=False),
+    ] = None,
     plan: PlanOption = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
-) -> None:
+) -> int:
     """Score methods on a benchmark.
 
-    All of them answer the same questions.
+    All of them answer the same questions. With --out a run that was broken off goes on where it was.
     """
-    check_whole("--limit", limit)
-    check_whole("--batch-size", batch_size)
+    for option, value in (("--limit", limit), ("--batch-size", batch_size), ("--workers", workers)):
+        check_whole(option, 1 if value is None else value)
     check_whole("--seed", seed, least=0)
     with Working("starting") as working:
-        from deltaprune.benchmarks import registry
         from deltaprune.evaluate import evaluate
+        from deltaprune.evaluate.engines import Place
+        from deltaprune.evaluate.engines import registry as engines
         from deltaprune.methods import parse
 
         methods = method or list(DEFAULT_METHODS)
         for text in methods:
             parse(text)
-        chosen = registry[benchmark]()
-        next(chosen.samples(split, seed, 1), None)  # an unknown split is refused before the model is loaded
+        engines[engine]  # an unknown one is refused before the model is loaded
+        chosen = open_benchmark(benchmark, protocol, data=data, images=images, hub=hub, allow_partial=allow_partial or None)
+        split = split or chosen.split
+        limit = 500 if limit is None and benchmark == "scenes" else limit
+        next(chosen.samples(split, seed, 1), None)  # so is an unknown split
         vlm, processor = load_model(model, device, working, plan)
         working.say("answering")
-        rows = evaluate(vlm, processor, chosen, methods, split, seed, limit, batch_size, working.count)
+        rows = evaluate(
+            vlm,
+            processor,
+            chosen,
+            methods,
+            split=split,
+            seed=seed,
+            limit=limit,
+            batch_size=batch_size,
+            on_progress=working.count,
+            out=None if out is None else Path(out),
+            engine=engine,
+            place=Place(address, workers),
+            prefix=prefix,
+        )
     dicts = [row.to_dict() for row in rows]
     print_json(dicts) if json else show(evaluate_table(dicts, split))
+    return _failed(rows)
+
+
+def open_benchmark(name: str, protocol: str, **files: str | bool | None) -> "Benchmark":
+    """A benchmark with its files; options it has no use for are refused."""
+    from deltaprune.benchmarks import registry
+
+    cls: Any = registry[name]
+    given = {key: value for key, value in files.items() if value is not None}
+    for key in given:
+        if key not in cls.__dataclass_fields__:
+            raise UserError(f"The benchmark {name!r} reads no files: leave out --{key.replace('_', '-')}.")
+    return cls(protocol=protocol, **given)
+
+
+def _failed(rows: "list[Row]") -> int:
+    """Say on stderr what failed; the exit code."""
+    failed = rows[0].failed
+    if failed:
+        name, why = next(iter(failed.items()))
+        print(f"{len(failed)} questions failed and are left out; {name} under {why}", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,7 +1,7 @@
 """The evaluation stream: fixed pictures by split and seed, one question of each skill about each."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune.benchmarks import registry
-from deltaprune.benchmarks._base import Benchmark, Sample
+from deltaprune.benchmarks._base import Benchmark, Greedy, Protocol, Sample, mean_of_skills
 from deltaprune.benchmarks.scenes.questions import SKILLS, Question
 from deltaprune.benchmarks.scenes.scene import Scene
 
@@ -27,6 +27,26 @@ def scene_seed(split: str, seed: int, index: int) -> int:
     return ((high << 64 | low) << 2) + number
 
 
+def normalise(answer: str) -> str:
+    """Lower case, no spaces, no trailing period: "K 7." equals "k7"."""
+    return "".join(answer.lower().split()).rstrip(".")
+
+
+def exact_match(sample: Sample, prediction: str) -> float:
+    """1 for the right answer, whatever its case, its spacing or a trailing period, else 0."""
+    return float(normalise(prediction) == normalise(sample.answer))
+
+
+OFFICIAL = Protocol(
+    message=lambda sample: sample.question,
+    grade=exact_match,
+    decoding=Greedy(max_new_tokens=8),
+    summary=mean_of_skills,
+    source="this file",
+    checked=True,
+)
+
+
 @registry.register("scenes")
 @dataclass(frozen=True)
 class Scenes(Benchmark):
@@ -38,16 +58,14 @@ class Scenes(Benchmark):
 
     name: ClassVar[str] = "scenes"
     version: ClassVar[int] = 1
+    split: ClassVar[str] = "test"
+    protocols: ClassVar[Mapping[str, Protocol]] = {"official": OFFICIAL}
     pictures: int = 1000
 
     def samples(self, split: str, seed: int = 0, limit: int | None = None) -> Iterator[Sample]:
         """Picture after picture, one question of each skill; a picture without a sign has no reading question."""
         indices = range(self.pictures) if limit is None else itertools.count()
         return itertools.islice(self._all(split, seed, indices), limit)
-
-    def grade(self, sample: Sample, prediction: str) -> float:
-        """1 for the right answer, whatever its case, its spacing or a trailing period, else 0."""
-        return float(normalise(prediction) == normalise(sample.answer))
 
     def _all(self, split: str, seed: int, indices: "range | itertools.count[int]") -> Iterator[Sample]:
         for index in indices:
@@ -78,11 +96,6 @@ def picture(split: str, seed: int, index: int) -> tuple[Scene, list[Question]]:
         if all(asked[skill] for skill in SKILLS if skill != "reading"):
             return scene, [question for question in asked.values() if question]
     raise AssertionError("unreachable: the attempts never end")
-
-
-def normalise(answer: str) -> str:
-    """Lower case, no spaces, no trailing period: "K 7." equals "k7"."""
-    return "".join(answer.lower().split()).rstrip(".")
 
 
 def corpus(n: int, seed: int = 0) -> list[str]:

@@ -7,20 +7,32 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
 from statistics import fmean
+from typing import ClassVar
 
 import pytest
 import torch
 from PIL import Image
 
 from deltaprune import DTP, NoPruning, RandomPruning, UserError
-from deltaprune.benchmarks import Benchmark, Sample
+from deltaprune.benchmarks import Benchmark, Greedy, Protocol, Sample, mean_of_skills
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.cost import share_of
 from deltaprune.evaluate import evaluate
+from deltaprune.prefill import Prefilled
+from deltaprune.tokens import Tokens
 
 METHODS = ["dtp:keep=0.5", NoPruning(), RandomPruning(keep=0.1, early=0), "none"]
 N = 9
 short = partial(evaluate, max_new_tokens=4)
+
+
+RULES = Protocol(
+    message=lambda sample: sample.question,
+    grade=lambda sample, prediction: float(prediction == sample.answer),
+    decoding=Greedy(max_new_tokens=8),
+    summary=mean_of_skills,
+    source="this test",
+)
 
 
 @dataclass(frozen=True)
@@ -29,13 +41,11 @@ class Toy(Benchmark):
 
     name = "toy"
     version = 1
+    protocols: ClassVar = {"official": RULES}
     items: tuple[Sample, ...]
 
     def samples(self, split: str, seed: int = 0, limit: int | None = None) -> Iterator[Sample]:
         return islice(self.items if split == "test" else (), limit)
-
-    def grade(self, sample: Sample, prediction: str) -> float:
-        return float(prediction == sample.answer)
 
 
 class Loads:
@@ -130,7 +140,16 @@ def test_the_share_is_that_of_the_mean_prompt(tiny, toy, rows):
 def test_the_json_row(rows):
     promised = {"model", "benchmark", "method", "n", "seed", "mean", "by_skill", "floor", "agreement", "macs_share"}
     for row in rows:
-        assert row.to_dict().keys() == promised | {"floor_by_skill", "text_tokens"}
+        assert row.to_dict().keys() == promised | {
+            "errors",
+            "floor_by_skill",
+            "kept",
+            "metrics",
+            "ms",
+            "partial",
+            "protocol",
+            "text_tokens",
+        }
         assert json.loads(json.dumps(row.to_dict())) == row.to_dict()
 
 
@@ -147,9 +166,20 @@ def test_each_picture_is_drawn_and_encoded_once(tiny, toy, monkeypatch):
 def test_no_run_is_wider_than_the_batch_size(tiny, toy, monkeypatch):
     vlm, processor = tiny
     widths, before = [], vlm.prefill
-    monkeypatch.setattr(vlm, "prefill", lambda tokens: widths.append(len(tokens.lengths)) or before(tokens))
-    short(vlm, processor, toy, ["none"], batch_size=2)
-    assert widths == [2, 1] * 3
+
+    def counted(tokens: Tokens, *rest: object) -> Prefilled:
+        widths.append(len(tokens.lengths))
+        return before(tokens, *rest)
+
+    monkeypatch.setattr(vlm, "prefill", counted)
+    for prefix in (True, False):
+        widths.clear()
+        short(vlm, processor, toy, ["none"], batch_size=2, prefix=prefix)
+        assert widths == [2, 1] * 3
+
+
+def test_a_prefix_changes_no_answer(tiny, toy, rows):
+    assert short(*tiny, toy, METHODS, prefix=False) == rows
 
 
 def test_progress(tiny, toy):

@@ -1,0 +1,29 @@
+"""Engines: where the units of work run. One file each; an engine takes a worker and units and yields what is done.
+
+The order in which units come back is the engine's own; answers are the same whichever engine gave them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from deltaprune._registry import Registry
+from deltaprune.evaluate.work import Done, Unit, Worker
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine finds its machines.
+
+    Attributes:
+        address: of a running cluster; None starts one on this machine, if the engine has such a thing.
+        workers: how many processes; None takes one per GPU, or one where there is no GPU.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+
+
+Engine = Callable[[Worker, Sequence[Unit], Place], Iterator[list[Done]]]
+"""Runs units, each to its end or not at all; yields what a unit's methods answered as units are finished."""
+
+registry: Registry[Engine] = Registry("engine", "deltaprune.evaluate.engines")

@@ -1,0 +1,154 @@
+"""A folder of answers that survives anything: appended line by line, forced to the disk, found again by what made them.
+
+    answers.jsonl   one line per answer; holds nothing that differs between two runs of the same command
+    errors.jsonl    what failed, and why; asked again by the next run
+    timings.jsonl   how long each unit took
+    lock            held while a run writes
+
+An answer is found again only by the same model, method, prompt, decoding, benchmark version and question, so that a
+changed setting never meets an old answer; the answers of other settings stay where they are.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from deltaprune._registry import UserError
+from deltaprune.evaluate.work import Answer
+
+ANSWERS, ERRORS, TIMINGS, LOCK = "answers.jsonl", "errors.jsonl", "timings.jsonl", "lock"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What an answer depends on.
+
+    Attributes:
+        model: the model's fingerprint: sizes, weights, dtype, plan.
+        device: the kind it ran on, for arithmetic differs.
+        method: its `repr`.
+        benchmark: name and version.
+        prompt: a hash of the prompt as the model reads it, and of how the answer is read off.
+        id: the question.
+    """
+
+    model: str
+    device: str
+    method: str
+    benchmark: str
+    prompt: str
+    id: str
+
+
+def prompt_hash(prompt: str, decoding: object) -> str:
+    """Of the whole prompt and the way of decoding."""
+    return hashlib.sha256(f"{decoding!r}\n{prompt}".encode()).hexdigest()[:16]
+
+
+class Store:
+    """The folder, opened for one run; a context manager that holds its lock.
+
+    Raises:
+        UserError: another run holds the folder, it cannot be written, or its answers are damaged.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._open = ExitStack()
+        self._files: dict[str, IO[bytes]] = {}
+        self._answers: dict[Key, Answer] = {}
+
+    def __enter__(self) -> "Store":
+        with ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((self.folder / LOCK).open("a"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._files = {n: stack.enter_context(_open_whole(self.folder / n)) for n in (ANSWERS, ERRORS, TIMINGS)}
+            except BlockingIOError as error:
+                raise UserError(
+                    f"Another run is writing to {str(self.folder)!r}: wait for it, or choose another --out."
+                ) from error
+            except OSError as error:
+                raise UserError(
+                    f"The folder {str(self.folder)!r} cannot be written ({error.strerror}): choose another --out."
+                ) from error
+            self._answers = _read(self.folder / ANSWERS)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, key: Key) -> Answer | None:
+        """The answer of an earlier run or this one."""
+        return self._answers.get(key)
+
+    def add(self, answers: Mapping[Key, Answer], timing: Mapping[str, Any]) -> None:
+        """Write answers that are not there yet; on return they are on the disk.
+
+        Raises:
+            UserError: the disk is full or gone. What was written before is whole.
+        """
+        new = {key: answer for key, answer in answers.items() if key not in self._answers}
+        good = {key: answer for key, answer in new.items() if answer.error is None}
+        self._append(ANSWERS, (_line(key, answer) for key, answer in good.items()))
+        self._answers |= good
+        self._append(ERRORS, ({**asdict(key), "error": a.error} for key, a in new.items() if a.error is not None))
+        self._append(TIMINGS, [timing])
+
+    def _append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+        if not data:
+            return
+        file = self._files[name]
+        whole = os.fstat(file.fileno()).st_size
+        try:
+            while data:  # an unbuffered write may take only a part
+                data = data[os.write(file.fileno(), data) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            os.ftruncate(file.fileno(), whole)
+            raise UserError(
+                f"{str(self.folder / name)!r} cannot be written ({error.strerror}); the {len(self)} answers before are "
+                "safe: make room and run the same command again."
+            ) from error
+
+
+def _line(key: Key, answer: Answer) -> dict[str, Any]:
+    choices = {"choices": dict(answer.choices)} if answer.choices else {}
+    return {**asdict(key), "prediction": answer.prediction, **choices}
+
+
+def _open_whole(path: Path) -> IO[bytes]:
+    """Open for appending; a last line that was cut off in the middle is taken away."""
+    file = path.open("ab", buffering=0)
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.ftruncate(file.fileno(), whole)
+    return file
+
+
+def _read(path: Path) -> dict[Key, Answer]:
+    answers: dict[Key, Answer] = {}
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = json.loads(line)
+                answer = Answer(entry["id"], entry.pop("prediction"), entry.pop("choices", {}))
+                answers.setdefault(Key(**entry), answer)
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"Line {number} of {str(path)!r} is damaged: delete that line, and its question is asked again."
+                ) from error
+    return answers

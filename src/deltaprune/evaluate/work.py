@@ -1,0 +1,208 @@
+"""The unit of work: a few whole pictures with all their questions, answered under several methods.
+
+A picture is encoded once for all its questions and all methods. Which questions share a unit depends only on the
+benchmark and the batch size, never on what is answered already: a run that was broken off answers in the same groups.
+"""
+
+import logging
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from deltaprune._registry import UserError
+from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
+from deltaprune.generate import Sample as Sampler
+from deltaprune.generate import generate
+from deltaprune.models._files import in_words
+from deltaprune.models._processor import Inputs, Processor
+from deltaprune.prefill import Prefilled, prefill
+from deltaprune.stages import Method
+from deltaprune.tokens import Tokens
+from deltaprune.vlm import VLM
+
+FAILURES = (UserError, OSError, ArithmeticError, RuntimeError)  # what a sample can bring about; a bug is no such thing
+_LOG = logging.getLogger("deltaprune.evaluate")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Neighbouring samples, whole pictures at a time; `methods` are the places of those that still have to answer."""
+
+    samples: tuple[Sample, ...]
+    methods: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to one sample, or why it said nothing.
+
+    Attributes:
+        id: the sample's.
+        prediction: the text; empty where there is an error.
+        choices: under `FirstToken`, each choice's probability.
+        error: what went wrong, on one line.
+    """
+
+    id: str
+    prediction: str
+    choices: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """One method's answers to one unit, in the order of its samples, and how long they took."""
+
+    method: int
+    answers: tuple[Answer, ...]
+    ms: float
+
+
+def group(samples: Sequence[Sample], size: int) -> Iterator[tuple[Sample, ...]]:
+    """Whole pictures at a time: at most `size` questions, more only where a single picture has more."""
+    batch: list[Sample] = []
+    for _, about_one in groupby(samples, key=lambda sample: sample.image_id):
+        picture = list(about_one)
+        if batch and len(batch) + len(picture) > size:
+            yield tuple(batch)
+            batch = []
+        batch += picture
+    if batch:
+        yield tuple(batch)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Answers units. It can be sent to another process.
+
+    Args:
+        vlm, processor: what `load` gave.
+        rules: the benchmark's protocol.
+        methods: all that take part.
+        batch_size: questions that run at once, at most.
+        prefix: run a picture once for all its questions; otherwise each question runs it anew.
+    """
+
+    vlm: VLM
+    processor: Processor
+    rules: Protocol
+    methods: tuple[Method, ...]
+    batch_size: int = 32
+    prefix: bool = True
+
+    def answer(self, unit: Unit) -> Iterator[Done]:
+        """Each pending method's answers. A sample that fails takes no other one with it."""
+        pictures = [list(about_one) for _, about_one in groupby(unit.samples, key=lambda sample: sample.image_id)]
+        start = time.perf_counter()
+        failed: dict[str, str] = {}
+        seen, images = [], []
+        for picture in pictures:
+            try:
+                images.append(self.processor.encode_images([picture[0].image]))
+                seen.append(picture)
+            except FAILURES as error:
+                failed |= {sample.id: in_words(error) for sample in picture}
+        visual = self._see(images) if seen else None
+        shared = (time.perf_counter() - start) / len(unit.methods)
+        for place in unit.methods:
+            start = time.perf_counter()
+            answers = {name: Answer(name, "", error=why) for name, why in failed.items()}
+            if visual is not None:
+                keys = torch.cat([each["image_key"] for each in images])
+                answers |= {each.id: each for each in self._try(self.methods[place], seen, visual, keys)}
+            ms = 1000 * (time.perf_counter() - start + shared)
+            yield Done(place, tuple(answers[sample.id] for sample in unit.samples), ms)
+
+    @torch.no_grad()
+    def _see(self, images: list[Inputs]) -> Tensor:
+        """Visual tokens of all pictures, `(I, P, d_model)`."""
+        joined = Inputs({key: torch.cat([each[key] for each in images]) for key in images[0]})
+        visual = self.vlm.see(joined.to(self.vlm.device))
+        assert visual is not None
+        return visual
+
+    def _try(self, method: Method, pictures: list[list[Sample]], visual: Tensor, keys: Tensor) -> list[Answer]:
+        """All at once; where that fails, picture by picture, then question by question, to find which one it is."""
+        try:
+            return self._ask(method, pictures, visual, keys)
+        except FAILURES as error:
+            if len(pictures) > 1:
+                _LOG.warning("%s: trying the pictures one by one", in_words(error))
+                alone = [
+                    self._try(method, [picture], visual[i : i + 1], keys[i : i + 1])
+                    for i, picture in enumerate(pictures)
+                ]
+                return [each for answers in alone for each in answers]
+            if len(pictures[0]) > 1:
+                return [each for sample in pictures[0] for each in self._try(method, [[sample]], visual, keys)]
+            return [Answer(pictures[0][0].id, "", error=in_words(error))]
+
+    @torch.no_grad()
+    def _ask(self, method: Method, pictures: list[list[Sample]], visual: Tensor, keys: Tensor) -> list[Answer]:
+        """One method's answers to all questions about some pictures, in packed batches."""
+        samples = [sample for picture in pictures for sample in picture]
+        index = torch.tensor([i for i, picture in enumerate(pictures) for _ in picture])
+        answers = []
+        with method(self.vlm):
+            images = self._images(visual, keys) if self.prefix and len(samples) > len(pictures) else None
+            for start in range(0, len(samples), self.batch_size):
+                part = slice(start, start + self.batch_size)
+                text = self.processor.encode_text([self.rules.message(sample) for sample in samples[part]])
+                if images is not None:
+                    before = images.repeat(index[part].to(self.vlm.device))
+                    prefilled = self.vlm.prefill(self.vlm.pack(text.to(self.vlm.device)), before)
+                else:
+                    inputs = Inputs(**text, image_index=index[part], image_key=keys).to(self.vlm.device)
+                    prefilled = self.vlm.prefill(self.vlm.pack(inputs, visual))
+                answers += self._read(samples[part], prefilled)
+        return answers
+
+    def _images(self, visual: Tensor, keys: Tensor) -> Prefilled:
+        """The pictures alone, run as far as the active method lets them without a question."""
+        empty = [visual.new_zeros(0, visual.shape[-1])] * len(visual)
+        tokens = Tokens.pack(list(visual), empty, keys.to(self.vlm.device))
+        return prefill(self.vlm.model.lm, tokens, self.vlm.stages, awaits_text=True)
+
+    def _read(self, samples: list[Sample], prefilled: Prefilled) -> list[Answer]:
+        """Answers off a prefilled model, the way the protocol reads them."""
+        lm, decoding = self.vlm.model.lm, self.rules.decoding
+        if isinstance(decoding, FirstToken):
+            first = first_ids(self.processor, decoding.choices)
+            p = lm.logits(prefilled.checked().hidden).float()[:, first].softmax(-1).tolist()
+            told = [dict(zip(decoding.choices, row, strict=True)) for row in p]
+            return [Answer(s.id, max(c, key=lambda name: c[name]), c) for s, c in zip(samples, told, strict=True)]
+        if isinstance(decoding, Greedy):
+            ids = generate(lm, prefilled, self.vlm.eos_id, decoding.max_new_tokens)
+            texts = self.processor.batch_decode(ids)
+            return [Answer(sample.id, text) for sample, text in zip(samples, texts, strict=True)]
+        assert isinstance(decoding, Sampled)
+        answers = []
+        for row, sample in enumerate(samples):
+            generator = torch.Generator(self.vlm.device).manual_seed(zlib.crc32(sample.id.encode()))
+            sampler = Sampler(decoding.temperature, generator=generator)
+            alone = prefilled.repeat(torch.tensor([row], device=self.vlm.device))
+            (text,) = self.processor.batch_decode(
+                generate(lm, alone, self.vlm.eos_id, decoding.max_new_tokens, sampler)
+            )
+            answers.append(Answer(sample.id, text))
+        return answers
+
+
+def first_ids(processor: Processor, choices: Sequence[str]) -> list[int]:
+    """The first token of each choice.
+
+    Raises:
+        UserError: two choices begin with the same token.
+    """
+    ids = [processor.tokenizer.encode(choice, add_special_tokens=False).ids[0] for choice in choices]
+    if len(set(ids)) < len(ids):
+        raise UserError(
+            f"The choices {', '.join(choices)} begin with the same token of this model, so the first token "
+            "cannot tell them apart: take a protocol that reads text."
+        )
+    return ids
