@@ -20,6 +20,7 @@ from deltaprune.cli._common import (
     check_whole,
     load_model,
     print_json,
+    write,
 )
 from deltaprune.cli._progress import Working
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     str | None, typer.Option("--data", metavar="DIR", help="The benchmark's files, as they are downloaded.")
 ]
-ImagesOption = Annotated[str | None, typer.Option("--images", metavar="DIR", help="Its pictures, where they lie apart.")]
+ImagesOption = Annotated[
+    str | None, typer.Option("--images", metavar="DIR", help="Its pictures, where they lie apart.")
+]
 HubOption = Annotated[str | None, typer.Option("--hub", metavar="ID", help="A data set of the Hub instead.")]
 ProtocolOption = Annotated[
     str, typer.Option("--protocol", metavar="NAME", help="Whose prompt, decoding and metric: official, cobra, ...")
@@ -43,8 +46,7 @@ def evaluate(
     benchmark: BenchmarkOption = "scenes",
     data: DataOption = None,
     images: ImagesOption = None,
-    hub: ImagesOption = Annotated[str | None, typer.Option("--images", metavar="DIR", help="Its pictures, where they lie apart.")]
-HubOption = None,
+    hub: HubOption = None,
     method: MethodsOption = None,
     protocol: ProtocolOption = "official",
     limit: Annotated[
@@ -85,23 +87,25 @@ HubOption = None,
         from deltaprune.evaluate import evaluate
         from deltaprune.evaluate.engines import Place
         from deltaprune.evaluate.engines import registry as engines
+        from deltaprune.evaluate.report import write_report
         from deltaprune.methods import parse
 
         methods = method or list(DEFAULT_METHODS)
         for text in methods:
             parse(text)
         engines[engine]  # an unknown one is refused before the model is loaded
-        chosen = open_benchmark(benchmark, protocol, data=data, images=images, hub=hub, allow_partial=allow_partial or None)
+        chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images)
         split = split or chosen.split
         limit = 500 if limit is None and benchmark == "scenes" else limit
         next(chosen.samples(split, seed, 1), None)  # so is an unknown split
         vlm, processor = load_model(model, device, working, plan)
         working.say("answering")
+        unpruned = [] if "none" in methods else ["none"]  # it answers anyway; the report compares with it
         rows = evaluate(
             vlm,
             processor,
             chosen,
-            methods,
+            [*methods, *unpruned],
             split=split,
             seed=seed,
             limit=limit,
@@ -112,16 +116,26 @@ HubOption = None,
             place=Place(address, workers),
             prefix=prefix,
         )
-    dicts = [row.to_dict() for row in rows]
+        if out is not None:
+            write("--out", out, lambda folder: write_report(folder, rows))
+    dicts = [row.to_dict() for row in rows[: len(methods)]]
     print_json(dicts) if json else show(evaluate_table(dicts, split))
     return _failed(rows)
 
 
-def open_benchmark(name: str, protocol: str, **files: str | bool | None) -> "Benchmark":
+def open_benchmark(
+    name: str,
+    data: str | None,
+    hub: str | None,
+    protocol: str,
+    allow_partial: bool,
+    images: str | None = None,
+) -> "Benchmark":
     """A benchmark with its files; options it has no use for are refused."""
     from deltaprune.benchmarks import registry
 
     cls: Any = registry[name]
+    files = {"data": data, "images": images, "hub": hub, "allow_partial": allow_partial or None}
     given = {key: value for key, value in files.items() if value is not None}
     for key in given:
         if key not in cls.__dataclass_fields__:
