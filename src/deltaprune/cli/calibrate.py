@@ -13,6 +13,8 @@ from deltaprune.cli._common import (
     ModelOption,
     SeedOption,
     SplitOption,
+    TokenizerOption,
+    TowersOption,
     check_target,
     check_whole,
     load_model,
@@ -41,6 +43,8 @@ def calibrate(
     seed: SeedOption = 0,
     split: SplitOption = "val",
     out: Annotated[str | None, typer.Option("--out", metavar="PLAN.json", help="Where to write the plan.")] = None,
+    towers: TowersOption = None,
+    tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -62,7 +66,7 @@ def calibrate(
         check_eta(eta)
         chosen = registry[benchmark]()
         asked = pick_questions(chosen, split, seed, samples)
-        vlm, processor = load_model(model, device, working)
+        vlm, processor = load_model(model, device, working, None, towers, tokenizer)
         curves = measured(vlm, processor, chosen, asked, working)
         found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta)
     if out is not None:

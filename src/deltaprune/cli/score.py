@@ -1,0 +1,50 @@
+"""`deltaprune score`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deltaprune._tables import score_table, show
+from deltaprune.cli._common import JsonOption, print_json
+from deltaprune.cli._progress import Working
+from deltaprune.cli.evaluate import DataOption, HubOption, ProtocolOption, open_benchmark
+
+if TYPE_CHECKING:
+    from deltaprune.benchmarks import Benchmark
+
+
+def score(
+    predictions: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="A JSON list, or one object a line.")],
+    benchmark: Annotated[str, typer.Option("--benchmark", metavar="NAME", help="Whose questions were answered.")],
+    data: DataOption = None,
+    hub: HubOption = None,
+    protocol: ProtocolOption = "official",
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Which part. [default: the one the field reports]")
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Grade what is answered, though questions are missing.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Grade the answers of any system by the official rules.
+
+    Each answer is {"question_id": ..., "answer": ...}; pictures are not needed.
+    """
+    with Working("grading"):
+        from deltaprune.benchmarks.graders import scoring
+
+        chosen = _without_pictures(open_benchmark(benchmark, data, hub, protocol, allow_partial), data)
+        result = scoring.score(chosen, split or chosen.split, Path(predictions), allow_partial).to_dict()
+    print_json(result) if json else show(score_table(result))
+
+
+def _without_pictures(benchmark: "Benchmark", data: str | None) -> "Benchmark":
+    """The benchmark, content with its questions and answers: any folder stands for the pictures, for none is opened."""
+    from deltaprune.benchmarks._official import OfficialBenchmark
+
+    if isinstance(benchmark, OfficialBenchmark) and (data is not None or not benchmark.hub_has_images):
+        benchmark = replace(benchmark, images=data or ".")
+    return replace(benchmark, ocr=False) if "ocr" in benchmark.__dataclass_fields__ else benchmark
