@@ -78,7 +78,7 @@ def test_ids_limit_and_shared_pictures():
 
 
 def test_guessing_scores_little():
-    floors = Scenes().floors("test", n=4000)
+    floors = Scenes().guess(Scenes().samples("test", limit=4000)).by_skill
     limits = {"existence": 53, "spatial": 53, "unanswerable": 53, "counting": 35, "attribute": 25, "reading": 8}
     assert set(floors) == set(limits)
     assert all(floors[skill] <= limits[skill] for skill in limits), floors

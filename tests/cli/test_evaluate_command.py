@@ -33,6 +33,7 @@ def test_a_folder_of_answers(cli, model, tmp_path):
         (("--protocol", "cobra"), "scenes has no protocol 'cobra': the known ones are official."),
         (("--data", "."), "The benchmark 'scenes' reads no files: leave out --data."),
         (("--allow-partial",), "The benchmark 'scenes' reads no files: leave out --allow-partial."),
+        (("--no-ocr",), "The benchmark 'scenes' has no OCR tokens: leave out --no-ocr."),
         (("--benchmark", "qqa"), "There is no benchmark 'qqa': did you mean 'gqa'?"),
         (("--split", "tset"), "scenes has no split 'tset': did you mean 'test'?"),
         (("--workers", 0), "--workers 0 is out of range"),

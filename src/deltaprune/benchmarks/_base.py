@@ -2,7 +2,7 @@
 
 import abc
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import ClassVar
@@ -173,13 +173,17 @@ class Benchmark(abc.ABC):
         """Whether `n` questions are fewer than the split has; False for an endless stream."""
         return False
 
-    def floors(self, split: str, seed: int = 0, n: int = 5000) -> dict[str, float]:
-        """What guessing scores: the mean grade of each skill's commonest answer, in percent, over `n` questions."""
+    def total(self, split: str) -> int | None:
+        """How many questions the split has; None for an endless stream."""
+        return None
+
+    def guess(self, samples: Iterable[Sample]) -> Summary:
+        """What naming the commonest answer of each skill scores on these questions, in percent."""
         asked: dict[str, list[Sample]] = defaultdict(list)
-        for sample in self.samples(split, seed, n):
+        for sample in samples:
             asked[sample.skill].append(sample)
-        guesses = {skill: Counter(each.answer for each in about).most_common(1)[0][0] for skill, about in asked.items()}
-        return {
-            skill: 100 * fmean(self.rules.grade(sample, guesses[skill]) for sample in about)
-            for skill, about in asked.items()
-        }
+        graded = []
+        for alike in asked.values():
+            (commonest, _), *_ = Counter(sample.answer for sample in alike).most_common(1)
+            graded += [Graded(sample, commonest, self.rules.grade(sample, commonest)) for sample in alike]
+        return self.rules.summary(graded)

@@ -17,6 +17,7 @@ from deltaprune.cli._common import (
     ModelOption,
     PlanOption,
     SeedOption,
+    check_device,
     check_whole,
     load_model,
     print_json,
@@ -38,6 +39,7 @@ HubOption = Annotated[str | None, typer.Option("--hub", metavar="ID", help="A da
 ProtocolOption = Annotated[
     str, typer.Option("--protocol", metavar="NAME", help="Whose prompt, decoding and metric: official, cobra, ...")
 ]
+OcrOption = Annotated[bool, typer.Option("--no-ocr", help="TextVQA: leave the OCR tokens out of the message.")]
 PartialOption = Annotated[bool, typer.Option("--allow-partial", help="Accept files that hold fewer questions.")]
 
 
@@ -49,6 +51,7 @@ def evaluate(
     hub: HubOption = None,
     method: MethodsOption = None,
     protocol: ProtocolOption = "official",
+    no_ocr: OcrOption = False,
     limit: Annotated[
         int | None,
         typer.Option("--limit", help="How many questions. [default: all, of scenes 500]", show_default=False),
@@ -70,7 +73,7 @@ def evaluate(
     address: Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster.")] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", help="Ray: how many processes. [default: one per GPU]", show_default=False),
+        typer.Option("--workers", help="Ray: how many processes. [default: one per GPU, or CPU]", show_default=False),
     ] = None,
     plan: PlanOption = None,
     device: DeviceOption = "cpu",
@@ -94,11 +97,13 @@ def evaluate(
         for text in methods:
             parse(text)
         engines[engine]  # an unknown one is refused before the model is loaded
-        chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images)
+        chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images, no_ocr)
         split = split or chosen.split
         limit = 500 if limit is None and benchmark == "scenes" else limit
-        next(chosen.samples(split, seed, 1), None)  # so is an unknown split
-        vlm, processor = load_model(model, device, working, plan)
+        next(chosen.samples(split, seed, limit), None)  # so are an unknown split and a wrong count
+        elsewhere = engine != "local"  # the model is then read to the CPU, and goes to its device there
+        check_device(device, here=not elsewhere)
+        vlm, processor = load_model(model, "cpu" if elsewhere else device, working, plan)
         working.say("answering")
         unpruned = [] if "none" in methods else ["none"]  # it answers anyway; the report compares with it
         rows = evaluate(
@@ -113,7 +118,7 @@ def evaluate(
             on_progress=working.count,
             out=None if out is None else Path(out),
             engine=engine,
-            place=Place(address, workers),
+            place=Place(address, workers, device if elsewhere else None),
             prefix=prefix,
         )
         if out is not None:
@@ -130,6 +135,7 @@ def open_benchmark(
     protocol: str,
     allow_partial: bool,
     images: str | None = None,
+    no_ocr: bool = False,
 ) -> "Benchmark":
     """A benchmark with its files; options it has no use for are refused."""
     from deltaprune.benchmarks import registry
@@ -140,6 +146,10 @@ def open_benchmark(
     for key in given:
         if key not in cls.__dataclass_fields__:
             raise UserError(f"The benchmark {name!r} reads no files: leave out --{key.replace('_', '-')}.")
+    if no_ocr:
+        if "ocr" not in cls.__dataclass_fields__:
+            raise UserError(f"The benchmark {name!r} has no OCR tokens: leave out --no-ocr.")
+        given["ocr"] = False
     return cls(protocol=protocol, **given)
 
 

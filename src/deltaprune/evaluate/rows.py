@@ -39,7 +39,7 @@ class Row:
         mean: the protocol's headline.
         by_skill: its parts.
         metrics: whatever else the protocol reports.
-        floor, floor_by_skill: what the commonest answer of each skill scores on the same n questions, and its mean.
+        floor, floor_by_skill: what the commonest answer of each skill scores on the same questions.
         agreement: answers equal to the unpruned model's, right or wrong.
         macs_share: the LM prefill's MACs under this method over those without pruning, a fraction.
         text_tokens: mean text tokens per prompt, template included, for which `macs_share` is meant.

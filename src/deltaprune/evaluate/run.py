@@ -61,6 +61,7 @@ def evaluate(
         UserError: no method, no samples, a method that does not fit the model, a size below 1, a folder that cannot be
             used, or no answer at all.
     """
+    place = place or Place()
     labels = [asked if isinstance(asked, str) else repr(asked) for asked in methods]
     chosen = [parse(asked) if isinstance(asked, str) else asked for asked in methods]
     _check(vlm, chosen, limit, batch_size)
@@ -72,7 +73,7 @@ def evaluate(
     worker = Worker(vlm, processor, rules, tuple(sheets), batch_size, prefix)
     prompts = [processor.prompt(rules.message(sample)) for sample in samples]
     with contextlib.nullcontext() if out is None else Store(out) as store:
-        keys = _keys(worker, benchmark, samples, prompts)
+        keys = _keys(worker, benchmark, samples, prompts, place.device or vlm.device.type)
         _recall(sheets.values(), store, keys)
         _run(
             worker, group(samples, batch_size), store, keys, list(sheets.values()), engines[engine], place, on_progress
@@ -105,12 +106,14 @@ def _check(vlm: VLM, methods: Sequence[Method], limit: int | None, batch_size: i
         method.checked_stages(vlm.shape)
 
 
-def _keys(worker: Worker, benchmark: Benchmark, samples: Sequence[Sample], prompts: Sequence[str]) -> list[Key]:
+def _keys(
+    worker: Worker, benchmark: Benchmark, samples: Sequence[Sample], prompts: Sequence[str], device: str
+) -> list[Key]:
     """Of each sample, with the method left open."""
     about = f"{benchmark.name} {benchmark.version}"
-    model, device, decoding = worker.vlm.fingerprint, worker.vlm.device.type, worker.rules.decoding
+    model, decoding = worker.vlm.fingerprint, worker.rules.decoding
     return [
-        Key(model, device, "", about, prompt_hash(prompt, decoding), sample.id)
+        Key(model, device, "", about, prompt_hash(sample.image_id, prompt, decoding), sample.id)
         for sample, prompt in zip(samples, prompts, strict=True)
     ]
 
@@ -131,7 +134,7 @@ def _run(
     keys: Sequence[Key],
     sheets: Sequence[Sheet],
     engine: Engine,
-    place: Place | None,
+    place: Place,
     on_progress: Progress | None,
 ) -> None:
     """Let the engine answer what is missing, and keep what comes back."""
@@ -147,11 +150,12 @@ def _run(
             on_progress(sum(len(sheet.answers) for sheet in sheets), total)
 
     tell()
-    for finished in engine(worker, units, place or Place()):
-        for done in finished:
-            sheet = sheets[done.method]
-            _keep(sheet, done, store, {a.id: replace(of[a.id], method=repr(sheet.method)) for a in done.answers})
-        tell()
+    with contextlib.closing(engine(worker, units, place)) as results:
+        for finished in results:
+            for done in finished:
+                sheet = sheets[done.method]
+                _keep(sheet, done, store, {a.id: replace(of[a.id], method=repr(sheet.method)) for a in done.answers})
+            tell()
 
 
 def _keep(sheet: Sheet, done: Done, store: Store | None, keys: dict[str, Key]) -> None:

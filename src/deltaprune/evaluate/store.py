@@ -34,7 +34,7 @@ class Key:
         device: the kind it ran on, for arithmetic differs.
         method: its `repr`.
         benchmark: name and version.
-        prompt: a hash of the prompt as the model reads it, and of how the answer is read off.
+        prompt: a hash of the picture's name, the prompt as the model reads it, and how the answer is read off.
         id: the question.
     """
 
@@ -46,9 +46,9 @@ class Key:
     id: str
 
 
-def prompt_hash(prompt: str, decoding: object) -> str:
-    """Of the whole prompt and the way of decoding."""
-    return hashlib.sha256(f"{decoding!r}\n{prompt}".encode()).hexdigest()[:16]
+def prompt_hash(image_id: str, prompt: str, decoding: object) -> str:
+    """Of the picture's name, the whole prompt and the way of decoding."""
+    return hashlib.sha256("\0".join([image_id, repr(decoding), prompt]).encode()).hexdigest()[:16]
 
 
 class Store:

@@ -6,7 +6,7 @@ from functools import cached_property
 from statistics import fmean
 
 from deltaprune._registry import UserError
-from deltaprune.benchmarks import Benchmark, Graded, Sample
+from deltaprune.benchmarks import Benchmark, Graded, Sample, Summary
 from deltaprune.cost import share_of, tokens_kept
 from deltaprune.evaluate.rows import Record, Row
 from deltaprune.evaluate.work import Answer
@@ -46,6 +46,11 @@ class Tally:
             raise UserError(f"Every question failed, the first under {failed[self.samples[0].id]}.")
         return failed
 
+    @cached_property
+    def guess(self) -> Summary:
+        """What naming the commonest answers scores."""
+        return self.benchmark.guess(self.samples)
+
     def row(self, label: str, sheet: Sheet) -> Row:
         """One method's row. Questions that failed under any method are left out under all, and counted."""
         shape = self.config.shape
@@ -53,7 +58,6 @@ class Tally:
             self._graded(sample, sheet.answers[sample.id]) for sample in self.samples if sample.id not in self.failed
         ]
         summary = self.benchmark.rules.summary(good)
-        floors = self.benchmark.floors(self.split, self.seed, len(self.samples))
         same = [each.prediction == self.sheets[0].answers[each.sample.id].prediction for each in good]
         return Row(
             model=self.config.name,
@@ -66,8 +70,8 @@ class Tally:
             mean=summary.mean,
             by_skill=summary.by_skill,
             metrics=summary.metrics,
-            floor=fmean(floors.values()),
-            floor_by_skill=floors,
+            floor=self.guess.mean,
+            floor_by_skill=self.guess.by_skill,
             agreement=100 * fmean(same),
             macs_share=share_of(self.config, sheet.method, self.text_tokens),
             text_tokens=self.text_tokens,
@@ -77,6 +81,7 @@ class Tally:
             failed=self.failed,
             records=tuple(_record(each) for each in good),
             split=self.split,
+            total=self.benchmark.total(self.split),
         )
 
     def _graded(self, sample: Sample, answer: Answer) -> Graded:

@@ -10,6 +10,8 @@ from deltaprune.analysis.figures._page import SUFFIXES as SUFFIXES
 from deltaprune.analysis.figures._page import paths as paths
 from deltaprune.analysis.figures._page import save as save
 from deltaprune.analysis.figures.attention import attention_maps as attention_maps
+from deltaprune.analysis.figures.growth import growth_curves as growth_curves
 from deltaprune.analysis.figures.scores import score_maps as score_maps
 from deltaprune.analysis.figures.spread import spread_curve as spread_curve
 from deltaprune.analysis.figures.tokens import kept_tokens as kept_tokens
+from deltaprune.analysis.figures.tradeoff import tradeoff_curves as tradeoff_curves

@@ -9,7 +9,7 @@ Six skills stand for the six families of visual question answering that pruning 
     reading       TextVQA    What is written on the sign?                                     K7
     unanswerable  VizWiz     What color is the star? (there is none)                          unanswerable
 
-Answers are balanced, so that a guess scores what `Scenes().floors(...)` says. Grading is exact match after
+Answers are balanced, so that a guess scores what `Scenes().guess(samples)` says. Grading is exact match after
 lower-casing; there is no official scorer to check against.
 """
 

@@ -3,7 +3,7 @@
 The order in which units come back is the engine's own; answers are the same whichever engine gave them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from deltaprune._registry import Registry
@@ -16,14 +16,19 @@ class Place:
 
     Attributes:
         address: of a running cluster; None starts one on this machine, if the engine has such a thing.
-        workers: how many processes; None takes one per GPU, or one where there is no GPU.
+        workers: how many processes; None takes one per GPU, or per CPU where the model is on the CPU.
+        device: where the processes put the model; None takes the device it is on.
     """
 
     address: str | None = None
     workers: int | None = None
+    device: str | None = None
 
 
-Engine = Callable[[Worker, Sequence[Unit], Place], Iterator[list[Done]]]
-"""Runs units, each to its end or not at all; yields what a unit's methods answered as units are finished."""
+Engine = Callable[[Worker, Sequence[Unit], Place], Generator[list[Done], None, None]]
+"""Runs units, each to its end or not at all; yields what a unit's methods answered as units are finished.
+
+A generator, because it may hold processes: closing it, which the run does however it ends, lets them go.
+"""
 
 registry: Registry[Engine] = Registry("engine", "deltaprune.evaluate.engines")

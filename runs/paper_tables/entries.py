@@ -1,0 +1,113 @@
+"""The rows of the paper's Tables 1, 3, 4 and 5, for any model that has a plan: what is asked, under which label."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deltaprune.calibrate import budget
+from deltaprune.cost import share_of
+from deltaprune.evaluate.paper import PAPER, Printed
+from deltaprune.methods import parse
+from deltaprune.models._mllm import MLLMConfig
+
+NONE = "none"
+UNPRUNED = next(row for row in PAPER if row.model == "cobra" and row.method == NONE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a table.
+
+    Attributes:
+        label: what the table calls it.
+        method: what runs.
+        block: rows that are compared with one another; the first of a block is DTP.
+        paper: the method of the paper's Cobra row that it mirrors; "" where there is none.
+    """
+
+    label: str
+    method: str
+    block: str = ""
+    paper: str = ""
+
+
+def table1(config: MLLMConfig, text_tokens: float) -> list[Entry]:
+    """Every method at the two shares of the MACs that DTP leaves at keep=.9 and .5."""
+    entries = [Entry("no pruning", NONE, paper=NONE)]
+    rivals = {
+        "0.9": ("fastv:keep=0.7", "dart:keep=0.66", "vtw:after=45"),
+        "0.5": ("fastv:keep=0.5", "dart:keep=0.44", "vtw:after=32"),
+    }
+    for keep, (fastv, dart, vtw) in rivals.items():
+        dtp = f"dtp:keep={keep}"
+        share = share_of(config, parse(dtp), text_tokens)
+        block = f"{100 * share:.1f} % of the MACs"
+
+        def at(label: str, method: str, paper: str = "", share: float = share, block: str = block) -> Entry:
+            return Entry(label, budget(config, method, share, text_tokens).label, block, paper)
+
+        entries += [
+            Entry("DTP", dtp, block, dtp),
+            Entry("random tokens", f"random:keep={keep}", block),
+            Entry("evenly spread tokens", f"uniform:keep={keep}", block),
+            at("FastV", "fastv", fastv),
+            at("DART", "dart:exact_budget=true", dart),
+            at("MTR", "mtr"),
+            at("VTW, nearest layer", "vtw", vtw),
+            at("DTP without late stage", "dtp:late=none"),
+            at("random tokens without late stage", "random:late=none"),
+        ]
+    return entries
+
+
+def table3(config: MLLMConfig, text_tokens: float) -> list[Entry]:
+    """What ranks the tokens; the paper's four, and three more of the literature."""
+    named = {
+        "Δ_t": "delta",
+        "y_t": "output",
+        "B_t": "input",
+        "C_t": "readout",
+        "y_t, positive part": "clipped_output",
+        "Δ_t, L2 norm": "delta_norm",
+        "implicit attention": "hidden_attention",
+    }
+    entries = [Entry("no pruning", NONE, paper=NONE)]
+    for keep in ("0.5", "0.9"):
+        for label, score in named.items():
+            method = f"dtp:keep={keep}" + ("" if score == "delta" else f",score={score}")
+            mirrors = keep == "0.5" and score in ("delta", "output", "input", "readout")
+            entries.append(Entry(label, method, f"keep={keep}", method if mirrors else ""))
+    return entries
+
+
+def table4(config: MLLMConfig, text_tokens: float) -> list[Entry]:
+    """Which tokens compete."""
+    asked = {
+        "Top-k (visual only)": "dtp:keep=0.5",
+        "Random": "dtp:keep=0.5,score=random",
+        "Top-k (all tokens)": "dtp:keep=0.5,candidates=all",
+    }
+    return [Entry("no pruning", NONE, paper=NONE), *(Entry(k, m, "keep=0.5", m) for k, m in asked.items())]
+
+
+def table5(config: MLLMConfig, text_tokens: float) -> list[Entry]:
+    """With and without the late stage."""
+    asked = {"complete pruning enabled": "dtp:keep=0.5", "complete pruning disabled": "dtp:keep=0.5,late=none"}
+    return [Entry("no pruning", NONE, paper=NONE), *(Entry(k, m, "keep=0.5", m) for k, m in asked.items())]
+
+
+Table = Callable[[MLLMConfig, float], list[Entry]]
+TABLES: dict[str, tuple[str, Table]] = {
+    "table1": ("Table 1: methods at equal cost", table1),
+    "table3": ("Table 3: what ranks the tokens", table3),
+    "table4": ("Table 4: which tokens compete", table4),
+    "table5": ("Table 5: the late stage", table5),
+}
+
+
+def paper_means(table: str) -> dict[str, float]:
+    """Cobra's mean by method, as a table of the paper prints it; the ablations have three of the benchmarks."""
+    digit = table.removeprefix("table")
+    rows: list[Printed] = [row for row in PAPER if row.model == "cobra" and row.table.startswith(digit)]
+    whole = [UNPRUNED.scores[name] for name in rows[0].scores]
+    printed = {row.method: row.mean if row.average is None else row.average for row in rows}
+    return {NONE: sum(whole) / len(whole), **printed}

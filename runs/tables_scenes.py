@@ -1,0 +1,112 @@
+"""The paper's Tables 1, 3, 4 and 5 on the bundled model and `scenes`: every cell answers the same questions.
+
+    python runs/tables_scenes.py table1
+
+Writes numbers/scenes_table1.md and .json. Answers are kept in out/tables/scenes_table1: the same command goes on where
+it was broken off. `table1_scenes.sh` and its siblings call this.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+import deltaprune as dp
+from deltaprune.benchmarks.scenes import Scenes
+from deltaprune.cost import macs
+from deltaprune.evaluate import Row, evaluate
+from deltaprune.evaluate.report import document, write_report
+from deltaprune.methods import parse
+from paper_tables.comparisons import Comparison, compare, sentences
+from paper_tables.entries import TABLES, Entry, paper_means
+from paper_tables.page import page
+from provenance import footer, provenance
+
+ROOT = Path(__file__).parents[1]
+
+
+class Name(StrEnum):
+    """The tables there are."""
+
+    TABLE1 = "table1"
+    TABLE3 = "table3"
+    TABLE4 = "table4"
+    TABLE5 = "table5"
+
+
+def text_tokens(processor: Any, questions: int) -> float:
+    """Mean text tokens of the prompts, template included; what the budgets of Table 1 are meant for."""
+    rules = Scenes().rules
+    prompts = [processor.prompt(rules.message(sample)) for sample in Scenes().samples("test", 0, questions)]
+    return fmean(len(each.ids) for each in processor.tokenizer.encode_batch(prompts, add_special_tokens=False))
+
+
+def answered(vlm: dp.VLM, processor: Any, methods: Sequence[str], questions: int, out: Path) -> list[Row]:
+    """`evaluate` with a progress bar; answers and a report are kept in `out`."""
+    with Progress() as progress:
+        task = progress.add_task(out.name)
+        rows = evaluate(
+            vlm,
+            processor,
+            Scenes(),
+            methods,
+            split="test",
+            seed=0,
+            limit=questions,
+            batch_size=96,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            out=out,
+        )
+    write_report(out, rows)
+    return rows
+
+
+def compared(entries: Sequence[Entry], rows: Sequence[Row]) -> list[Comparison]:
+    """Each block's first entry, DTP, against the others of its block."""
+    row_of = {row.method: row for row in rows}
+    blocks = []
+    for name in dict.fromkeys(entry.block for entry in entries if entry.block):
+        first, *others = [row_of[entry.method] for entry in entries if entry.block == name]
+        blocks.append((name, first, others))
+    return compare(blocks, Scenes().rules.summary)
+
+
+def make(name: str, vlm: dp.VLM, processor: Any, questions: int, out: Path, numbers: Path) -> None:
+    """Answer one table's questions and write its page and its JSON."""
+    title, table = TABLES[name]
+    tokens = text_tokens(processor, questions)
+    entries = table(vlm.config, tokens)
+    rows = answered(vlm, processor, [entry.method for entry in entries], questions, out / f"scenes_{name}")
+    found = compared(entries, rows)
+    said = sentences(found, {entry.method: entry.label for entry in entries})
+    mega_macs = [macs(vlm.config, parse(entry.method), tokens, "paper").total / 1e6 for entry in entries]
+    made, source = document(rows), provenance(vlm.device.type)
+    text = page(f"{title}, on `scenes`", entries, made["rows"], mega_macs, paper_means(name), said)
+    numbers.mkdir(parents=True, exist_ok=True)
+    (numbers / f"scenes_{name}.md").write_text(text + "\n" + footer(source))
+    held = {"provenance": source, "entries": [asdict(entry) for entry in entries], **made}
+    held |= {"comparisons": [each.to_dict() for each in found], "said": said}
+    (numbers / f"scenes_{name}.json").write_text(json.dumps(held, indent=1, ensure_ascii=False) + "\n")
+
+
+def main(
+    table: Annotated[Name, typer.Argument(help="Which table.")],
+    questions: Annotated[int, typer.Option(help="Test questions per row, the same in every row.")] = 10_000,
+    model: Annotated[str, typer.Option(help="A known model or a model folder.")] = "bundled",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Where the answers are kept.")] = ROOT / "out" / "tables",
+    numbers: Annotated[Path, typer.Option(help="Where the page goes.")] = ROOT / "numbers",
+) -> None:
+    """One table of the paper, on `scenes`."""
+    vlm, processor = dp.load(model)
+    make(table.value, vlm.to(device=device), processor, questions, out, numbers)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,72 @@
+"""A worker on its way to other processes: its weights as plain bytes, which a receiver can use where they lie.
+
+Torch pickles a tensor by copying it. Arrays can leave a pickle as separate buffers instead (pickle protocol 5), so that
+all receivers on one machine read the same shared memory.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deltaprune.evaluate.work import Worker
+from deltaprune.models._checkpoint import ALIGNMENT
+from deltaprune.models._mllm import MLLMConfig, blank, restore_buffers
+from deltaprune.vlm import VLM
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A tensor as bytes; numpy knows no bfloat16."""
+
+    data: np.ndarray
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Flat":
+        """The tensor's values on the CPU; no copy of one that lies there in one piece."""
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return cls(data, tensor.dtype, tuple(tensor.shape))
+
+    def tensor(self) -> Tensor:
+        """A view of the bytes; a copy where they begin off the boundary that fixes the last bits of a product."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
+            view = torch.from_numpy(self.data).view(self.dtype).reshape(self.shape)
+        return view.clone() if view.data_ptr() % ALIGNMENT else view
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """All of a worker.
+
+    Attributes:
+        config, weights, eos_id: of its model, whatever device that is on.
+        rest: its other fields.
+    """
+
+    config: MLLMConfig
+    weights: Mapping[str, Flat]
+    eos_id: int
+    rest: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, worker: Worker) -> "Parcel":
+        """Pack; the worker is left as it was."""
+        vlm = worker.vlm
+        weights = {name: Flat.of(tensor) for name, tensor in vlm.model.state_dict().items()}
+        rest = {each.name: getattr(worker, each.name) for each in fields(worker) if each.name != "vlm"}
+        return cls(vlm.config, weights, vlm.eos_id, rest)
+
+    def worker(self, device: torch.device) -> Worker:
+        """Unpack; on the CPU the model's weights stay the bytes they came as, read only."""
+        model = blank(self.config)
+        model.load_state_dict({name: flat.tensor() for name, flat in self.weights.items()}, assign=True)
+        restore_buffers(model)
+        model.to(device=device).eval().requires_grad_(False)
+        return Worker(VLM(model, self.eos_id), **self.rest)
