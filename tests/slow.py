@@ -33,3 +33,15 @@ def packed(shapes: list[tuple[int, int]], seed: int, tied: bool = False) -> Toke
     image = [rows(v, 100 * seed + i, tied) for i, (v, _) in enumerate(shapes)]
     text = [rows(t, 100 * seed + 50 + i, tied) for i, (_, t) in enumerate(shapes)]
     return Tokens.pack(image, text, torch.arange(len(shapes)))
+
+
+def mixed(h: int) -> int:
+    """The 31-bit hash behind `Random`, on one number."""
+    h = ((h ^ (h >> 16)) * 0x45D9F3B) % 2**31
+    h = ((h ^ (h >> 15)) * 0x2C1B3C6D) % 2**31
+    return h ^ (h >> 16)
+
+
+def chance(seed: int, key: int, origin: int) -> float:
+    """What `Random` gives one row."""
+    return (mixed(mixed(mixed(seed % 2**31) ^ key % 2**31) + origin) >> 7) / 2**24

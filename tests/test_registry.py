@@ -1,8 +1,5 @@
 """Names are found lazily, mistakes are told, nothing is taken twice."""
 
-import subprocess
-import sys
-
 import pytest
 
 from deltaprune._registry import Registry, UserError
@@ -49,26 +46,3 @@ def test_a_name_is_taken_once(tmp_path, monkeypatch) -> None:
     things.register("x")(int)
     with pytest.raises(ValueError, match="registered twice"):
         things.register("x")(str)
-
-
-def test_a_third_party_package_adds_a_score(tmp_path) -> None:
-    """A package with an entry point, on the path of a new process, is as good as a file of ours."""
-    (tmp_path / "their_score.py").write_text(
-        "from dataclasses import dataclass\n"
-        "from deltaprune import Score\n"
-        "@dataclass(frozen=True)\n"
-        "class Last(Score):\n"
-        "    needs = frozenset()\n"
-        "    sees_text = False\n"
-        "    def __call__(self, tokens, trace):\n"
-        "        return tokens.origin.float()\n"
-    )
-    info = tmp_path / "their_score-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-score\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[deltaprune.scores]\nlast = their_score:Last\n")
-    code = "from deltaprune.methods import parse; print(parse('dtp:score=last'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
-    assert "score=Last()" in done.stdout, done.stderr

@@ -41,6 +41,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.package = package
         self._entries: dict[str, T] = {}
+        self._broken: dict[str, Exception] = {}
         self._complete = False
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
@@ -60,12 +61,18 @@ class Registry(Generic[T]):
             self._import_file_of(name)
         if name not in self._entries:
             self._import_everything()
+        if name in self._broken:
+            why = f"{type(self._broken[name]).__name__}: {self._broken[name]}"
+            raise UserError(
+                f"The {self.kind} {name!r} comes from another package, which cannot be imported ({why}): update that "
+                "package or uninstall it."
+            ) from self._broken[name]
         if name not in self._entries:
             raise UserError(f"There is no {self.kind} {name!r}: {did_you_mean(name, self._entries)}.")
         return self._entries[name]
 
     def names(self) -> list[str]:
-        """Every known name, sorted; imports the whole folder and all entry points."""
+        """Every known name, sorted; imports the whole folder and all entry points, whose broken ones are left out."""
         self._import_everything()
         return sorted(self._entries)
 
@@ -83,8 +90,12 @@ class Registry(Generic[T]):
             if not info.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{info.name}")
         for point in entry_points(group=f"deltaprune.{self.kind}s"):
-            if point.name not in self._entries:
+            if point.name in self._entries:
+                continue
+            try:
                 self.register(point.name)(cast(Any, point.load()))
+            except Exception as error:  # another package's module may raise anything; told when its name is asked for
+                self._broken[point.name] = error
 
 
 def _identity(entry: object) -> tuple[object, object]:

@@ -92,9 +92,10 @@ def budget_table(rows: Sequence[Row]) -> Table:
 def evaluate_table(rows: Sequence[Row], split: str) -> Table:
     """Percent right by skill; the last line is what naming the commonest answer scores."""
     first = rows[0]
+    of = f"PARTIAL: {first['n']} of {first['total']}" if first["partial"] else first["n"]
     about = (
-        f"{first['model']} on {first['benchmark']}: percent right of {first['n']} questions, split {split}, seed "
-        f"{first['seed']} · mean: of the skills · agreement: with the unpruned answers, percent · "
+        f"{first['model']} on {first['benchmark']}: percent right of {of} questions, split {split}, seed "
+        f"{first['seed']}, protocol {first['protocol']} · mean: the headline · agreement: with the unpruned answers · "
         "guessing: the commonest answer of each skill · "
         "MACs: share of the LM prefill's without pruning"
     )
@@ -108,6 +109,28 @@ def evaluate_table(rows: Sequence[Row], split: str) -> Table:
     return _table(about, ["method", "mean", *skills, "agreement", "MACs"], lines)
 
 
+def score_table(score: Row) -> Table:
+    """Percent: the headline above its parts; further metrics stand beside what they are of."""
+    graded = f"{score['n']:,} questions"
+    if score["partial"]:
+        graded = f"PARTIAL: {graded} (the files hold {score['questions']:,}), so this is not the benchmark's number"
+    about = (
+        f"{graded} · percent · rules: {score['source']}"
+        f" ({'' if score['checked'] else 'not '}checked against that scorer's own output)"
+    )
+    if score["unknown"]:
+        about += f" · answers to questions that are not there, passed over: {score['unknown']:,}"
+    metrics = {name.rpartition("/")[::2]: f"{value:.2f}" for name, value in score["metrics"].items()}
+    names = list(dict.fromkeys(name for _, name in metrics))
+
+    def line(label: str, value: float, of: str) -> list[str]:
+        return [label, f"{value:.2f}", *(metrics.get((of, name), "") for name in names)]
+
+    parts = [line(skill, value, skill) for skill, value in score["by_skill"].items()]
+    what = f"{score['benchmark']} {score['split']}, protocol {score['protocol']}"
+    return _table(about, [what, "score", *names], [line("mean", score["mean"], ""), None, *parts])
+
+
 def plan_table(model: str, plan: Row) -> Table:
     """Where to prune and why."""
     early, late, source = plan["early"], plan["late"], plan["source"]
@@ -118,24 +141,6 @@ def plan_table(model: str, plan: Row) -> Table:
         never = plan["withdrawal"] == plan["model"]["n_layers"]
         lines.append(["vtw", "never" if never else str(plan["withdrawal"]), source["withdrawal"]])
     return _table(about, ["stage", "after layer", "why"], lines, n_left=3)
-
-
-def bench_table(document: Sequence[Row]) -> Table:
-    """Milliseconds by part; the last entry of the document holds the ratios."""
-    *rows, last = document
-    first = rows[0]
-    about = (
-        f"{first['name']}, {first['dtype']} on {first['device']}, batch {first['batch']}, {first['tokens']} tokens, "
-        f"scan by {first['kernel']} · ms, medians; decode: one token; choose: score and select, part of the prefill · "
-        f"ratio: of the prefill to {first['method']}'s, within a round · peak: memory, weights included"
-    )
-    lines = [
-        [row["method"]]
-        + [f"{row[part]:.2f}" for part in ("vision_ms", "prefill_ms", "decode_ms", "choose_ms")]
-        + [f"{last['ratios'].get(row['method'] + '/' + first['method'], 1):.3f}", f"{row['peak_bytes'] / 1e9:.2f} GB"]
-        for row in rows
-    ]
-    return _table(about, ["method", "vision", "prefill", "decode", "choose", "ratio", "peak"], lines)
 
 
 def _table(

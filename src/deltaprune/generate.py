@@ -1,6 +1,7 @@
 """Decoding from a `Prefilled`: greedy or sampled, one token of every row at a time, each row with its own stop."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from deltaprune._registry import UserError
 from deltaprune.mamba import MambaLM
+from deltaprune.mamba.graphs import stepping
 from deltaprune.prefill import Prefilled
 
 Sampler = Callable[[Float[Tensor, "B V"]], Int[Tensor, "B"]]
@@ -60,25 +62,28 @@ def stream(
     eos_id: int,
     max_new_tokens: int,
     sampler: Sampler = greedy,
+    graphed: bool | None = None,
 ) -> Iterator[Int[Tensor, "B"]]:
     """Yield one id per row until every row has ended; an ended row goes on yielding `eos_id`.
 
-    The model's state never grows, so each token costs the same.
+    The model's state never grows, so each token costs the same. On a GPU the step is a CUDA graph where it can be one;
+    `graphed` asks for it, or forbids it.
     """
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens={max_new_tokens} must be at least 1.")
-    states = list(prefilled.states)
     ids = sampler(model.logits(prefilled.hidden))
     prefilled.checked()
     ended = torch.zeros_like(ids, dtype=torch.bool)
-    for i in range(max_new_tokens):
-        ids = torch.where(ended, eos_id, ids)
-        yield ids
-        ended |= ids == eos_id
-        if i + 1 == max_new_tokens or bool(ended.all()):
-            return
-        logits, states = model.step(ids, states)
-        ids = sampler(logits)
+    step = None
+    with ExitStack() as stack:
+        for i in range(max_new_tokens):
+            ids = torch.where(ended, eos_id, ids)
+            yield ids
+            ended |= ids == eos_id
+            if i + 1 == max_new_tokens or bool(ended.all()):
+                return
+            step = step or stack.enter_context(stepping(model, list(prefilled.states), graphed))
+            ids = sampler(step(ids))
 
 
 def generate(

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deltaprune.kernels import reuse
 from deltaprune.mamba import MambaLM, State
 from deltaprune.stages import Stage, check_order, select
-from deltaprune.tokens import Tokens, Trace, cumulate
+from deltaprune.tokens import Tokens, Trace, cumulate, on_device
 
 
 class NonFiniteScore(ArithmeticError):
@@ -83,6 +84,7 @@ class Prefilled:
 
 
 @torch.no_grad()
+@reuse()
 def prefill(
     model: MambaLM,
     tokens: Tokens,
@@ -154,8 +156,7 @@ def raise_if_not_finite(checks: list[tuple[int, Tensor]]) -> None:
 
 def _continue(tokens: Tokens, resume: Prefilled) -> tuple[Tokens, tuple[int, ...]]:
     """Rows that follow earlier ones: their origin goes on counting, their key is the earlier rows' key."""
-    offset = torch.tensor(resume.seen, device=tokens.x.device)
-    lengths = torch.tensor(tokens.lengths, device=tokens.x.device)
+    offset, lengths = on_device(resume.seen, tokens.x.device), on_device(tokens.lengths, tokens.x.device)
     origin = tokens.origin + torch.repeat_interleave(offset, lengths, output_size=sum(tokens.lengths))
     seen = tuple(a + b for a, b in zip(resume.seen, tokens.lengths, strict=True))
     return replace(tokens, origin=origin, key=resume.tokens.key), seen
@@ -167,11 +168,11 @@ def _join(resume: Prefilled, tokens: Tokens, trace: Trace) -> tuple[Tokens, Trac
     base = sum(old.lengths)
     index = torch.cat(
         [
-            part
+            torch.arange(*span, device=tokens.x.device)
             for (a, b), (c, d) in zip(old.spans, tokens.spans, strict=True)
-            for part in (torch.arange(a, b), torch.arange(base + c, base + d))
+            for span in ((a, b), (base + c, base + d))
         ]
-    ).to(tokens.x.device)
+    )
 
     def rows(first: Tensor, second: Tensor) -> Tensor:
         return torch.cat([first, second])[index]
@@ -205,8 +206,8 @@ def _visual_rows(tokens: Tokens) -> list[tuple[tuple[int, int], int]]:
 
 def _last_rows(tokens: Tokens) -> Float[Tensor, "B d"]:
     """Each sample's last row; zeros for a sample with no rows left (an image alone, after complete pruning)."""
-    hidden = tokens.x.new_zeros(len(tokens.lengths), tokens.x.shape[-1])
-    some = [b for b, length in enumerate(tokens.lengths) if length]
-    ends = [tokens.spans[b][1] - 1 for b in some]
-    hidden[some] = tokens.x[ends]
-    return hidden
+    ends = tokens.cu_seqlens[1:].long() - 1
+    if all(tokens.lengths):
+        return tokens.x[ends]
+    some = on_device([b for b, length in enumerate(tokens.lengths) if length], tokens.x.device)
+    return tokens.x.new_zeros(len(ends), tokens.x.shape[-1]).index_copy_(0, some, tokens.x[ends[some]])

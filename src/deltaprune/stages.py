@@ -1,16 +1,16 @@
-"""Stage, Score, Method, Plan: a method is a short list of stages.
+"""Stage, Score, Method: a method is a short list of stages.
 
 A stage says: after how many layers, which share of the image is kept, by which score. Every rule for counting and
 choosing kept tokens lives in this file and nowhere else.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, floor
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from deltaprune._checks import check_candidates, check_keep, check_layer
 from deltaprune._registry import UserError
+from deltaprune.plans import Plan as Plan
+from deltaprune.plans import Shape as Shape
 from deltaprune.tokens import Tokens, Trace
 
 CountRule = Callable[[float, int], int]
@@ -180,48 +182,6 @@ def select(stage: Stage, scores: Float[Tensor, "T"] | None, tokens: Tokens) -> S
         ranked.append(best_first + start)
         n_visual.append(left)
     return Selection(torch.cat(kept), tuple(lengths), tuple(n_visual), tuple(ranked))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where a model prunes, each in "layers that still see all tokens", and where that comes from.
-
-    Attributes:
-        early, late: DTP's two stages.
-        source: provenance; plain JSON types.
-        withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None where nobody asked.
-    """
-
-    early: int
-    late: int
-    source: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    withdrawal: int | None = None
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a method may know of a model: its depth, its visual tokens per image, its stored plan."""
-
-    n_layers: int
-    n_visual: int
-    plan: Plan | None = None
-
-    def layer(
-        self, value: "int | Literal['plan'] | None", which: Literal["early", "late"], name: str | None = None
-    ) -> int | None:
-        """Resolve "plan" to the stored plan's layer; an integer or None passes through.
-
-        Args:
-            value: the layer that was asked for.
-            which: the plan's layer that "plan" means.
-            name: the method's field, for the sentence when there is no plan; `which` unless told.
-        """
-        if value != "plan":
-            return value
-        if self.plan is None:
-            name = name or which
-            raise UserError(f'{name}="plan", but this model has no plan: give {name}=LAYER or run calibrate first.')
-        return getattr(self.plan, which)
 
 
 @runtime_checkable

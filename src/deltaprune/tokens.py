@@ -4,6 +4,7 @@ There is no padding anywhere: the live tokens of a batch stand one after the oth
 the host, so that no stage ever waits for the device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 
@@ -12,9 +13,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+def on_device(
+    numbers: Sequence[int], device: torch.device | str, dtype: torch.dtype = torch.int64
+) -> Int[Tensor, "_"]:
+    """Host integers as a tensor; a GPU is handed them without being waited for, which pinned memory allows."""
+    host = torch.tensor(numbers, dtype=dtype, pin_memory=torch.device(device).type == "cuda")
+    return host.to(device, non_blocking=True)
+
+
 def cumulate(lengths: tuple[int, ...], device: torch.device | str = "cpu") -> Int[Tensor, "B1"]:
     """Lengths `(B,)` -> the boundaries `(B + 1,)` int32 of the packed samples, starting at 0."""
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+    return on_device([0, *accumulate(lengths)], device, torch.int32)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def tokens(size: tuple[int, int], n_stages: int) -> Figure:
 FIGURES = {
     "spread": lambda: figures.spread_curve(RANDOM.random(64) * 1e-3, 15, 45, "Spread of token importance, cobra"),
     "spread, near": lambda: figures.spread_curve([0.3, 0.2, 0.5, 0.1] * 4, 14, 15),
+    "spread, steep": lambda: figures.spread_curve([0.003, 0.005, 0.004, 0.003, 0.007, 0.2], 2, 5, "Spread, bundled"),
     "spread, both ends": lambda: figures.spread_curve([1, 2, 3, 4], 1, 4, "Spread"),
     "scores": lambda: scores((300, 300), 0.05),
     "scores, wide": lambda: scores((900, 300), 3000),
@@ -60,6 +61,8 @@ FIGURES = {
     "attention, mostly image": lambda: attention(4, length=100, n_visual=97),
     "attention, none at all": lambda: figures.attention_maps([np.zeros((3, 3), np.float32)], [1], 2),
     "attention, text alone": lambda: attention(2, n_visual=0),
+    "growth": lambda: figures.growth_curves([2**k for k in range(8, 15)], [90 * 2**k for k in range(7)], [10**9] * 7),
+    "growth, two": lambda: figures.growth_curves([100, 200], [0.5, 1.1], [6 * 10**8, 7 * 10**8], "Cost of a prefill"),
     "tokens": lambda: tokens((300, 300), 2),
     "tokens, wide": lambda: tokens((900, 300), 5),
     "tokens, tall": lambda: tokens((300, 900), 1),
@@ -125,6 +128,15 @@ def test_small_values_are_scaled_and_the_label_says_so() -> None:
     axes = figures.spread_curve([1e-4, 5e-4, 2e-4]).axes[0]
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), [1, 5, 2])
     assert axes.get_ylabel() == "std of token scores ($10^{-4}$)"
+
+
+def test_a_layer_far_above_the_others_does_not_hide_them() -> None:
+    steep = figures.spread_curve([1e-3, 2e-3, 1e-3, 5e-1]).axes[0]
+    assert (steep.get_yscale(), steep.get_ylabel()) == ("log", "std of token scores, log scale")
+    assert steep.get_lines()[0].get_ydata().tolist() == [1e-3, 2e-3, 1e-3, 5e-1]
+    for flat in ([1, 2, 1, 9], [0, 1, 1, 90]):  # zero has no logarithm
+        axes = figures.spread_curve(flat).axes[0]
+        assert (axes.get_yscale(), axes.get_ylim()[0]) == ("linear", 0)
 
 
 def test_attention_shares_one_scale_and_leaves_the_future_blank() -> None:

@@ -104,7 +104,7 @@ def test_the_files_are_named_after_the_figure(
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        ("", "Missing argument 'spread|scores|attention|tokens': the form is deltaprune plot"),
+        ("", "Missing argument 'spread|scores|attention|tokens|tradeoff|growth': the form is deltaprune plot"),
         ("spred", "There is no figure 'spred': did you mean 'spread'?"),
         ("spread --layers 2", "--layers means nothing to plot spread: it takes --benchmark, --rule, --samples."),
         ("tokens --samples 2", "--samples means nothing to plot tokens"),

@@ -21,6 +21,7 @@ from deltaprune.cost.macs import scan_multiplications
 from deltaprune.kernels import causal_conv1d, selective_scan
 from deltaprune.mamba import MambaLM
 from deltaprune.models._mllm import projector
+from deltaprune.models.robomamba import CLIP
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.tokens import Tokens
 from deltaprune.vision.towers import TOWERS
@@ -109,11 +110,17 @@ def multiplications(op, *inputs: Tensor) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("name", ["dino", "siglip"])
-def test_vision(name):
-    config = replace(TINY, towers={name: TINY.towers[name]})
-    tower = TOWERS[config.towers[name].kind](config.towers[name])
-    assert counted(tower, torch.zeros(1, 3, 32, 32)) == macs(config, NoPruning(), 1).vision
+TINY_CLIP = replace(CLIP, image_size=32, patch_size=8, width=32, n_blocks=3, n_heads=2, mlp_width=96)
+
+
+@pytest.mark.parametrize("tower", [*TINY.towers.values(), TINY_CLIP], ids=lambda tower: tower.kind)
+def test_vision(tower):
+    config = replace(TINY, towers={"one": tower})
+    assert counted(TOWERS[tower.kind](tower), torch.zeros(1, 3, 32, 32)) == macs(config, NoPruning(), 1).vision
+
+
+def test_every_kind_of_tower_is_counted():
+    assert {tower.kind for tower in (*TINY.towers.values(), TINY_CLIP)} == set(TOWERS)
 
 
 def test_projector():

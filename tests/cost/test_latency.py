@@ -8,8 +8,11 @@ import torch
 
 import deltaprune as dp
 from deltaprune.cost import latency
-from deltaprune.cost.latency import Round, bench, prompts, spread
-from deltaprune.cost.timing import forget_peak, peak_bytes, timed
+from deltaprune.cost.latency import bench
+from deltaprune.cost.peers import peers
+from deltaprune.cost.rounds import Round, prompts
+from deltaprune.cost.stopwatch import Stopwatch
+from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed
 from deltaprune.models._processor import Processor
 from deltaprune.prefill import prefill
 from deltaprune.scores.delta import Delta
@@ -33,13 +36,15 @@ def test_a_row_for_each_method_in_order(tiny: tuple[VLM, Processor]) -> None:
     rows, ratios = bench(tiny[0], METHODS, 7, batch=2, rounds=2, on_round=lambda *done: heard.append(done))
     assert heard == [(1, 3), (2, 3), (3, 3)]
     assert [row.method for row in rows] == ["none", "dtp"]
-    assert list(ratios) == ["dtp/none"]
+    assert list(ratios) == ["dtp/none", "none/products", "dtp/products"]
     for row in rows:
         assert (row.name, row.tokens, row.batch) == ("tiny", 16 + 7, 2)
         assert (row.dtype, row.device, row.kernel) == ("float32", "cpu", "numba")
-        assert min(row.vision_ms, row.prefill_ms, row.decode_ms) > 0
+        assert min(row.vision_ms, row.prefill_ms, row.decode_ms, row.products_ms, row.weights_ms) > 0
+        assert row.total_ms >= row.vision_ms
+        assert row.components == {}
         assert row.peak_bytes > 1e7
-        assert set(row.spread) == {"vision", "prefill", "decode"}
+        assert set(row.spread) == {"vision", "prefill", "decode", "products", "total"}
     assert rows[0].choose_ms == 0 < rows[1].choose_ms
 
 
@@ -54,17 +59,35 @@ def test_the_stopwatch_changes_no_choice(tiny: tuple[VLM, Processor]) -> None:
     pixels, ids = prompts(vlm, 2, 5)
     tokens = Tokens.pack(list(vlm.model.encode(pixels)), list(vlm.model.lm.embed(ids)))
     stages = dp.DTP(0.5).checked_stages(vlm.shape)
-    watch = latency.Stopwatch(vlm.device)
+    watch = Stopwatch(vlm.device)
     plain, watched = (prefill(vlm.model.lm, tokens, s) for s in (stages, tuple(watch.on(s) for s in stages)))
     assert torch.equal(plain.hidden, watched.hidden)
 
 
 def test_ratios_are_medians_within_rounds(tiny: tuple[VLM, Processor], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0, 0, 10, 5, 20, 5, 40, 30])  # a warm-up, then 10/5, 20/5, 40/30: the machine slows down
-    monkeypatch.setattr(latency, "_round", lambda *_: Round(1, next(clock), 1, 0))
-    rows, ratios = bench(tiny[0], METHODS, rounds=3)
-    assert ratios == {"dtp/none": 0.5}
+    floor = iter([9, 9, 5, 5, 10, 5, 10, 10])
+    monkeypatch.setattr(latency, "method_round", lambda *_: Round(1, next(clock), 2, 0))
+    monkeypatch.setattr(latency, "timed", lambda *_: (None, next(floor)))
+    rows, ratios = bench(tiny[0], METHODS, rounds=3, new_tokens=3)
+    assert ratios == {"dtp/none": 0.5, "none/products": 2, "dtp/products": 1}
     assert [row.prefill_ms for row in rows] == [20, 5]
+    assert [row.total_ms for row in rows] == [27, 12]
+
+
+def test_a_peer_takes_part_and_components_add_up(tiny: tuple[VLM, Processor]) -> None:
+    vlm = tiny[0]
+    rows, ratios = bench(vlm, METHODS, rounds=1, peers=peers(vlm.model.lm), by_component=True)
+    ours, theirs = rows[:2], rows[2:]
+    assert [row.kernel for row in theirs][:1] == ["transformers"]
+    for row in theirs:
+        assert (row.method, row.choose_ms, row.components) == ("none", 0, {})
+        assert row.decode_ms > 0 < ratios[f"{row.kernel}/none"]
+    for row in ours:
+        assert list(row.components) == ["vision", "projector", "linear", "conv", "scan", "other"]
+        lm = sum(row.components[part] for part in ("linear", "conv", "scan", "other"))
+        assert lm == pytest.approx(row.prefill_ms)
+        assert row.to_dict()["choose_share"] == row.choose_ms / row.prefill_ms
 
 
 def test_spread() -> None:

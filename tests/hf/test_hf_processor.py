@@ -1,7 +1,9 @@
 """Questions, chats and prompts through the processor."""
 
+import base64
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hf_samples import QUESTIONS, pictures
@@ -10,6 +12,7 @@ from PIL import Image
 import deltaprune as dp
 from deltaprune.hf import DeltapruneProcessor
 from deltaprune.models._processor import Processor
+from deltaprune.vision.images import open_image
 
 
 def user(*content: object) -> dict:
@@ -40,6 +43,44 @@ def test_one_image_for_each_row_needs_no_index(processor: DeltapruneProcessor) -
 def test_paths_are_read(processor: DeltapruneProcessor, tmp_path: Path) -> None:
     pictures()[0].save(tmp_path / "a.png")
     assert same(dict(processor(str(tmp_path / "a.png"), "What?")), dict(processor(pictures()[0], "What?")))
+
+
+def test_a_file_is_read_as_everywhere_in_the_library(processor: DeltapruneProcessor, tmp_path: Path) -> None:
+    """transformers' reader would clip 16 bits to white and drop the transparency."""
+    Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64).save(tmp_path / "wide.png")
+    Image.new("RGBA", (32, 32), (255, 0, 0, 128)).save(tmp_path / "clear.png")
+    for name in ("wide.png", "clear.png"):
+        read = dict(processor(str(tmp_path / name), "What?"))
+        assert same(read, dict(processor(open_image(tmp_path / name), "What?")))
+        chat = [user(image(str(tmp_path / name)), "What?")]
+        assert same(dict(processor.apply_chat_template(chat, tokenize=True, return_dict=True)), read)
+
+
+def test_base64_text_is_read(processor: DeltapruneProcessor, tmp_path: Path) -> None:
+    pictures()[0].save(tmp_path / "a.png")
+    text = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
+    for written in (text, f"data:image/png;base64,{text}"):
+        assert same(dict(processor(written, "What?")), dict(processor(pictures()[0], "What?")))
+
+
+def test_what_is_no_picture_ends_in_a_sentence(
+    processor: DeltapruneProcessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.png").write_text("no picture at all")
+    for source, sentence in (
+        (str(tmp_path / "text.png"), "is not an image, whatever its name says"),
+        (str(tmp_path / "tekst.png"), r"did you mean '.*text\.png'\?"),
+        ("x" * 2000, "A text of 2000 letters is no base64 image"),
+    ):
+        with pytest.raises(dp.UserError, match=sentence):
+            processor(source, "What?")
+
+    def fail(*_: object, **__: object) -> Image.Image:
+        raise OSError("no network")
+
+    monkeypatch.setattr("deltaprune.hf.processor.load_image", fail)
+    with pytest.raises(dp.UserError, match=r"'https://example\.org/a\.png' gives no image \(OSError: no network\)"):
+        processor("https://example.org/a.png", "What?")
 
 
 def test_a_chat_is_its_question(processor: DeltapruneProcessor) -> None:

@@ -76,6 +76,13 @@ def test_use_forces_and_is_undone():
     assert select(SCAN, "cpu").name == "numba"
     with pytest.raises(UserError, match="did you mean 'selective_scan'"), use(selective_scn="numba"):
         pass
+    with pytest.raises(UserError, match="no op has that backend: did you mean 'numba'"), use("nunba"):
+        pass
+
+
+def test_use_leaves_ops_without_that_backend_alone():
+    with use("numba"):
+        assert select("deltaprune.kernels.rms_norm", "cpu").name == "reference"
 
 
 def test_types_and_gradients_steer_the_choice():

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +146,40 @@ def test_a_killed_conversion_is_no_model(cobra: Published, tmp_path: Path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
     with pytest.raises(dp.UserError, match=r"out\.partial exists: a conversion runs there or was killed"):
         convert(cobra.source, tmp_path / "out", **given(cobra))
+
+
+KILLED = """
+import os, signal, sys
+from deltaprune.models._convert import convert
+
+tensors = []
+def after_a_few(done, total):
+    tensors.append(done)
+    if len(tensors) == 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+source, dest, towers, tokenizer = sys.argv[1:]
+convert(source, dest, towers=towers, tokenizer=tokenizer, shard_bytes=20_000, count=after_a_few)
+"""
+
+
+def test_sigkill_in_the_middle_of_the_weights(cobra: Published, tmp_path: Path) -> None:
+    """A real process is killed when some shards are written: no folder looks finished, and the next run says why."""
+    out = tmp_path / "out"
+    argv = [sys.executable, "-c", KILLED, *map(str, (cobra.source, out, cobra.towers, cobra.tokenizer))]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
+    held = {path.name for path in (tmp_path / "out.partial").iterdir()}
+    assert {"config.json", "tokenizer.json", "model.safetensors.0.partial"} <= held
+    assert not held & {"model.safetensors", INDEX, "conversion.json"}
+    with pytest.raises(dp.UserError, match=r"is not a model folder: it lacks model\.safetensors"):
+        dp.load(tmp_path / "out.partial")
+    with pytest.raises(dp.UserError, match=r"out\.partial exists: a conversion runs there or was killed"):
+        convert(cobra.source, out, **given(cobra))
+    shutil.rmtree(tmp_path / "out.partial")
+    convert(cobra.source, out, **given(cobra))
+    assert dp.load(out)[0].config.name == "cobra"
 
 
 def test_nan_leaves_no_folder(cobra: Published, tmp_path: Path) -> None:

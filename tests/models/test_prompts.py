@@ -3,13 +3,13 @@
 import inspect
 import re
 from dataclasses import replace
-from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
 import torch
+from neox import neox_part
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer
 
 from deltaprune._registry import UserError
 from deltaprune.models._mllm import MLLMConfig
@@ -25,25 +25,11 @@ CHAT: list[dict[str, Any]] = [
     {"role": "assistant", "content": "A cup"},
     {"role": "user", "content": "Which colour?"},
 ]
-MERGED = ["user", "assistant", "image", "Question", "ĠAnswer", "|>", "What", "Ġis", "Ġthis"]
 
 
 @pytest.fixture(scope="module")
 def neox() -> Tokenizer:
-    """Byte-level BPE with GPT-NeoX's special tokens, and as many merges as the templates need."""
-    merges = [pair for word in MERGED for pair in pairwise_merges(word)]
-    vocabulary = ["<|endoftext|>", "<|padding|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    vocabulary += [left + right for left, right in merges]
-    bpe = models.BPE(vocab={token: n for n, token in enumerate(dict.fromkeys(vocabulary))}, merges=merges)
-    tokenizer = Tokenizer(bpe)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.add_special_tokens(["<|endoftext|>", "<|padding|>"])
-    return tokenizer
-
-
-def pairwise_merges(word: str) -> list[tuple[str, str]]:
-    """Letter by letter from the left: (u, s), (us, e), (use, r)."""
-    return [(before, after[-1]) for before, after in pairwise(accumulate(word))]
+    return neox_part()
 
 
 def tokens(tokenizer: Tokenizer, config: MLLMConfig, row: Any) -> list[str]:
@@ -102,10 +88,10 @@ def test_rows_may_be_questions_or_chats(neox: Tokenizer) -> None:
 def test_cobras_prompt_in_tokens(neox: Tokenizer) -> None:
     """`<|user|>` is not special there, `<|endoftext|>` is one id, and nothing is put in front."""
     question = ["What", "Ġis", "Ġthis", "?"]
-    user, assistant = ["<", "|", "user", "|>", "Ċ"], ["<", "|", "assistant", "|>", "Ċ"]
+    user, assistant = ["<", "|", "user", "|>", "Ċ"], ["<", "|", "ass", "istant", "|>", "Ċ"]
     found = tokens(neox, COBRA, QUESTION)
     assert found == [*user, *question, "<|endoftext|>", "Ċ", *assistant]
-    assert len(found) - len(question) == 12  # the bare template's tokens in the published tokenizer
+    assert len(found) - len(question) == 13  # the bare template's tokens in the published tokenizer
     assert neox.token_to_id("<|endoftext|>") == 0
     turns = tokens(neox, COBRA, CHAT)
     assert turns.count("<|endoftext|>") == 3

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from slow import chance
 
 from deltaprune.scores import registry
+from deltaprune.scores.random import Random
 from deltaprune.tokens import Tokens, Trace
 
 E, N = 7, 3
@@ -90,7 +92,18 @@ def test_equals_the_loop(loop, case: tuple[Tokens, Trace]) -> None:
             assert ours[j].item() == pytest.approx(loop(trace, j, range(a, b), n_visual), rel=1e-4, abs=1e-6)
 
 
-def test_every_score_but_chance_has_its_loop() -> None:
+@pytest.mark.parametrize("seed", [0, 1, 2**31 + 5])
+def test_random_is_its_hash(seed: int) -> None:
+    keys = [3, 2**32 - 1, 0, 77]
+    tokens = Tokens.pack(
+        [torch.zeros(v, 2) for v, _ in SHAPES], [torch.zeros(t, 2) for _, t in SHAPES], torch.tensor(keys)
+    )
+    ours = Random(seed)(tokens, Trace()).tolist()
+    expected = [chance(seed, key, j) for key, (v, t) in zip(keys, SHAPES, strict=True) for j in range(v + t)]
+    assert ours == expected
+
+
+def test_every_score_has_its_loop() -> None:
     assert {f.__name__ for f in LOOPS} | {"random"} | CHOSEN_TOGETHER == set(registry.names())
 
 

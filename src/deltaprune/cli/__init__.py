@@ -21,12 +21,14 @@ from deltaprune.cli.convert import convert
 from deltaprune.cli.cost import cost
 from deltaprune.cli.evaluate import evaluate
 from deltaprune.cli.plot import plot
+from deltaprune.cli.score import score
 
 COMMANDS = {
     "ask": ask,
     "cost": cost,
     "budget": budget,
     "evaluate": evaluate,
+    "score": score,
     "calibrate": calibrate,
     "bench": bench,
     "plot": plot,

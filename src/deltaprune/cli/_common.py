@@ -19,7 +19,22 @@ if TYPE_CHECKING:
 MOST = 10**9
 DEFAULT_METHODS = ("none", "dtp:keep=0.5")
 
-ModelOption = Annotated[str, typer.Option("--model", metavar="NAME|FOLDER", help="A known model or a model folder.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", metavar="NAME|FOLDER", help="A known model, a folder or a checkpoint.")
+]
+TowersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--towers",
+        metavar="DIR|NAME=FILE",
+        help="A published checkpoint's vision towers: a folder of dino.safetensors, siglip.safetensors, or one; "
+        "repeatable.",
+    ),
+]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option("--tokenizer", metavar="FILE", help="A published checkpoint's tokenizer.json, or its folder."),
+]
 MethodsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -73,11 +88,11 @@ def write(option: str, path: str, save: Callable[[Path], object]) -> None:
         raise UserError(f"{option} {path!r} could not be written: {error.strerror or error}.") from error
 
 
-def check_device(device: str) -> None:
-    """A known device that is there, else a `UserError`."""
+def check_device(device: str, here: bool = True) -> None:
+    """A known device that this machine has, unless it is for another machine; else a `UserError`."""
     if device not in ("cpu", "cuda"):
         raise UserError(f"There is no device {device!r}: {did_you_mean(device, ('cpu', 'cuda'))}.")
-    if device == "cuda":
+    if here and device == "cuda":
         import torch
 
         if not torch.cuda.is_available():
@@ -86,13 +101,37 @@ def check_device(device: str) -> None:
             )
 
 
-def load_model(model: str, device: str, working: Working, plan: str | None = None) -> "tuple[VLM, Processor]":
-    """A model on its device, with progress; a plan file takes the place of its own plan."""
+def read_towers(words: list[str] | None) -> str | dict[str, str] | None:
+    """--towers as `load` takes it: one folder, or NAME=FILE for each tower."""
+    if not words:
+        return None
+    if all("=" in word for word in words):
+        return dict(word.split("=", 1) for word in words)
+    if len(words) > 1:
+        raise UserError(f"--towers {' '.join(words)!r}: give one folder, or NAME=FILE for each tower.")
+    return words[0]
+
+
+def load_model(
+    model: str,
+    device: str,
+    working: Working,
+    plan: str | None = None,
+    towers: list[str] | None = None,
+    tokenizer: str | None = None,
+) -> "tuple[VLM, Processor]":
+    """A model on its device, with progress.
+
+    Args:
+        model, device, towers, tokenizer: the options.
+        working: hears what is being done.
+        plan: a plan file, which takes the place of the model's own plan.
+    """
     from deltaprune.vlm import load
 
     check_device(device)
     working.say(f"loading {model}")
-    vlm, processor = load(model)
+    vlm, processor = load(model, towers=read_towers(towers), tokenizer=tokenizer)
     if plan is not None:
         from deltaprune.calibrate import load_plan
 
@@ -100,15 +139,30 @@ def load_model(model: str, device: str, working: Working, plan: str | None = Non
     return vlm.to(device=device), processor
 
 
-def read_model_config(model: str, plan: str | None = None) -> "MLLMConfig":
-    """The configuration of a known model or of a model folder, no weights; a plan file replaces its own plan."""
+def read_model_config(
+    model: str, plan: str | None = None, towers: list[str] | None = None, tokenizer: str | None = None
+) -> "MLLMConfig":
+    """The configuration of a known model, a model folder or a published checkpoint; its weights are not read.
+
+    Args:
+        model, towers, tokenizer: the options.
+        plan: a plan file, which takes the place of the model's own plan.
+    """
     from deltaprune.models import registry
     from deltaprune.models._folder import read_config
 
-    if not Path(model).is_dir() and model not in registry.names():
+    path = Path(model)
+    if any(registry[name].recognises(path) for name in registry.names()):
+        from deltaprune.models._sources import open_source
+
+        config = open_source(path, read_towers(towers), tokenizer).config
+    elif path.is_dir():
+        config = read_config(path)
+    elif model in registry.names():
+        config = registry[model].config()
+    else:
         known = did_you_mean(model, registry.names())
         raise UserError(f"There is no model {model!r}: it is neither a folder nor a known name; {known}.")
-    config = read_config(Path(model)) if Path(model).is_dir() else registry[model].config()
     if plan is None:
         return config
     from dataclasses import replace

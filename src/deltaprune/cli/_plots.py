@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from deltaprune.models._mllm import MLLMConfig
+    from deltaprune.models._processor import Processor
+    from deltaprune.vlm import VLM
 
 QUESTION = "What is in the picture?"
 METHOD = "dtp:keep=0.5"
@@ -31,6 +33,19 @@ class Asked(NamedTuple):
     rule: str | None
     plan: str | None
     device: str
+    reports: tuple[str, ...] = ()
+    towers: list[str] | None = None
+    tokenizer: str | None = None
+
+
+def _load(asked: Asked, working: Working) -> "tuple[VLM, Processor]":
+    """The model that was asked for."""
+    return load_model(asked.model, asked.device, working, asked.plan, asked.towers, asked.tokenizer)
+
+
+def _config(asked: Asked) -> "MLLMConfig":
+    """Its configuration, before anything is loaded."""
+    return read_model_config(asked.model, asked.plan, asked.towers, asked.tokenizer)
 
 
 def _spread(asked: Asked, working: Working) -> "Figure":
@@ -44,7 +59,7 @@ def _spread(asked: Asked, working: Working) -> "Figure":
     check_rule(rule)
     benchmark = registry[name]()
     about = pick_questions(benchmark, "val", 0, asked.samples or 32)
-    vlm, processor = load_model(asked.model, asked.device, working)
+    vlm, processor = _load(asked, working)
     curve = measured(vlm, processor, benchmark, about, working).spread
     found = plan(curve, rule)
     pictures = "1 picture" if curve.samples == 1 else f"{curve.samples} pictures"
@@ -60,13 +75,13 @@ def _scores(asked: Asked, working: Working) -> "Figure":
     from deltaprune.methods import parse
 
     method = asked.method or METHOD
-    config = read_model_config(asked.model, asked.plan)
+    config = _config(asked)
     after = _layers(asked.layers, config)
     ranking = [stage for stage in parse(method).checked_stages(config.shape) if stage.score is not None]
     if not ranking:
         raise UserError(f"Method {method!r} ranks no tokens: plot scores draws a method's score, such as {METHOD}'s.")
     picture, question = _picture(asked)
-    vlm, processor = load_model(asked.model, asked.device, working, asked.plan)
+    vlm, processor = _load(asked, working)
     working.say("measuring the scores")
     inputs = processor(images=picture, text=question).to(vlm.device)
     every = layer_scores(vlm, inputs, ranking[0].score).scores[:, 0]
@@ -81,10 +96,10 @@ def _attention(asked: Asked, working: Working) -> "Figure":
     from deltaprune.analysis import attention
     from deltaprune.analysis.figures import attention_maps
 
-    config = read_model_config(asked.model, asked.plan)
+    config = _config(asked)
     after = _layers(asked.layers, config)
     picture, question = _picture(asked)
-    vlm, processor = load_model(asked.model, asked.device, working, asked.plan)
+    vlm, processor = _load(asked, working)
     working.say("measuring implicit attention")
     found = attention(vlm, processor(images=picture, text=question).to(vlm.device), after)
     title = f"Implicit attention, {config.name}\n“{question}”"
@@ -98,10 +113,10 @@ def _tokens(asked: Asked, working: Working) -> "Figure":
 
     method = asked.method or METHOD
     chosen = parse(method)
-    config = read_model_config(asked.model, asked.plan)
+    config = _config(asked)
     stages = chosen.checked_stages(config.shape)
     picture, question = _picture(asked)
-    vlm, processor = load_model(asked.model, asked.device, working, asked.plan)
+    vlm, processor = _load(asked, working)
     working.say("pruning")
     with chosen(vlm):
         kept = vlm.prefill(vlm.pack(processor(images=picture, text=question).to(vlm.device))).checked().kept
@@ -112,11 +127,35 @@ def _tokens(asked: Asked, working: Working) -> "Figure":
     return kept_tokens(picture, left, [stage.after for stage in kept], patch_grid(config), title)
 
 
+def _tradeoff(asked: Asked, working: Working) -> "Figure":
+    """Accuracy against MACs, from reports; nothing is run."""
+    from deltaprune.analysis.figures import tradeoff_curves
+    from deltaprune.cli._reports import curves, heading, read_reports
+
+    rows = read_reports(asked.reports)
+    methods, unpruned = curves(rows)
+    return tradeoff_curves(methods, unpruned, heading(rows))
+
+
+def _growth(asked: Asked, working: Working) -> "Figure":
+    """Cost against tokens: from `bench --growth --json`, or measured now."""
+    from deltaprune.analysis.figures import growth_curves
+    from deltaprune.cli._grown import measured_growth, read_growth
+
+    rows = read_growth(asked.reports) if asked.reports else measured_growth(_load(asked, working)[0], working)
+    first = rows[0]
+    title = f"Cost of a prefill, {first['name']}\n{first['dtype']} on {first['device']}, no pruning"
+    columns = ([row[key] for row in rows] for key in ("tokens", "prefill_ms", "peak_bytes"))
+    return growth_curves(*columns, title)
+
+
 DRAW: dict[str, Callable[[Asked, Working], "Figure"]] = {
     "spread": _spread,
     "scores": _scores,
     "attention": _attention,
     "tokens": _tokens,
+    "tradeoff": _tradeoff,
+    "growth": _growth,
 }
 
 

@@ -12,6 +12,8 @@ from deltaprune.cli._common import (
     JsonOption,
     ModelOption,
     PlanOption,
+    TokenizerOption,
+    TowersOption,
     check_target,
     check_whole,
     load_model,
@@ -39,6 +41,8 @@ def ask(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Upper bound of an answer's length.")] = 16,
     plan: PlanOption = None,
+    towers: TowersOption = None,
+    tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -57,7 +61,7 @@ def ask(
         picture = open_image(image)
         if overlay is not None:
             _check_overlay(overlay, image)
-        vlm, processor = load_model(model, device, working, plan)
+        vlm, processor = load_model(model, device, working, plan, towers, tokenizer)
         rows = ask(vlm, processor, picture, question, method, max_new_tokens, working.say)
         if overlay is not None:
             _draw(overlay, picture, vlm.config, rows[len(rows) // len(question) - 1])

@@ -1,11 +1,13 @@
 """`deltaprune bench`."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deltaprune._bench_tables import bench_table, components_table, growth_table, questions_table
 from deltaprune._registry import UserError, did_you_mean
-from deltaprune._tables import bench_table, show
+from deltaprune._tables import show
 from deltaprune.cli._common import (
     DEFAULT_METHODS,
     DeviceOption,
@@ -21,9 +23,11 @@ from deltaprune.cli._common import (
 from deltaprune.cli._progress import Working
 
 if TYPE_CHECKING:
+    from deltaprune.stages import Method
     from deltaprune.vlm import VLM
 
 DTYPES = ("float32", "bfloat16")
+Document = list[dict[str, Any]]
 
 
 def bench(
@@ -32,43 +36,161 @@ def bench(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="The model's sizes with random weights: nothing is downloaded.")
     ] = False,
+    layers: Annotated[
+        int | None, typer.Option("--layers", help="Cut the LM to so many layers; with --random-weights only.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="float32|bfloat16", help="Of the weights.")] = None,
     text_tokens: Annotated[int, typer.Option("--text-tokens", help="Of each prompt, template included.")] = 22,
-    batch: Annotated[int, typer.Option("--batch", help="Prompts at once, each with its own image.")] = 1,
+    batch: Annotated[
+        list[int] | None, typer.Option("--batch", help="Prompts at once; repeatable. [default: 1]")
+    ] = None,
     rounds: Annotated[int, typer.Option("--rounds", help="Measured rounds; one more warms up.")] = 5,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also transformers' Mamba on the same weights: takes much longer.")
+    ] = False,
+    components: Annotated[bool, typer.Option("--components", help="Also every component alone.")] = False,
+    growth: Annotated[bool, typer.Option("--growth", help="Instead: cost against tokens, in powers of two.")] = False,
+    most_tokens: Annotated[
+        int, typer.Option("--most-tokens", help="Where --growth ends; it begins at 256, or a sixteenth of this.")
+    ] = 16384,
+    questions: Annotated[
+        list[int] | None, typer.Option("--questions", help="Instead: so many questions about one image; repeatable.")
+    ] = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
     """Time prefill and decoding, method beside method.
 
-    The methods take turns; times are medians over the rounds, ratios are taken within a round.
+    The methods take turns; times are medians over the rounds, ratios are taken within a round. First the kernels are
+    held against their references: where they are wrong, nothing is printed.
     """
-    for option, value in (("--text-tokens", text_tokens), ("--batch", batch), ("--rounds", rounds)):
-        check_whole(option, value)
+    batches = batch or [1]
+    whole = {"--text-tokens": [text_tokens], "--rounds": [rounds], "--most-tokens": [most_tokens], "--batch": batches}
+    for option, values in {**whole, "--questions": questions or []}.items():
+        for value in values:
+            check_whole(option, value)
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"There is no dtype {dtype!r}: {did_you_mean(dtype, DTYPES)}.")
+    if growth and questions:
+        raise UserError("--growth and --questions are two measurements: ask for one of them.")
     with Working("starting") as working:
-        from deltaprune.cost.latency import bench as measure
         from deltaprune.methods import parse
 
         methods = {text: parse(text) for text in method or DEFAULT_METHODS}
-        vlm = _model(model, dtype, random_weights, device, working)
+        vlm = _model(model, dtype, random_weights, layers, device, working)
         working.say("measuring (the first round compiles the kernels)")
-        rows, ratios = measure(vlm, methods, text_tokens, batch, rounds, on_round=working.count)
-    document = [*(row.to_dict() for row in rows), {"ratios": ratios}]
-    print_json(document) if json else show(bench_table(document))
+        if growth:
+            tables = [growth_table]
+            documents = [_growth(vlm, most_tokens, rounds, working.count)]
+        elif questions:
+            tables = [questions_table]
+            documents = [_questions(vlm, methods, questions, text_tokens, rounds, working.count)]
+        else:
+            tables = [
+                bench_table,
+                *([lambda document: components_table(_methods_only(document))] if components else []),
+            ]
+            documents = [
+                _batch(vlm, methods, text_tokens, n, rounds, peers, components, working.count) for n in batches
+            ]
+    if json:
+        print_json(_joined(documents))
+    else:
+        show(*(table(document) for document in documents for table in tables))
 
 
-def _model(model: str, dtype: str | None, random_weights: bool, device: str, working: Working) -> "VLM":
+def _batch(
+    vlm: "VLM",
+    methods: "dict[str, Method]",
+    text_tokens: int,
+    batch: int,
+    rounds: int,
+    with_peers: bool,
+    components: bool,
+    count: Callable[[int, int], None],
+) -> Document:
+    """Methods and peers at one batch size."""
+    from deltaprune.cost.latency import bench as measure
+    from deltaprune.cost.peers import peers
+
+    others = peers(vlm.model.lm) if with_peers else []
+    rows, ratios = measure(
+        vlm, methods, text_tokens, batch, rounds, on_round=count, peers=others, by_component=components
+    )
+    return [*(row.to_dict() for row in rows), _last(ratios)]
+
+
+def _growth(vlm: "VLM", most: int, rounds: int, count: Callable[[int, int], None]) -> Document:
+    """Cost against tokens."""
+    from deltaprune.cost.growth import growth
+
+    first = max(1, min(256, most // 16))
+    lengths = [first * 2**i for i in range((most // first).bit_length())]
+    rows, ratios = growth(vlm.model.lm, vlm.config.name, lengths, rounds, count)
+    return [*rows, _last(ratios)]
+
+
+def _questions(
+    vlm: "VLM",
+    methods: "dict[str, Method]",
+    counts: list[int],
+    text_tokens: int,
+    rounds: int,
+    count: Callable[[int, int], None],
+) -> Document:
+    """Many questions about one image."""
+    from deltaprune.cost.questions import questions
+
+    rows, ratios = questions(vlm, methods, counts, text_tokens, rounds, count)
+    return [*rows, _last(ratios)]
+
+
+def _last(ratios: dict[str, float]) -> dict[str, Any]:
+    """The last object: the ratios, and what they were measured with."""
+    import torch
+
+    return {
+        "ratios": ratios,
+        "verified": True,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _joined(documents: list[Document]) -> Document:
+    """All rows, and one last object; with several batch sizes its ratios are called "batch n: ..."."""
+    if len(documents) == 1:
+        return documents[0]
+    rows = [row for document in documents for row in document[:-1]]
+    ratios = {
+        f"batch {document[0]['batch']}: {name}": value
+        for document in documents
+        for name, value in document[-1]["ratios"].items()
+    }
+    return [*rows, {**documents[0][-1], "ratios": ratios}]
+
+
+def _methods_only(document: Document) -> Document:
+    """The rows that have components."""
+    return [row for row in document[:-1] if row["components"]]
+
+
+def _model(
+    model: str, dtype: str | None, random_weights: bool, layers: int | None, device: str, working: Working
+) -> "VLM":
     """The model itself, or its sizes with random weights."""
     import torch
 
     wanted = None if dtype is None else getattr(torch, dtype)
     if not random_weights:
+        if layers is not None:
+            raise UserError("--layers cuts a model of random weights: add --random-weights.")
         return load_model(model, device, working)[0].to(dtype=wanted)
-    from deltaprune.models._random import random_mllm
+    from deltaprune.models._random import cut, random_mllm
     from deltaprune.vlm import VLM
 
     check_device(device)
-    working.say(f"filling {model} with random weights")
-    return VLM(random_mllm(read_model_config(model), wanted or torch.float32), eos_id=0).to(device=device)
+    config = read_model_config(model)
+    config = config if layers is None else cut(config, layers)
+    working.say(f"filling {config.name} with random weights")
+    return VLM(random_mllm(config, wanted or torch.float32), eos_id=0).to(device=device)

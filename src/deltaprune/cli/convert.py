@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from deltaprune._registry import UserError
-from deltaprune.cli._common import JsonOption, print_json
+from deltaprune.cli._common import JsonOption, TokenizerOption, TowersOption, print_json, read_towers
 from deltaprune.cli._progress import Working
 
 
@@ -14,17 +13,8 @@ def convert(
         str, typer.Argument(metavar="SRC", help="A published checkpoint: its folder, a .pth file, cobra, or a Hub id.")
     ],
     dest: Annotated[str, typer.Argument(metavar="DEST", help="The model folder to make.")],
-    towers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--towers",
-            metavar="DIR|NAME=FILE",
-            help="The vision towers: a folder of dino.safetensors, siglip.safetensors, or one of them; repeatable.",
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", metavar="FILE", help="The LM's tokenizer.json, or its folder.")
-    ] = None,
+    towers: TowersOption = None,
+    tokenizer: TokenizerOption = None,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -42,19 +32,14 @@ def convert(
         from deltaprune.models._convert import convert as run
 
         record = run(
-            source, dest, towers=_towers(towers), tokenizer=tokenizer, dtype=dtype, say=working.say, count=working.count
+            source,
+            dest,
+            towers=read_towers(towers),
+            tokenizer=tokenizer,
+            dtype=dtype,
+            say=working.say,
+            count=working.count,
         )
     size = f"{record['bytes'] / 1e9:.2f} GB in {len(record['files'])} weight files"
     summary = f"{dest}: {record['model']}, {record['dtype']}, {size}; use it with --model {dest}"
     print_json(record) if json else print(summary)
-
-
-def _towers(words: list[str] | None) -> str | dict[str, str] | None:
-    """--towers as `load` takes it: one folder, or NAME=FILE for each tower."""
-    if not words:
-        return None
-    if all("=" in word for word in words):
-        return dict(word.split("=", 1) for word in words)
-    if len(words) > 1:
-        raise UserError(f"--towers {' '.join(words)!r}: give one folder, or NAME=FILE for each tower.")
-    return words[0]

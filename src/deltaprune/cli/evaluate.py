@@ -17,6 +17,8 @@ from deltaprune.cli._common import (
     ModelOption,
     PlanOption,
     SeedOption,
+    TokenizerOption,
+    TowersOption,
     check_device,
     check_whole,
     load_model,
@@ -76,6 +78,8 @@ def evaluate(
         typer.Option("--workers", help="Ray: how many processes. [default: one per GPU, or CPU]", show_default=False),
     ] = None,
     plan: PlanOption = None,
+    towers: TowersOption = None,
+    tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> int:
@@ -103,7 +107,7 @@ def evaluate(
         next(chosen.samples(split, seed, limit), None)  # so are an unknown split and a wrong count
         elsewhere = engine != "local"  # the model is then read to the CPU, and goes to its device there
         check_device(device, here=not elsewhere)
-        vlm, processor = load_model(model, "cpu" if elsewhere else device, working, plan)
+        vlm, processor = load_model(model, "cpu" if elsewhere else device, working, plan, towers, tokenizer)
         working.say("answering")
         unpruned = [] if "none" in methods else ["none"]  # it answers anyway; the report compares with it
         rows = evaluate(

@@ -6,21 +6,36 @@ from typing import Annotated
 import typer
 
 from deltaprune._registry import UserError, did_you_mean
-from deltaprune.cli._common import DeviceOption, ModelOption, PlanOption, check_target, check_whole, write
+from deltaprune.cli._common import (
+    DeviceOption,
+    ModelOption,
+    PlanOption,
+    TokenizerOption,
+    TowersOption,
+    check_target,
+    check_whole,
+    write,
+)
 from deltaprune.cli._plots import DRAW, QUESTION, Asked
 from deltaprune.cli._progress import Working
 
-TAKES = {  # the options that mean something to a figure, beside --model, --out and --device
+TAKES = {  # the options that mean something to a figure, beside --model, --towers, --tokenizer, --out and --device
     "spread": {"--benchmark", "--samples", "--rule"},
     "scores": {"--image", "--question", "--method", "--layers", "--plan"},
     "attention": {"--image", "--question", "--layers", "--plan"},
     "tokens": {"--image", "--question", "--method", "--plan"},
+    "tradeoff": {"REPORT"},
+    "growth": {"REPORT"},
 }
 FigureArgument = Annotated[str, typer.Argument(metavar="|".join(TAKES), help="What to draw.")]
 
 
 def plot(
+    context: typer.Context,
     figure: FigureArgument,
+    report: Annotated[
+        list[str] | None, typer.Argument(metavar="REPORT", help="Files for tradeoff and growth.")
+    ] = None,
     model: ModelOption = "bundled",
     image: Annotated[
         str | None, typer.Option("--image", metavar="FILE", help="A picture. [default: the first of benchmark scenes]")
@@ -51,6 +66,8 @@ def plot(
             "--out", metavar="FILE", help=".png, .svg or .pdf; no suffix: PNG and SVG. [default: the figure's name]"
         ),
     ] = None,
+    towers: TowersOption = None,
+    tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Draw what happens inside.
@@ -60,10 +77,15 @@ def plot(
     scores     a method's score over the picture, layer by layer: --image --question --method --layers
     attention  implicit attention, layer by layer: --image --question --layers
     tokens     the patches that a method keeps: --image --question --method
+    tradeoff   accuracy against MACs, from reports of evaluate --out: REPORT
+    growth     time and memory against tokens, measured now or from a file of bench --growth --json: REPORT
     """
     values = (image, question, method, layers, benchmark, samples, rule, plan)
     names = ("--image", "--question", "--method", "--layers", "--benchmark", "--samples", "--rule", "--plan")
-    _check_options(figure, {name for name, value in zip(names, values, strict=True) if value is not None})
+    given = {name for name, value in zip(names, values, strict=True) if value is not None}
+    if figure == "tradeoff":  # no model runs
+        given |= {f"--{name}" for name in ("model", "device", "towers", "tokenizer") if _is_given(context, name)}
+    _check_options(figure, given | ({"REPORT"} if report else set()))
     if samples is not None:
         check_whole("--samples", samples)
     target, written = out or figure, list[Path]()
@@ -74,10 +96,16 @@ def plot(
             check_target("--out", str(file))
             if image is not None and file.exists() and Path(image).exists() and file.samefile(image):
                 raise UserError(f"--out {target!r} is the picture itself and would replace it: choose another name.")
-        drawn = DRAW[figure](Asked(model, *values, device), working)
+        drawn = DRAW[figure](Asked(model, *values, device, tuple(report or ()), towers, tokenizer), working)
         write("--out", target, lambda path: written.extend(figures.save(drawn, path)))
     for file in written:
         print(file)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _check_options(figure: str, given: set[str]) -> None:

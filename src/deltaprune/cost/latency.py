@@ -1,25 +1,24 @@
-"""What a prefill and a decoded token take on this machine, method beside method.
+"""What a prefill and a decoded token take on this machine: method beside method, peers and floors in the same run.
 
-The runs alternate, so that a slow minute of the machine falls on all methods alike; ratios are taken within a round
-and their median is reported. The prompt is an image of random pixels and a text of random tokens: a dense
-recurrence takes the same time whatever it reads.
+The runs alternate, so that a slow minute of the machine falls on all alike; ratios are taken within a round and their
+median is reported. The prompt is an image of random pixels and a text of random tokens: a dense recurrence takes the
+same time whatever it reads. Before anything is timed, the kernels are held against their references.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from deltaprune._registry import UserError
-from deltaprune.cost.timing import forget_peak, peak_bytes, timed, wait
+from deltaprune.cost.components import components
+from deltaprune.cost.floors import copy_bandwidth, products, rows_per_layer, weight_bytes
+from deltaprune.cost.peers import Peer
+from deltaprune.cost.rounds import Round, check_peers, method_round, peer_round, prompts
+from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed
+from deltaprune.cost.verify import verify_kernels
 from deltaprune.kernels import select
-from deltaprune.prefill import Prefilled, prefill
-from deltaprune.stages import Method, Reduce, Score, Selection, Stage
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.stages import Method
 from deltaprune.vlm import VLM
 
 
@@ -32,11 +31,15 @@ class BenchRow:
         method: as it was asked for.
         tokens: rows of one prompt before pruning.
         batch: prompts at once.
-        dtype, device, kernel: of the weights; where; the scan's backend.
+        dtype, device, kernel: of the weights; where; the scan's backend, or the peer.
         vision_ms, prefill_ms: of the batch; decode_ms: of one token of the batch.
+        total_ms: all of a round: vision, prefill, and decoding `new_tokens` tokens.
         choose_ms: scoring, selecting and gathering, part of the prefill; measured in runs of its own.
+        products_ms: the floor of the prefill, the same matrix products alone, see `floors.products`.
+        weights_ms: the floor of a decoded token, its weights read at the bandwidth of a large copy.
         peak_bytes: most memory during the rounds, weights included (CPU: of the whole process).
         spread: for each time, half the interquartile range over the median, a fraction.
+        components: milliseconds by component, if asked for, see `components.components`.
     """
 
     name: str
@@ -49,23 +52,17 @@ class BenchRow:
     vision_ms: float
     prefill_ms: float
     decode_ms: float
+    total_ms: float
     choose_ms: float
+    products_ms: float
+    weights_ms: float
     peak_bytes: int
     spread: Mapping[str, float] = field(default_factory=dict)
+    components: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON row."""
-        return asdict(self)
-
-
-@dataclass
-class Round:
-    """One method's times in one round, milliseconds."""
-
-    vision: float
-    prefill: float
-    decode: float
-    choose: float
+        return {**asdict(self), "choose_share": self.choose_ms / self.prefill_ms}
 
 
 def bench(
@@ -76,8 +73,10 @@ def bench(
     rounds: int = 5,
     new_tokens: int = 4,
     on_round: Callable[[int, int], None] | None = None,
+    peers: Sequence[Peer] = (),
+    by_component: bool = False,
 ) -> tuple[list[BenchRow], dict[str, float]]:
-    """Time every method on the same prompts.
+    """Time every method, and every peer without pruning, on the same prompts.
 
     Args:
         vlm: the model; random weights will do.
@@ -87,144 +86,104 @@ def bench(
         rounds: measured ones; one more warms up.
         new_tokens: how many are decoded for `decode_ms`.
         on_round: told (done, total).
+        peers: other engines on the same weights; each is first checked to give the same logits.
+        by_component: also time each component alone.
 
     Returns:
-        A row per method, and ratios of the prefill against the first method.
+        A row per method and peer, and ratios of the prefill: against the first method, and against the row's own
+        matrix products.
+
+    Raises:
+        KernelMismatch, PeerDisagrees: what would be timed computes something else; nothing is.
     """
     for name, value in (("text_tokens", text_tokens), ("batch", batch), ("rounds", rounds), ("new_tokens", new_tokens)):
         if value < 1:
             raise UserError(f"{name}={value} must be at least 1.")
     stages = {label: method.checked_stages(vlm.shape) for label, method in methods.items()}
+    lm = vlm.model.lm
+    verify_kernels(vlm.device, lm.layers[0].mixer.in_proj.weight.dtype)
     pixels, ids = prompts(vlm, batch, text_tokens)
-    times: dict[str, list[Round]] = {label: [] for label in methods}
-    peaks = dict.fromkeys(methods, 0)
+    every = {label: rows_per_layer(each, vlm.shape, text_tokens, batch) for label, each in stages.items()}
+    every |= {peer.name: rows_per_layer((), vlm.shape, text_tokens, batch) for peer in peers}
+    floors = {label: products(lm, rows) for label, rows in every.items()}
+    runs: dict[str, Callable[[], Round]] = {
+        label: (lambda each=each: method_round(vlm, each, pixels, ids, new_tokens)) for label, each in stages.items()
+    }
+    runs |= {peer.name: (lambda peer=peer: peer_round(vlm, peer, pixels, ids, new_tokens)) for peer in peers}
+    check_peers(vlm, peers, pixels, ids)
+    times, peaks = _alternate(vlm, runs, floors, rounds, new_tokens, on_round)
+    reading = 1000 * weight_bytes(lm) / copy_bandwidth(vlm.device)
+    rows = []
+    for label, rounds_of in times.items():
+        row = _row(vlm, label, label in methods, rounds_of, peaks[label], batch, text_tokens, reading)
+        if by_component and label in methods:
+            parts = components(vlm, pixels, every[label], batch, row.prefill_ms)
+            row = replace(row, components=parts)
+        rows.append(row)
+    return rows, _ratios(times)
+
+
+def _alternate(
+    vlm: VLM,
+    runs: Mapping[str, Callable[[], Round]],
+    floors: Mapping[str, Callable[[], None]],
+    rounds: int,
+    new_tokens: int,
+    on_round: Callable[[int, int], None] | None,
+) -> tuple[dict[str, list[Round]], dict[str, int]]:
+    """Everybody once, then everybody again: times of all rounds but the first, which compiles, and peak memory."""
+    times: dict[str, list[Round]] = {label: [] for label in runs}
+    peaks = dict.fromkeys(runs, 0)
     for i in range(rounds + 1):
-        for label in methods:
+        for label, run in runs.items():
             forget_peak(vlm.device)
-            measured = _round(vlm, stages[label], pixels, ids, new_tokens)
+            measured = run()
             peaks[label] = max(peaks[label], peak_bytes(vlm.device))
-            times[label] += [measured] if i else []  # the first round compiles and touches
+            measured.products = timed(floors[label], vlm.device)[1]
+            measured.total = measured.vision + measured.prefill + new_tokens * measured.decode
+            times[label] += [measured] if i else []
         if on_round:
             on_round(i + 1, rounds + 1)
-    first = next(iter(methods))
-    ratios = {
-        f"{label}/{first}": median(a.prefill / b.prefill for a, b in zip(times[label], times[first], strict=True))
-        for label in methods
-        if label != first
-    }
-    rows = [_row(vlm, label, times[label], peaks[label], batch, text_tokens) for label in methods]
-    return rows, ratios
+    return times, peaks
 
 
-def prompts(vlm: VLM, batch: int, text_tokens: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Random pixels of each tower and random text ids, seed 0."""
-    generator = torch.Generator().manual_seed(0)
-    towers = vlm.config.towers.items()
-    pixels = {n: torch.randn(batch, 3, t.image_size, t.image_size, generator=generator) for n, t in towers}
-    ids = torch.randint(vlm.config.lm.vocab_size, (batch, text_tokens), generator=generator)
-    return {name: value.to(vlm.device) for name, value in pixels.items()}, ids.to(vlm.device)
+def _ratios(times: Mapping[str, list[Round]]) -> dict[str, float]:
+    """Medians of the ratios within rounds: to the first contestant, then to everyone's own matrix products."""
+    first = next(iter(times))
+    ratios = {}
+    for label, rounds in times.items():
+        if label != first:
+            ratios[f"{label}/{first}"] = median(
+                a.prefill / b.prefill for a, b in zip(rounds, times[first], strict=True)
+            )
+    for label, rounds in times.items():
+        ratios[f"{label}/products"] = median(each.prefill / each.products for each in rounds)
+    return ratios
 
 
-@torch.no_grad()
-def _round(vlm: VLM, stages: tuple[Stage, ...], pixels: dict[str, Tensor], ids: Tensor, new_tokens: int) -> Round:
-    """One method, once."""
-    lm, device = vlm.model.lm, vlm.device
-    visual, vision = timed(lambda: vlm.model.encode(pixels), device)
-    text = lm.embed(ids)
-    tokens = Tokens.pack(list(visual), list(text))
-    prefilled, prefill_ms = timed(lambda: prefill(lm, tokens, stages), device)
-    _, decode_ms = timed(lambda: _decode(vlm, prefilled, new_tokens), device)
-    watch = Stopwatch(device)
-    if stages:
-        prefill(lm, tokens, tuple(watch.on(stage) for stage in stages))
-    return Round(vision, prefill_ms, decode_ms / new_tokens, watch.ms)
-
-
-def _decode(vlm: VLM, prefilled: Prefilled, new_tokens: int) -> None:
-    """Decode exactly `new_tokens` tokens after the first, whatever they are."""
-    ids = vlm.model.lm.logits(prefilled.hidden).argmax(-1)
-    states = list(prefilled.states)
-    for _ in range(new_tokens):
-        logits, states = vlm.model.lm.step(ids, states)
-        ids = logits.argmax(-1)
-
-
-def _row(vlm: VLM, label: str, times: list[Round], peak: int, batch: int, text_tokens: int) -> BenchRow:
-    """Medians and spreads of one method's rounds."""
-    columns = {part: [getattr(each, part) for each in times] for part in ("vision", "prefill", "decode", "choose")}
+def _row(
+    vlm: VLM, label: str, ours: bool, times: list[Round], peak: int, batch: int, text_tokens: int, reading: float
+) -> BenchRow:
+    """Medians and spreads of one contestant's rounds."""
+    parts = ("vision", "prefill", "decode", "choose", "products", "total")
+    columns = {part: [getattr(each, part) for each in times] for part in parts}
     weight = vlm.model.lm.layers[0].mixer.in_proj.weight
+    scan = select("deltaprune.kernels.selective_scan", vlm.device, dtype=weight.dtype).name
     return BenchRow(
         name=vlm.config.name,
-        method=label,
+        method=label if ours else "none",
         tokens=vlm.config.n_visual + text_tokens,
         batch=batch,
         dtype=str(weight.dtype).removeprefix("torch."),
         device=vlm.device.type,
-        kernel=select("deltaprune.kernels.selective_scan", vlm.device, dtype=weight.dtype).name,
+        kernel=scan if ours else label,
         vision_ms=median(columns["vision"]),
         prefill_ms=median(columns["prefill"]),
         decode_ms=median(columns["decode"]),
+        total_ms=median(columns["total"]),
         choose_ms=median(columns["choose"]),
+        products_ms=median(columns["products"]),
+        weights_ms=reading,
         peak_bytes=peak,
         spread={part: spread(values) for part, values in columns.items() if part != "choose"},
     )
-
-
-def spread(values: Sequence[float]) -> float:
-    """Half the interquartile range over the median; 0 for fewer than two values."""
-    if len(values) < 2:
-        return 0.0
-    low, middle, high = quantiles(values, n=4, method="inclusive")
-    return (high - low) / (2 * middle)
-
-
-class Stopwatch:
-    """Adds up the time from the call of a stage's score to the end of its reduction."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.ms, self._begin = device, 0.0, 0.0
-
-    def on(self, stage: Stage) -> Stage:
-        """The same stage, timed; one that needs no score is left as it is."""
-        if stage.score is None:
-            return stage
-        return replace(stage, score=_TimedScore(stage.score, self), reduce=_TimedReduce(stage.reduce, self))
-
-    def start(self) -> None:
-        """A score is about to be read."""
-        wait(self.device)
-        self._begin = time.perf_counter()
-
-    def stop(self) -> None:
-        """Its survivors stand."""
-        wait(self.device)
-        self.ms += 1000 * (time.perf_counter() - self._begin)
-
-
-@dataclass(frozen=True)
-class _TimedScore(Score):
-    score: Score
-    watch: Stopwatch
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.score.needs
-
-    @property
-    def sees_text(self) -> bool:
-        return self.score.sees_text
-
-    def __call__(self, tokens: Tokens, trace: Trace) -> Tensor:
-        self.watch.start()
-        return self.score(tokens, trace)
-
-
-@dataclass(frozen=True)
-class _TimedReduce(Reduce):
-    reduce: Reduce
-    watch: Stopwatch
-
-    def __call__(self, tokens: Tokens, kept: Selection) -> Tokens:
-        tokens = self.reduce(tokens, kept)
-        self.watch.stop()
-        return tokens

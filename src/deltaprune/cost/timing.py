@@ -3,8 +3,9 @@
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import quantiles
 from typing import TypeVar
 
 import torch
@@ -45,3 +46,11 @@ def peak_bytes(device: torch.device) -> int:
         return 1024 * int(line.split()[1])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
+
+
+def spread(values: Sequence[float]) -> float:
+    """Half the interquartile range over the median; 0 for fewer than two values."""
+    if len(values) < 2:
+        return 0.0
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return (high - low) / (2 * middle)

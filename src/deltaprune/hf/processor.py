@@ -11,11 +11,14 @@ from transformers.image_utils import load_image
 
 from deltaprune._registry import UserError
 from deltaprune.hf.config import DeltapruneConfig
+from deltaprune.models._files import in_words
 from deltaprune.models._processor import EOS, Processor, Row
 from deltaprune.models._prompts import IMAGES, Conversation, parts, render
+from deltaprune.vision.images import open_image
 
 Picture = Image.Image | str
 SOURCES = ("image", "url", "path", "base64")  # where a chat's image part holds its picture
+ADDRESSES, LONGEST_PATH = ("http://", "https://"), 1024
 HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")  # where files come from
 
 
@@ -140,7 +143,27 @@ def _pictures(images: Any) -> list[Any]:
     if any(len(each) != 1 for each in nested):
         raise UserError(f"{[len(each) for each in nested]} images were given for the rows: each row takes one.")
     flat = [each[0] if isinstance(each, (list, tuple)) else each for each in listed]
-    return [load_image(each) if isinstance(each, str) else each for each in flat]
+    return [_read(each) if isinstance(each, str) else each for each in flat]
+
+
+def _read(source: str) -> Image.Image:
+    """A file as everywhere in this library; an address or base64 text as transformers reads them.
+
+    transformers would clip a file of 16 bits to white and forget what is transparent.
+
+    Raises:
+        UserError: it is none of these, or holds no picture.
+    """
+    if os.path.exists(source):
+        return open_image(source)
+    try:
+        return load_image(source)
+    except Exception as error:  # those of the network, of PIL and of base64 have no common base
+        if source.startswith(ADDRESSES):
+            raise UserError(f"{source[:80]!r} gives no image ({in_words(error)}): download it, and pass it.") from error
+        if len(source) > LONGEST_PATH:
+            raise UserError(f"A text of {len(source)} letters is no base64 image: pass the image itself.") from error
+        return open_image(source)  # says what is wrong with the path
 
 
 def _open(part: Mapping[str, Any]) -> Image.Image:
@@ -153,4 +176,4 @@ def _open(part: Mapping[str, Any]) -> Image.Image:
         if not sources:
             raise UserError(f"An image part of the chat holds no picture: give it under one of {', '.join(SOURCES)}.")
         source = sources[0]
-    return load_image(source) if isinstance(source, str) else source
+    return _read(source) if isinstance(source, str) else source

@@ -37,6 +37,7 @@ class Backend:
         dtypes: the types of the activations it takes, None for any.
         gradients: whether autograd can follow it.
         priority: among the usable ones the highest is taken.
+        capturable: whether a CUDA graph can hold it: it never asks the device for a value.
     """
 
     op: str
@@ -48,6 +49,7 @@ class Backend:
     dtypes: tuple[torch.dtype, ...] | None = None
     gradients: bool = False
     priority: int = 0
+    capturable: bool = False
 
     def refuses(self, device: str, carries_state: bool, dtype: torch.dtype | None, gradients: bool) -> str | None:
         """Why it cannot run this call, as half a sentence, or None."""
@@ -64,9 +66,9 @@ class Backend:
 
 @contextlib.contextmanager
 def use(every: str | None = None, /, **by_op: str) -> Iterator[None]:
-    """Within it, `use("numba")` forces every op, `use(selective_scan="reference")` one; `backend=` still overrules.
+    """Within it, `use("numba")` forces every op that has it, `use(selective_scan="reference")` one.
 
-    Bound to the context: it holds in this thread and its tasks, and is undone on exit.
+    `backend=` still overrules. Bound to the context: it holds in this thread and its tasks, and is undone on exit.
     """
     ops = [
         info.name for info in pkgutil.iter_modules(importlib.import_module("deltaprune.kernels").__path__) if info.ispkg
@@ -74,12 +76,21 @@ def use(every: str | None = None, /, **by_op: str) -> Iterator[None]:
     for op in by_op:
         if op not in ops:
             raise UserError(f"`use({op}=...)`: there is no op {op!r}: {did_you_mean(op, ops)}.")
-    chosen = dict.fromkeys(ops, every) if every is not None else {}
+    having = {op: names(f"deltaprune.kernels.{op}") for op in ops} if every is not None else {}
+    chosen = {op: every for op in having if every in having[op]}
+    if every is not None and not chosen:
+        known = {name for some in having.values() for name in some}
+        raise UserError(f"`use({every!r})`: no op has that backend: {did_you_mean(every, known)}.")
     token = _FORCED.set({**(_FORCED.get() or {}), **chosen, **by_op})
     try:
         yield
     finally:
         _FORCED.reset(token)
+
+
+def forced() -> tuple[tuple[str, str], ...]:
+    """What `use` says here, as pairs of op and backend."""
+    return tuple(sorted((_FORCED.get() or {}).items()))
 
 
 def select(

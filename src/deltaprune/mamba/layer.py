@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deltaprune.kernels import causal_conv1d, selective_scan
+from deltaprune import kernels
+from deltaprune.kernels import causal_conv1d, empty, selective_scan
 from deltaprune.mamba.config import MambaConfig
 from deltaprune.tokens import Trace
 
@@ -88,15 +89,16 @@ class Layer(nn.Module):
         if len(x) == 0:
             return x, state, Trace()
         m, cfg = self.mixer, self.config
-        xz = m.in_proj(rms_norm(x, self.norm).to(m.in_proj.weight.dtype))
+        _, normed = kernels.rms_norm(x, self.norm.weight, cfg.norm_eps, dtype=m.in_proj.weight.dtype)
+        xz = product("in_proj", normed, m.in_proj.weight)
         u, z = xz.split(cfg.d_inner, dim=-1)
         assert m.conv1d.bias is not None
         u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, cu_seqlens, state.conv)
-        dt, b, c = m.x_proj(u).split([cfg.rank, cfg.d_state, cfg.d_state], dim=-1)
+        dt, b, c = product("x_proj", u, m.x_proj.weight).split([cfg.rank, cfg.d_state, cfg.d_state], dim=-1)
         a = -torch.exp(m.A_log.float())
         scan = selective_scan(
             u,
-            F.linear(dt, m.dt_proj.weight),  # the bias joins inside the scan: Delta = softplus(dt + bias)
+            product("dt_proj", dt, m.dt_proj.weight),  # the bias joins inside the scan: Delta = softplus(dt + bias)
             a,
             b,
             c,
@@ -109,13 +111,20 @@ class Layer(nn.Module):
         )
         known = {"A": a, "B": b, "C": c, "u": u, "delta": scan.delta, "delta_mean": scan.delta_mean, "y": scan.y}
         trace = Trace(**{name: known[name] for name in needs & known.keys()})
-        return x + m.out_proj(scan.out).float(), State(ssm=scan.state, conv=conv), trace
+        return x + product("out_proj", scan.out, m.out_proj.weight), State(ssm=scan.state, conv=conv), trace
 
     def step(self, x: Float[Tensor, "B d"], state: State) -> tuple[Float[Tensor, "B d"], State]:
         """One token of every sample: a prefill of B sequences of length 1."""
         cu_seqlens = torch.arange(len(x) + 1, dtype=torch.int32, device=x.device)
         x, state, _ = self.prefill(x, cu_seqlens, state)
         return x, state
+
+
+def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"]) -> Float[Tensor, "T n"]:
+    """The matrix product of a projection without its bias; on a CPU into memory that the layers share, see `reuse`."""
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return F.linear(x, weight)
+    return torch.mm(x, weight.t(), out=empty(name, (len(x), len(weight)), x.dtype))
 
 
 def rms_norm(x: Float[Tensor, "*b d"], norm: nn.RMSNorm) -> Float[Tensor, "*b d"]:

@@ -1,10 +1,12 @@
 """A model of any size with random weights, built directly in its dtype: for what it costs, not for what it says."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from deltaprune._registry import UserError
 from deltaprune.models._mllm import MLLM, MLLMConfig, restore_buffers, weight_dtype
 
 _POOL = 4_000_037  # a prime, so that no two rows of a matrix are alike
@@ -55,3 +57,20 @@ def _repeat(flat: Tensor, pool: Tensor) -> None:
     for start in range(0, len(flat), len(pool)):
         part = flat[start : start + len(pool)]
         part.copy_(pool[: len(part)])
+
+
+def cut(config: MLLMConfig, n_layers: int) -> MLLMConfig:
+    """The same sizes with fewer layers in the LM, and a name that says so; the plan's two places move in proportion.
+
+    Raises:
+        UserError: there are not so many layers.
+    """
+    whole, plan = config.lm.n_layers, config.plan
+    if not 1 <= n_layers <= whole:
+        raise UserError(f"layers={n_layers} is no cut of {config.name}: give 1 to {whole}.")
+    if plan is not None:
+        early = max(1, plan.early * n_layers // whole)
+        late = max(early + 1, plan.late * n_layers // whole)
+        plan = replace(plan, early=early, late=late, withdrawal=None) if late < n_layers else None
+    name = config.name if n_layers == whole else f"{config.name}, {n_layers} of {whole} layers"
+    return replace(config, name=name, lm=replace(config.lm, n_layers=n_layers), plan=plan)

@@ -11,7 +11,7 @@ from deltaprune._similarity import cosine
 from deltaprune.scores import registry
 from deltaprune.scores._ranks import flag_broken
 from deltaprune.stages import Score, round_count
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.tokens import Tokens, Trace, on_device
 
 
 @registry.register("diversity")
@@ -55,7 +55,7 @@ class Diversity(Score):
             rows = tokens.x[start : start + live]
             apart[b, :live, :live] = 1 - cosine(rows, rows)
         picks = [min(round_count(self.keep, n), live) for n, live in zip(tokens.n_image, tokens.n_visual, strict=True)]
-        live, end = torch.tensor([tokens.n_visual, picks], device=apart.device)[..., None]
+        live, end = (on_device(n, apart.device)[:, None] for n in (tokens.n_visual, picks))
         place = places(apart, torch.arange(widest, device=apart.device) < live, max(picks))
         place = torch.where(place < end, place, live)
         for b, ((start, _), n) in enumerate(zip(tokens.spans, tokens.n_visual, strict=True)):

@@ -83,15 +83,13 @@ def order_of_choice(
     image = strongest(strength[:n_visual])
     pivots = torch.cat([image, strongest(strength[n_visual:]) + n_visual])
     similarity = cosine(hidden[pivots], hidden[:n_visual])
-    taken = torch.zeros(n_visual, dtype=torch.bool, device=hidden.device).index_fill_(0, image, True)
+    turns = torch.cat([similarity, similarity.amax(0, keepdim=True)])  # each pivot's, and one for what is left
     order, left = [image], n_visual - len(image)
-    turns = [*((likeness, quota) for likeness in similarity), (similarity.amax(0), n_visual)]
-    for likeness, number in turns:
-        free_first = torch.sort(likeness.masked_fill(taken, torch.inf), stable=True).indices
-        chosen = free_first[: min(number, left)]
-        taken.index_fill_(0, chosen, True)
-        order.append(chosen)
-        left -= len(chosen)
+    for i in range(len(turns)):
+        turns.index_fill_(1, order[-1], torch.inf)  # who was chosen is not free
+        number = left if i == len(pivots) else min(quota, left)
+        order.append(torch.sort(turns[i], stable=True).indices[:number])
+        left -= number
     return torch.cat(order)
 
 

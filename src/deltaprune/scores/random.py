@@ -1,20 +1,24 @@
 """Random: the floor that every score has to beat."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from deltaprune.scores import registry
 from deltaprune.stages import Score
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.tokens import Tokens, Trace, on_device
 
 MASK = 0x7FFFFFFF
 
 
-def _mix(h: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
-    """One round of a 31-bit integer hash (xor-shift, odd multiplier); products stay below 2**62."""
+Whole = TypeVar("Whole", int, Tensor)
+
+
+def _mix(h: Whole) -> Whole:
+    """One round of a 31-bit integer hash (xor-shift, odd multiplier) of each number; products stay below 2**62."""
     h = ((h ^ (h >> 16)) * 0x45D9F3B) & MASK
     h = ((h ^ (h >> 15)) * 0x2C1B3C6D) & MASK
     return h ^ (h >> 16)
@@ -41,7 +45,7 @@ class Random(Score):
         return False
 
     def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
-        lengths = torch.tensor(tokens.lengths, device=tokens.x.device)
-        key = torch.repeat_interleave(tokens.key & MASK, lengths, output_size=sum(tokens.lengths))
-        h = _mix(_mix(_mix(torch.full_like(key, self.seed & MASK)) ^ key) + tokens.origin)
-        return (h >> 7).float() / 2**24
+        image = _mix((tokens.key & MASK) ^ _mix(self.seed & MASK))
+        lengths = on_device(tokens.lengths, image.device)
+        h = torch.repeat_interleave(image, lengths, output_size=len(tokens.x)) + tokens.origin
+        return (_mix(h) >> 7).float() / 2**24

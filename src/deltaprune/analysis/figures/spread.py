@@ -20,7 +20,8 @@ def spread_curve(
 ) -> Figure:
     """The curve of eq. 7 with the layers after which DTP prunes.
 
-    Layers are counted as stages count them: the point at k is the score that a `Stage(after=k)` reads.
+    Layers are counted as stages count them: the point at k is the score that a `Stage(after=k)` reads. Where one layer
+    would press the others flat (above ten times the median), the axis is logarithmic and says so.
 
     Args:
         std: one value per layer, first to last, such as `calibrate.Spread.std`.
@@ -30,10 +31,12 @@ def spread_curve(
     Raises:
         UserError: no values, or a layer beyond them.
     """
-    values, unit = scaled(np.asarray(std, dtype=np.float64))
+    values = np.asarray(std, dtype=np.float64)
     n = len(values)
     if n == 0:
         raise UserError("There is no curve to draw: give one standard deviation per layer.")
+    steep = bool(values.min() > 0 and values.max() > 10 * np.median(values))
+    values, unit = (values, ", log scale") if steep else scaled(values)
     marks = {name: k for name, k in (("early", early), ("late", late)) if k is not None}
     for name, k in marks.items():
         if not 0 <= k <= n:
@@ -46,7 +49,10 @@ def spread_curve(
     axes.set_xlabel("layer")
     axes.set_ylabel(f"std of token scores{unit}")
     axes.set_xlim(0.5, n + 0.5)
-    axes.set_ylim(bottom=0)
+    if steep:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if marks:
         top = axes.secondary_xaxis("top")

@@ -11,6 +11,7 @@ from numba import prange
 from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
+from deltaprune.kernels._memory import empty
 from deltaprune.kernels._numba import compiled, fma, launch, narrow, rows, silu, widen
 
 TILE = 16  # rows per unit of work
@@ -62,8 +63,9 @@ def conv(
         past = torch.zeros((len(bounds) - 1, width - 1, channels), dtype=x.dtype)
     else:
         past = initial_state.detach().to(x.dtype).transpose(1, 2).contiguous()
-    out = torch.empty(x.shape, dtype=x.dtype)
-    taps, shift = weight.detach().float().T.contiguous(), bias.detach().float().contiguous()
+    out = empty("causal_conv1d.out", (len(x), channels), x.dtype)
+    taps = weight.detach().T.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
+    shift = bias.detach().float().contiguous()
     launch(
         _conv, x.numel() * width, *rows(x), taps.numpy(), shift.numpy(), cu_seqlens.numpy(),
         rows(past.view(-1, channels))[0], rows(out)[0],

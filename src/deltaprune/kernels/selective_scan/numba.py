@@ -11,9 +11,11 @@ from numba import prange
 from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
+from deltaprune.kernels._memory import empty
 from deltaprune.kernels._numba import compiled, exp, fma, full_width, launch, narrow, rows, silu, softplus, widen
 from deltaprune.kernels.selective_scan._scan import Scan
 
+GROUP = 4  # blocks that one unit of work runs one after the other
 LANES = 32  # channels per block
 ROWS = 32  # tokens whose inputs are staged together
 _OFF = np.float32(-1e4)  # a bias whose softplus is 0: the lanes beyond the last channel
@@ -95,18 +97,24 @@ def _sum_lanes(delta, count, into, start):
 
 
 @compiled()
-def _block(first, start, stop, u, u_step, dt, dt_step, z, z_step, A, B, C, D, bias, out, state, delta, y, sums):
-    """One sequence, rows start .. stop, of the channels first .. first + LANES."""
+def _block(
+    room, fixed, first, start, stop, u, u_step, dt, dt_step, z, z_step, A, B, C, D, bias, out, state, delta, y, sums
+):
+    """One sequence, rows start .. stop, of the channels first .. first + LANES.
+
+    `room (3, ROWS, LANES)` and `fixed (2, N, LANES)` are work space.
+    """
     channels, order = A.shape
     width = min(LANES, channels - first)
-    a, h = np.zeros((order, LANES), np.float32), np.zeros((order, LANES), np.float32)
+    if width < LANES:  # what the block before left must not reach the lanes beyond the last channel
+        room[:], fixed[:] = 0, 0
+    a, h = fixed[0], fixed[1]
     skip, shift = np.zeros(LANES, np.float32), np.full(LANES, _OFF)
     for i in range(width):
         skip[i], shift[i] = D[first + i], bias[first + i]
         for n in range(order):
             a[n, i], h[n, i] = A[first + i, n], state[first + i, n]
-    us, ds = np.zeros((ROWS, LANES), np.float32), np.zeros((ROWS, LANES), np.float32)
-    ys = np.empty((ROWS, LANES), np.float32)
+    us, ds, ys = room[0], room[1], room[2]
     for t0 in range(start, stop, ROWS):
         count = min(ROWS, stop - t0)
         at = t0 * channels + first
@@ -132,12 +140,17 @@ def _block(first, start, stop, u, u_step, dt, dt_step, z, z_step, A, B, C, D, bi
 def _scan(u, u_step, dt, dt_step, z, z_step, A, B, C, D, bias, cu, out, state, delta, y, sums):
     """`sums` is (blocks, T), or (blocks, 0) when nobody wants the mean."""
     sequences = len(cu) - 1
-    for unit in prange(sums.shape[0] * sequences):
-        block, s = unit // sequences, unit % sequences
-        _block(
-            block * LANES, cu[s], cu[s + 1], u, u_step, dt, dt_step, z, z_step,
-            A, B, C, D, bias, out, state[s], delta, y, sums[block],
-        )  # fmt: skip
+    blocks = sums.shape[0]
+    groups = (blocks + GROUP - 1) // GROUP
+    for unit in prange(groups * sequences):
+        group, s = unit // sequences, unit % sequences
+        room = np.zeros((3, ROWS, LANES), np.float32)
+        fixed = np.zeros((2, A.shape[1], LANES), np.float32)
+        for block in range(group * GROUP, min(blocks, (group + 1) * GROUP)):
+            _block(
+                room, fixed, block * LANES, cu[s], cu[s + 1], u, u_step, dt, dt_step, z, z_step,
+                A, B, C, D, bias, out, state[s], delta, y, sums[block],
+            )  # fmt: skip
 
 
 @compiled()
@@ -167,7 +180,7 @@ def scan(
     """See `selective_scan`."""
     (length, channels), order = u.shape, A.shape[1]
     sequences, blocks = len(cu_seqlens) - 1, -(-channels // LANES)
-    out = torch.empty((length, channels), dtype=u.dtype)
+    out = empty("selective_scan.out", (length, channels), u.dtype)
     if initial_state is None:
         state = torch.zeros((sequences, channels, order))
     else:

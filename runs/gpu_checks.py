@@ -1,0 +1,131 @@
+"""The correctness half of `gpu.py`: every Triton kernel against the reference in float64, on random inputs."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deltaprune.generate import stream
+from deltaprune.kernels import causal_conv1d, rms_norm, selective_scan, use
+from deltaprune.kernels.selective_scan.triton import Plan
+from deltaprune.kernels.selective_scan.triton import scan as triton_scan
+from deltaprune.mamba import MambaLM
+from deltaprune.prefill import Prefilled, prefill
+from deltaprune.tokens import Tokens, cumulate
+
+ALLOWED = {torch.float32: 2e-5, torch.bfloat16: 4e-3}  # of the norm; a bfloat16 output rounds by 2^-9 on average
+INTERPRETED = 8e-3  # Triton's interpreter cuts bits off where a GPU rounds to nearest
+LENGTHS = ([1], [2], [3], [63], [64], [65], [257], [750], [65, 1, 0, 7, 33], [1] * 8, [0, 5, 0])
+TINY = ([1], [3], [5, 0, 1])
+EXTRAS = frozenset({"delta", "delta_mean", "y"})
+
+
+@dataclass(frozen=True)
+class Check:
+    """One kernel on one device: the worst relative distance over all cases, and what was allowed."""
+
+    op: str
+    cases: int
+    worst: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """NaN does not pass."""
+        return self.worst <= self.allowed
+
+
+def distance(got: Tensor, want: Tensor) -> float:
+    """‖got - want‖ / ‖want‖ in float64; NaN where something was not written."""
+    return ((got.double() - want.double()).norm() / want.double().norm().clamp(min=1e-30)).item()
+
+
+def wide(x: Tensor | None) -> Tensor | None:
+    """float64, for the reference."""
+    return x if x is None or not x.is_floating_point() else x.double()
+
+
+def check_scan(device: torch.device, dtype: torch.dtype, channels: int, tiny: bool) -> Check:
+    """All lengths, carried states, every extra, under the plan that the kernel takes and with time split."""
+    distances = []
+    for lengths in TINY if tiny else LENGTHS:
+        total, n = sum(lengths), 16
+
+        def draw(*shape: int, kind: torch.dtype = dtype) -> Tensor:
+            return torch.randn(shape, device=device).to(kind)
+
+        f32 = torch.float32
+        call = (
+            draw(total, channels), draw(total, channels), -draw(channels, n, kind=f32).exp(), draw(total, n),
+            draw(total, n), draw(channels, kind=f32), draw(total, channels), draw(channels, kind=f32) - 3,
+            cumulate(tuple(lengths), device), draw(len(lengths), channels, n, kind=f32),
+        )  # fmt: skip
+        want = selective_scan(*map(wide, call), extras=EXTRAS, backend="reference")  # type: ignore[arg-type]
+        for how in (None, Plan(8, 1), Plan(32, 3), Plan(32, 7)):
+            got = triton_scan(*call, EXTRAS, how)
+            distances += [distance(got.out, want.out) * ALLOWED[f32] / ALLOWED[dtype], distance(got.state, want.state)]
+            distances += [distance(getattr(got, name), getattr(want, name)) for name in sorted(EXTRAS)]
+    return Check(f"selective_scan {dtype}".replace("torch.", ""), len(distances), max(distances), limit(dtype, True))
+
+
+def check_conv(device: torch.device, dtype: torch.dtype, channels: int, tiny: bool) -> Check:
+    """All lengths, widths 2 to 4, carried states."""
+    distances = []
+    for lengths in TINY if tiny else LENGTHS:
+        for width in (2, 3, 4):
+            x = torch.randn(sum(lengths), channels, device=device).to(dtype)
+            weight, bias = torch.randn(channels, width, device=device), torch.randn(channels, device=device)
+            past = torch.randn(len(lengths), channels, width - 1, device=device).to(dtype)
+            bounds = cumulate(tuple(lengths), device)
+            got = causal_conv1d(x, weight, bias, bounds, past, "triton")
+            want = causal_conv1d(x.double(), weight.double(), bias.double(), bounds, past.double(), "reference")
+            distances += [distance(g, w) for g, w in zip(got, want, strict=True)]
+    return Check(f"causal_conv1d {dtype}".replace("torch.", ""), len(distances), max(distances), limit(dtype))
+
+
+def check_norm(device: torch.device, dtype: torch.dtype, width: int) -> Check:
+    """With and without something to add."""
+    distances = []
+    for rows in (1, 22, 750):
+        x, weight = torch.randn(rows, width, device=device), torch.randn(width, device=device)
+        for branch in (None, torch.randn(rows, width, device=device).to(dtype)):
+            got = rms_norm(x, weight, 1e-5, branch, dtype, "triton")
+            want = rms_norm(x.double(), weight.double(), 1e-5, wide(branch), torch.float64, "reference")
+            distances += [distance(g, w) for g, w in zip(got, want, strict=True)]
+    return Check(f"rms_norm {dtype}".replace("torch.", ""), len(distances), max(distances), limit(dtype))
+
+
+def limit(dtype: torch.dtype, scaled: bool = False) -> float:
+    """What is allowed; `scaled`: the distances were scaled to float32's."""
+    cut = dtype == torch.bfloat16 and not torch.cuda.is_available()
+    allowed = ALLOWED[torch.float32] if scaled else ALLOWED[dtype]
+    return allowed * (INTERPRETED / ALLOWED[torch.bfloat16] if cut else 1)
+
+
+def check_model(lm: MambaLM, rows: int) -> list[Check]:
+    """A whole prefill on Triton against the reference's, and graphed decoding against eager: the same ids."""
+    device = lm.backbone.embedding.weight.device
+    start = prompt(lm, 1, rows)
+    with use("triton"):
+        ours = prefill(lm, start)
+    with use("reference"):
+        truth = prefill(lm, start)
+    checks = [Check("prefill against reference", 1, distance(ours.hidden, truth.hidden), 3e-2)]
+    if device.type == "cuda":
+        checks.append(Check("graphed decoding against eager", 1, float(differ(lm, ours)), 0.0))
+    return checks
+
+
+def differ(lm: MambaLM, start: Prefilled) -> bool:
+    """Whether eight graphed steps give other ids than eight eager ones."""
+
+    def answer(graphed: bool) -> Tensor:
+        return torch.stack(list(stream(lm, start, -1, 8, graphed=graphed)))
+
+    return not torch.equal(answer(True), answer(False))
+
+
+def prompt(lm: MambaLM, batch: int, rows: int, visual: int = 0) -> Tokens:
+    """Random rows as an image of `visual` tokens and text."""
+    x = torch.randn(batch, rows, lm.config.d_model, device=lm.backbone.embedding.weight.device)
+    return Tokens.pack([row[:visual] for row in x], [row[visual:] for row in x])

@@ -1,0 +1,184 @@
+"""The measuring half of `gpu.py`: kernels alone, prefill and decoding, each beside its floor of the same run."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from deltaprune.cost.floors import copy_bandwidth, products, rows_per_layer, weight_bytes
+from deltaprune.cost.peers import check_peer, peers
+from deltaprune.cost.timing import timed
+from deltaprune.kernels import causal_conv1d, rms_norm
+from deltaprune.kernels.selective_scan.triton import Plan, scan
+from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.mamba.graphs import stepping
+from deltaprune.mamba.weights import kept_in_float32
+from deltaprune.methods import parse
+from deltaprune.prefill import prefill
+from deltaprune.stages import Plan as Layers
+from deltaprune.stages import Shape
+from deltaprune.tokens import cumulate
+from gpu_checks import prompt
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured thing; `floor_ms` is what it cannot go below, of the same run."""
+
+    table: str
+    name: str
+    tokens: int
+    ms: float
+    floor_ms: float | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Times the floor."""
+        return None if self.floor_ms is None else self.ms / self.floor_ms
+
+
+def random_lm(config: MambaConfig, device: torch.device, dtype: torch.dtype) -> MambaLM:
+    """Random weights of any size, made on the device."""
+    with torch.device(device):
+        lm = MambaLM(config)
+    lm.reset_parameters()
+    for name, weight in lm.named_parameters():
+        weight.data = weight.data.to(torch.float32 if kept_in_float32(name) else dtype)
+    return lm.eval().requires_grad_(False)
+
+
+def graphed(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """`run` as a CUDA graph: its time without the launches; itself on a CPU."""
+    if device.type != "cuda":
+        return run
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side), torch.no_grad():
+        for _ in range(2):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), torch.no_grad():
+        run()
+    return graph.replay
+
+
+def milliseconds(run: Callable[[], object], device: torch.device, rounds: int, calls: int = 1) -> float:
+    """Median over rounds of `calls` calls each, per call; two rounds warm up."""
+
+    def many() -> None:
+        for _ in range(calls):
+            run()
+
+    times = [timed(many, device)[1] / calls for _ in range(rounds + 2)]
+    return median(times[2:])
+
+
+def kernels(config: MambaConfig, device: torch.device, lengths: list[int], rounds: int, sweep: bool) -> Iterator[Row]:
+    """Scan, convolution and norm of one layer, graphed, beside the bytes that they must move; with the plans swept."""
+    e, n, width, dtype = config.d_inner, config.d_state, config.d_conv, torch.bfloat16
+    bandwidth = copy_bandwidth(device)
+
+    def draw(*shape: int, kind: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, device=device).to(kind)
+
+    A, D, bias, taps, gain = -draw(e, n).exp(), draw(e), draw(e) - 3, draw(e, width), draw(config.d_model)
+    for length in lengths:
+        xz, dt = draw(length, 2 * e, kind=dtype), draw(length, e, kind=dtype)
+        (u, z), B, C = xz.split(e, 1), draw(length, n, kind=dtype), draw(length, n, kind=dtype)
+        bounds, state, past = cumulate((length,), device), draw(1, e, n), draw(1, e, width - 1, kind=dtype)
+        x, branch = draw(length, config.d_model), draw(length, config.d_model, kind=dtype)
+
+        def scanned(how: Plan | None = None, u=u, dt=dt, B=B, C=C, z=z, bounds=bounds, state=state) -> object:
+            return scan(u, dt, A, B, C, D, z, bias, bounds, state, frozenset(), how)
+
+        def convolved(u=u, bounds=bounds, past=past) -> object:
+            return causal_conv1d(u, taps, bias, bounds, past, "triton")
+
+        def normed(x=x, branch=branch) -> object:
+            return rms_norm(x, gain, 1e-5, branch, dtype, "triton")
+
+        runs = {
+            "selective_scan": (scanned, 8 * length * e + 8 * e * n),
+            "causal_conv1d": (convolved, 4 * length * e),
+            "rms_norm": (normed, 12 * length * config.d_model),
+        }
+        for name, (run, moved) in runs.items():
+            ms = milliseconds(graphed(run, device), device, rounds, calls=10)
+            yield Row("kernels alone", name, length, ms, 1000 * moved / bandwidth, "floor: bytes over copy bandwidth")
+        if sweep:
+            plans = [Plan(lanes, chunks) for lanes in (8, 16, 32, 64) for chunks in (1, 3, 4, 6, 8, 12, 16)]
+            swept = {how: milliseconds(graphed(lambda how=how: scanned(how), device), device, 3, 10) for how in plans}
+            for how in sorted(swept, key=swept.__getitem__)[:3]:
+                yield Row("best plans of the scan", f"lanes {how.lanes}, chunks {how.chunks}", length, swept[how])
+        yield from mamba_ssm_scan(xz, dt, A, B, C, D, bias, length, rounds)
+
+
+def mamba_ssm_scan(
+    xz: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, length: int, rounds: int
+) -> Iterator[Row]:
+    """mamba_ssm's CUDA scan in its own layout, where its compiled kernel is installed."""
+    if xz.device.type != "cuda" or find_spec("mamba_ssm") is None:
+        return
+    from mamba_ssm.ops import selective_scan_interface as theirs  # pyright: ignore[reportMissingImports]
+
+    if theirs.selective_scan_cuda is None:
+        return
+    u, z = (x.T[None].contiguous() for x in xz.split(len(D), 1))
+    dt, B, C = (x.T[None].contiguous() for x in (dt, B, C))
+
+    def run() -> object:
+        return theirs.selective_scan_fn(u, dt, A, B, C, D, z, bias, delta_softplus=True, return_last_state=True)
+
+    ms = milliseconds(graphed(run, xz.device), xz.device, rounds, calls=10)
+    yield Row("kernels alone", "mamba_ssm selective_scan_fn", length, ms, None, "its layout, transposes not counted")
+
+
+def prefills(lm: MambaLM, visual: int, text: int, rounds: int, early: int, late: int) -> Iterator[Row]:
+    """Unpruned and DTP keep .5, as they are called and as a CUDA graph; floor: the matrix products alone."""
+    device = lm.backbone.embedding.weight.device
+    shape, tokens = (
+        Shape(lm.config.n_layers, visual, Layers(early=early, late=late)),
+        prompt(lm, 1, visual + text, visual),
+    )
+    for name in ("none", "dtp:keep=0.5"):
+        stages = parse(name).stages(shape)
+        rows = rows_per_layer(stages, shape, text, batch=1)
+        floor = milliseconds(graphed(products(lm, rows), device), device, rounds)
+        run = lambda stages=stages: prefill(lm, tokens, stages)  # noqa: E731
+        yield Row("prefill", name, visual + text, milliseconds(run, device, rounds), floor, "floor: matrix products")
+        if device.type == "cuda":
+            ms = milliseconds(graphed(run, device), device, rounds)
+            yield Row("prefill", f"{name}, one CUDA graph", visual + text, ms, floor, "floor: matrix products")
+
+
+def others(lm: MambaLM, length: int, rounds: int) -> Iterator[Row]:
+    """The prefill of the engines that are installed, on our weights, once their logits agree with ours."""
+    device, tokens = lm.backbone.embedding.weight.device, prompt(lm, 1, length)
+    logits, x = lm.logits(prefill(lm, tokens).hidden), tokens.x[None]
+    for peer in peers(lm):
+        check_peer(peer, x, logits)
+        ms = milliseconds(lambda peer=peer: peer.prefill(x), device, rounds)
+        yield Row("prefill", peer.name, length, ms, None, "unpruned, the same weights")
+
+
+def decoding(lm: MambaLM, batches: tuple[int, ...], rounds: int) -> Iterator[Row]:
+    """One token of every row, greedy; floor: the weights over the bandwidth of a large copy."""
+    device = lm.backbone.embedding.weight.device
+    floor = 1000 * weight_bytes(lm) / copy_bandwidth(device)
+    for batch in batches:
+        start = prefill(lm, prompt(lm, batch, 8))
+        for how in (True, False) if device.type == "cuda" else (False,):
+            with stepping(lm, list(start.states), how) as step:
+                ids = [torch.zeros(batch, dtype=torch.long, device=device)]
+
+                def run(step=step, ids=ids) -> None:
+                    ids[0] = step(ids[0]).argmax(-1)
+
+                ms = milliseconds(run, device, rounds, calls=10)
+            name = f"batch {batch}, {'CUDA graph' if how else 'eager'}"
+            yield Row("decoding, per token", name, batch, ms, floor, "floor: weights read at copy bandwidth")

@@ -1,0 +1,57 @@
+"""What no engine can go below: the matrix products of a prefill, and the weights that a decoded token reads."""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import torch
+
+from deltaprune.cost.macs import visual_tokens_per_layer
+from deltaprune.cost.timing import timed
+from deltaprune.mamba import MambaLM
+from deltaprune.stages import Shape, Stage
+
+COPIED = 2**28  # bytes that the bandwidth test copies, far more than any cache holds
+
+
+def rows_per_layer(stages: Sequence[Stage], shape: Shape, text_tokens: int, batch: int) -> list[int]:
+    """Rows that enter each layer of the LM: what is left of the images, and the text."""
+    return [batch * (visual + text_tokens) for visual in visual_tokens_per_layer(stages, shape)]
+
+
+def products(lm: MambaLM, rows: Sequence[int]) -> Callable[[], None]:
+    """The four matrix products of every layer and nothing else, ready to run.
+
+    They take the layer's own weights, random inputs and memory made beforehand.
+
+    Args:
+        lm: the LM.
+        rows: of each layer, see `rows_per_layer`.
+    """
+    config, weight = lm.config, lm.layers[0].mixer.in_proj.weight
+    most, like = max(rows), {"device": weight.device, "dtype": weight.dtype}
+    widths = (config.d_model, config.d_inner, config.rank)
+    inputs = {width: torch.randn(most, width, device=weight.device).to(weight.dtype) for width in widths}
+    outer = (2 * config.d_inner, config.rank + 2 * config.d_state, config.d_inner, config.d_model)
+    outputs = {width: torch.empty(most, width, **like) for width in outer}
+
+    @torch.no_grad()
+    def run() -> None:
+        for layer, count in zip(lm.layers, rows, strict=True):
+            m = layer.mixer
+            for w in (m.in_proj.weight, m.x_proj.weight, m.dt_proj.weight, m.out_proj.weight):
+                torch.mm(inputs[w.shape[1]][:count], w.t(), out=outputs[w.shape[0]][:count])
+
+    return run
+
+
+def weight_bytes(lm: MambaLM) -> int:
+    """Bytes that one decoded token reads: every tensor of the LM once, the embedding as the tied head."""
+    return sum(weight.numel() * weight.element_size() for weight in lm.parameters())
+
+
+def copy_bandwidth(device: torch.device, rounds: int = 5) -> float:
+    """Bytes read and written per second by a large copy, median."""
+    source = torch.ones(COPIED // 4, device=device)
+    target = torch.empty_like(source)
+    times = [timed(lambda: target.copy_(source), device)[1] for _ in range(rounds + 1)]
+    return 2 * COPIED / (median(times[1:]) / 1000)

@@ -1,0 +1,74 @@
+"""No figure on a red check: a kernel that is wrong, in its output or its state, stops the measurement."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from deltaprune import NoPruning
+from deltaprune.cost.growth import growth
+from deltaprune.cost.latency import bench
+from deltaprune.cost.questions import questions
+from deltaprune.cost.verify import KernelMismatch, verify_kernels
+from deltaprune.kernels import _backend, use
+from deltaprune.models._processor import Processor
+from deltaprune.vlm import VLM
+
+CPU = torch.device("cpu")
+SCAN = "deltaprune.kernels.selective_scan"
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]], None]:
+    """Let the numba scan spoil its own result."""
+
+    def install(spoil: Callable[[Any], None]) -> None:
+        whole = _backend._load(SCAN, "numba")
+        assert isinstance(whole, _backend.Backend)
+
+        def fn(*arguments: Any) -> Any:
+            result = whole.fn(*arguments)
+            spoil(result)
+            return result
+
+        ranked = tuple(replace(b, fn=fn) if b.name == "numba" else b for b in _backend._ranked(SCAN))
+        real = _backend._ranked
+        monkeypatch.setattr(_backend, "_ranked", lambda package: ranked if package == SCAN else real(package))
+
+    return install
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_backends_pass_and_are_named(dtype: torch.dtype) -> None:
+    assert verify_kernels(CPU, dtype) == {"selective_scan": "numba", "causal_conv1d": "numba"}
+    with use("reference"):
+        assert verify_kernels(CPU, dtype) == {"selective_scan": "reference", "causal_conv1d": "reference"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda scan: scan.out[-1].zero_(),
+        lambda scan: scan.state[1].mul_(1.01),
+        lambda scan: scan.delta_mean.fill_(torch.nan),
+    ],
+    ids=["output", "state", "nan"],
+)
+def test_a_wrong_kernel_is_named(spoil: Callable[[Any], None], broken: Callable[..., None]) -> None:
+    broken(spoil)
+    with pytest.raises(KernelMismatch, match=r"'numba' backend of selective_scan is wrong on cpu .* seed \d+"):
+        verify_kernels(CPU, torch.float32)
+
+
+def test_nothing_is_timed_on_a_wrong_kernel(tiny: tuple[VLM, Processor], broken: Callable[..., None]) -> None:
+    broken(lambda scan: scan.out.zero_())
+    vlm, methods = tiny[0], {"none": NoPruning()}
+    for measure in (
+        lambda: bench(vlm, methods, rounds=1),
+        lambda: growth(vlm.model.lm, "tiny", (2, 4), rounds=1),
+        lambda: questions(vlm, methods, (1,), rounds=1),
+    ):
+        with pytest.raises(KernelMismatch):
+            measure()

@@ -1,0 +1,130 @@
+"""The buffers and bookkeeping of graphed decoding, with a graph that is the function; on a GPU, the real one."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from deltaprune._registry import UserError
+from deltaprune.generate import stream
+from deltaprune.kernels import use
+from deltaprune.mamba import MambaConfig, MambaLM, State, graphs
+from deltaprune.prefill import Prefilled, prefill
+from deltaprune.tokens import Tokens
+
+EOS = 0
+
+
+def small(device: str = "cpu") -> MambaLM:
+    model = MambaLM(MambaConfig(d_model=32, n_layers=3, vocab_size=50))
+    model.reset_parameters()
+    return model.requires_grad_(False).to(device)
+
+
+def prefilled(model: MambaLM, rows: int = 2, length: int = 5) -> Prefilled:
+    x = model.embed(torch.randint(1, 50, (rows, length), device=model.backbone.embedding.weight.device))
+    return prefill(model, Tokens.pack([row[:0] for row in x], list(x)))
+
+
+def answer(model: MambaLM, start: Prefilled, tokens: int, graphed: bool | None = None) -> Tensor:
+    return torch.stack(list(stream(model, start, EOS, tokens, graphed=graphed)))
+
+
+@pytest.fixture
+def captures(monkeypatch):
+    """A graph that is the function itself, written into the same tensor; counts the captures."""
+    made = []
+
+    def capture(run):
+        logits = run()
+        made.append(run)
+        return lambda: logits.copy_(run()), logits
+
+    monkeypatch.setattr(graphs, "_capture", capture)
+    monkeypatch.setattr(graphs, "_why_not", lambda model, states: None)
+    monkeypatch.setattr(graphs, "_IDLE", type(graphs._IDLE)())
+    return made
+
+
+def test_equal_to_the_eager_step(captures):
+    model = small()
+    for rows in (1, 3):
+        start = prefilled(model, rows)
+        before = [State(ssm=s.ssm.clone(), conv=s.conv.clone()) for s in start.states]
+        assert torch.equal(answer(model, start, 8), answer(model, start, 8, graphed=False))
+        for s, old in zip(start.states, before, strict=True):
+            assert torch.equal(s.ssm, old.ssm)
+            assert torch.equal(s.conv, old.conv)
+    assert len(captures) == 2
+
+
+def test_one_capture_serves_many_answers(captures):
+    model = small()
+    for _ in range(3):
+        answer(model, prefilled(model), 4)
+    assert len(captures) == 1
+    with use("reference"):
+        answer(model, prefilled(model), 4)
+    assert len(captures) == 2, "another kernel is another graph"
+
+
+def test_two_at_once_do_not_share_buffers(captures):
+    model = small()
+    one, other = prefilled(model), prefilled(model)
+    alone = [answer(model, p, 6, graphed=False) for p in (one, other)]
+    together = list(zip(*(stream(model, p, EOS, 6) for p in (one, other)), strict=False))
+    for i, want in enumerate(alone):
+        assert torch.equal(torch.stack([pair[i] for pair in together]), want[: len(together)])
+    assert len(captures) == 2
+
+
+def test_moved_weights_are_captured_anew(captures):
+    model = small()
+    answer(model, prefilled(model), 4)
+    _old = [w.data for w in model.parameters()]  # held, so that the new ones lie elsewhere
+    model.double()
+    model.float()
+    start = prefilled(model)
+    assert torch.equal(answer(model, start, 4), answer(model, start, 4, graphed=False))
+    assert len(captures) == 2
+    assert len(graphs._IDLE[model]) == 1, "the graph over the old weights is dropped"
+
+
+def test_few_are_kept(captures, monkeypatch):
+    monkeypatch.setattr(graphs, "MOST_KEPT", 2)
+    model = small()
+    for rows in (1, 2, 3):
+        answer(model, prefilled(model, rows), 3)
+    assert [step.key[0] for step in graphs._IDLE[model]] == [2, 3]
+
+
+def test_an_abandoned_stream_gives_its_graph_back(captures):
+    model = small()
+    running = stream(model, prefilled(model), EOS, 6)
+    next(running), next(running)
+    running.close()
+    assert len(graphs._IDLE[model]) == 1
+
+
+def test_no_graph_where_one_token_is_enough(captures):
+    model = small()
+    answer(model, prefilled(model), 1)
+    assert not captures
+
+
+def test_what_is_asked_for_and_cannot_be_had_says_why():
+    model = small()
+    with pytest.raises(UserError, match="cannot be a CUDA graph: the model is on cpu"):
+        answer(model, prefilled(model), 3, graphed=True)
+    with graphs.stepping(model, list(prefilled(model).states)) as step:
+        assert not isinstance(step, graphs.GraphedStep)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu():
+    model = small("cuda")
+    start = prefilled(model, rows=3)
+    want = answer(model, start, 8, graphed=False)
+    for _ in range(2):
+        assert torch.equal(answer(model, start, 8, graphed=True), want)
+    with use("reference"), pytest.raises(UserError, match="asks the device for values"):
+        answer(model, start, 8, graphed=True)

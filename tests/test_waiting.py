@@ -1,0 +1,161 @@
+"""No stage waits for the device: nothing is read back, and nothing is copied to a GPU in a way that waits.
+
+Every stage runs on torch's device "meta", whose tensors have shapes and no values. `.item()`, `.tolist()`, `bool()`, a
+mask as an index and every other operation whose result's shape depends on values raises there, as it would wait on a
+GPU. A list as an index, or a host tensor that is copied without `non_blocking`, waits on a GPU as well but passes on
+"meta": those are watched for. The one check that reads a value is made on a CPU alone (`prefill._apply`).
+"""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from deltaprune.methods import parse, registry
+from deltaprune.prefill import _apply, _last_rows
+from deltaprune.scores import registry as scores
+from deltaprune.scores.delta import Delta
+from deltaprune.stages import Plan, Score, Shape, Stage
+from deltaprune.tokens import Tokens, Trace
+
+SHAPE = Shape(n_layers=12, n_visual=21, plan=Plan(early=3, late=9))
+SAMPLES = [(21, 5), (9, 1), (0, 4), (21, 3)]
+E, N, D = 6, 4, 8
+
+
+class Waiting(TorchFunctionMode):
+    """Collects the calls that copy from the host to the device and wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        name = getattr(function, "__name__", str(function))
+        made = name in ("tensor", "as_tensor") and isinstance(result, Tensor) and result.device.type != "cpu"
+        sent = (
+            isinstance(result, Tensor)
+            and bool(args)
+            and isinstance(args[0], Tensor)
+            and args[0].device != result.device
+            and not kwargs.get("non_blocking")
+        )
+        by_list = name in ("__getitem__", "__setitem__") and any(isinstance(part, list) for part in _parts(args[1]))
+        if made or sent or by_list:
+            self.calls.append(name)
+        return result
+
+
+def _parts(index: object) -> tuple[object, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def batch(device: str = "meta") -> tuple[Tokens, Trace]:
+    """Ragged samples and a full trace of them."""
+    tokens = Tokens.pack(
+        [torch.randn(v, D, device=device) for v, _ in SAMPLES],
+        [torch.randn(t, D, device=device) for _, t in SAMPLES],
+        torch.zeros(len(SAMPLES), dtype=torch.int64, device=device),
+    )
+    widths = {"delta": E, "B": N, "C": N, "u": E, "y": E, "hidden": D}
+    rows = {name: torch.rand(len(tokens.x), width, device=device) for name, width in widths.items()}
+    return tokens, Trace(delta_mean=rows["delta"].mean(-1), A=-torch.rand(E, N, device=device), **rows)
+
+
+def run(stages: tuple[Stage, ...], device: str = "meta") -> Tokens:
+    """Every stage in turn, as `prefill` applies them; the trace follows the rows."""
+    tokens, whole = batch(device)
+    for stage in stages:
+        trace = Trace(**{f.name: _head(f.name, getattr(whole, f.name), len(tokens.x)) for f in fields(Trace)})
+        tokens = _apply(stage, tokens, trace, [])
+    return tokens
+
+
+def _head(name: str, rows: Tensor, length: int) -> Tensor:
+    return rows if name == "A" else rows[:length]
+
+
+def waits(action: Callable[[], object]) -> list[str]:
+    """What an action waits for, by name."""
+    with Waiting() as watch:
+        action()
+    return watch.calls
+
+
+@pytest.mark.parametrize("text", [*registry.names(), "dart:exact_budget=true,pivots=random", "dtp:keep=0.9,late=none"])
+def test_no_method_waits(text: str) -> None:
+    method = parse(text)
+    assert waits(lambda: run(method.checked_stages(SHAPE))) == []
+
+
+@pytest.mark.parametrize("name", scores.names())
+def test_no_score_waits(name: str) -> None:
+    assert waits(lambda: run((Stage(3, 0.5, scores[name]()),))) == []
+
+
+def test_text_that_competes_is_the_documented_exception() -> None:
+    """How many visual rows won has to be read back, see `select`."""
+    with pytest.raises((RuntimeError, NotImplementedError), match="nonzero"):
+        run((Stage(3, 0.5, Delta(), candidates="all"),))
+
+
+def test_the_rows_around_the_stages_do_not_wait() -> None:
+    tokens, _ = batch()
+    assert waits(lambda: _last_rows(tokens)) == []
+    assert waits(lambda: _last_rows(replace(tokens, lengths=(26, 10, 0, 28)))) == []
+
+
+class Reading(Score):
+    """A score that does what no score may."""
+
+    needs = frozenset({"delta_mean"})
+    sees_text = False
+
+    def __init__(self, read: Callable[[Tensor], object]):
+        self.read = read
+
+    def __call__(self, tokens: Tokens, trace: Trace) -> Tensor:
+        assert trace.delta_mean is not None
+        self.read(trace.delta_mean)
+        return trace.delta_mean
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x[0].item(),
+        lambda x: x.tolist(),
+        lambda x: bool(x[0] > 0),
+        lambda x: int(x.argmax()),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x[[0, 2]],
+        lambda x: torch.tensor([1.0, 2.0], device=x.device),
+        lambda x: torch.arange(3).to(x.device),
+    ],
+)
+def test_what_waits_would_be_found(read: Callable[[Tensor], object]) -> None:
+    try:
+        found = waits(lambda: run((Stage(3, 0.5, Reading(read)),)))
+    except (RuntimeError, NotImplementedError):
+        return
+    assert found
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("text", registry.names())
+def test_no_method_waits_on_a_gpu(text: str) -> None:
+    stages = parse(text).checked_stages(SHAPE)
+    run(stages, "cuda")  # the first run may compile and allocate
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run(stages, "cuda")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
