@@ -145,8 +145,8 @@ def _growth(asked: Asked, working: Working) -> "Figure":
     rows = read_growth(asked.reports) if asked.reports else measured_growth(_load(asked, working)[0], working)
     first = rows[0]
     title = f"Cost of a prefill, {first['name']}\n{first['dtype']} on {first['device']}, no pruning"
-    columns = ([row[key] for row in rows] for key in ("tokens", "prefill_ms", "peak_bytes"))
-    return growth_curves(*columns, title)
+    tokens, ms, peak = ([row[key] for row in rows] for key in ("tokens", "prefill_ms", "peak_bytes"))
+    return growth_curves(tokens, ms, peak, title)
 
 
 DRAW: dict[str, Callable[[Asked, Working], "Figure"]] = {

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune._bench_tables import bench_table, components_table, growth_table, questions_table
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune._tables import show
+from deltaprune.cli._bench_tables import bench_table, components_table, growth_table, questions_table
 from deltaprune.cli._common import (
     DEFAULT_METHODS,
     DeviceOption,
