@@ -13,9 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def on_device(
-    numbers: Sequence[int], device: torch.device | str, dtype: torch.dtype = torch.int64
-) -> Int[Tensor, "_"]:
+def on_device(numbers: Sequence[int], device: torch.device | str, dtype: torch.dtype = torch.int64) -> Int[Tensor, "_"]:
     """Host integers as a tensor; a GPU is handed them without being waited for, which pinned memory allows."""
     host = torch.tensor(numbers, dtype=dtype, pin_memory=torch.device(device).type == "cuda")
     return host.to(device, non_blocking=True)

@@ -33,9 +33,7 @@ FigureArgument = Annotated[str, typer.Argument(metavar="|".join(TAKES), help="Wh
 def plot(
     context: typer.Context,
     figure: FigureArgument,
-    report: Annotated[
-        list[str] | None, typer.Argument(metavar="REPORT", help="Files for tradeoff and growth.")
-    ] = None,
+    report: Annotated[list[str] | None, typer.Argument(metavar="REPORT", help="Files for tradeoff and growth.")] = None,
     model: ModelOption = "bundled",
     image: Annotated[
         str | None, typer.Option("--image", metavar="FILE", help="A picture. [default: the first of benchmark scenes]")
