@@ -35,8 +35,11 @@ def footer(source: dict[str, str]) -> str:
 
 
 def _git(*args: str) -> str:
-    done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or ("unknown" if "rev-parse" in args else "")
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=False).stdout
+    except OSError:  # a bare machine may have no git, and no repository either
+        done = ""
+    return done.strip() or ("unknown" if "rev-parse" in args else "")
 
 
 def _relative(argv: list[str]) -> list[str]:

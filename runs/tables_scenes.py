@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +21,7 @@ from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.cost import macs
 from deltaprune.evaluate import Row, evaluate
 from deltaprune.evaluate.report import document, write_report
+from deltaprune.evaluate.work import mean_text_tokens
 from deltaprune.methods import parse
 from paper_tables.comparisons import Comparison, compare, sentences
 from paper_tables.entries import TABLES, Entry, paper_means
@@ -43,8 +43,8 @@ class Name(StrEnum):
 def text_tokens(processor: Any, questions: int) -> float:
     """Mean text tokens of the prompts, template included; what the budgets of Table 1 are meant for."""
     rules = Scenes().rules
-    prompts = [processor.prompt(rules.message(sample)) for sample in Scenes().samples("test", 0, questions)]
-    return fmean(len(each.ids) for each in processor.tokenizer.encode_batch(prompts, add_special_tokens=False))
+    samples = Scenes().samples("test", 0, questions)
+    return mean_text_tokens(processor, [processor.prompt(rules.message(sample)) for sample in samples])
 
 
 def answered(vlm: dp.VLM, processor: Any, methods: Sequence[str], questions: int, out: Path) -> list[Row]:

@@ -1,7 +1,16 @@
-"""What many tests share: a tiny random model, the same in every run."""
+"""What many tests share: a tiny random model, the same in every run.
+
+Without a GPU the Triton kernels run in Triton's interpreter. It must be chosen before anything imports triton, which
+torch does on its own.
+"""
+
+import os
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from bundled.vocabulary import train_tokenizer
 from deltaprune.benchmarks.scenes import corpus

@@ -93,9 +93,10 @@ def evaluate_table(rows: Sequence[Row], split: str) -> Table:
     """Percent right by skill; the last line is what naming the commonest answer scores."""
     first = rows[0]
     of = f"PARTIAL: {first['n']} of {first['total']}" if first["partial"] else first["n"]
+    note = f", {first['note']}" if first["note"] else ""
     about = (
         f"{first['model']} on {first['benchmark']}: percent right of {of} questions, split {split}, seed "
-        f"{first['seed']}, protocol {first['protocol']} · mean: the headline · agreement: with the unpruned answers · "
+        f"{first['seed']}, protocol {first['protocol']}{note} · mean: the headline · agreement: with the unpruned answers · "
         "guessing: the commonest answer of each skill · "
         "MACs: share of the LM prefill's without pruning"
     )

@@ -14,7 +14,14 @@ from torch import Tensor
 
 
 def on_device(numbers: Sequence[int], device: torch.device | str, dtype: torch.dtype = torch.int64) -> Int[Tensor, "_"]:
-    """Host integers as a tensor; a GPU is handed them without being waited for, which pinned memory allows."""
+    """Host integers as a tensor; a GPU is handed them without being waited for, which pinned memory allows.
+
+    A CUDA graph would read that memory again at every replay, when it holds something else: while one is captured, the
+    numbers travel as arguments of kernels instead.
+    """
+    if torch.device(device).type == "cuda" and torch.cuda.is_current_stream_capturing():
+        made = [torch.full((1,), number, dtype=dtype, device=device) for number in numbers]
+        return torch.cat(made) if made else torch.empty(0, dtype=dtype, device=device)
     host = torch.tensor(numbers, dtype=dtype, pin_memory=torch.device(device).type == "cuda")
     return host.to(device, non_blocking=True)
 

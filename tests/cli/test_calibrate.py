@@ -1,6 +1,7 @@
 """`deltaprune calibrate`, and the plan file in every command that prunes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def test_eta_moves_the_withdrawal(cli: Callable[..., Any], model: Path) -> None:
 
 def test_every_kind_of_question_is_asked(cli: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    message = Scenes.message
-    monkeypatch.setattr(Scenes, "message", lambda self, sample: asked.append(sample.skill) or message(self, sample))
+    counted = replace(Scenes().rules, message=lambda sample: asked.append(sample.skill) or sample.question)
+    monkeypatch.setattr(Scenes, "protocols", {"official": counted})
     assert cli("calibrate", "--model", model, "--samples", 10, "--json").rows["source"]["samples"] == 10
     assert len(asked) == 10
     assert len(set(asked)) >= 5

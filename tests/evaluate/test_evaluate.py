@@ -15,6 +15,7 @@ from PIL import Image
 
 from deltaprune import DTP, NoPruning, RandomPruning, UserError
 from deltaprune.benchmarks import Benchmark, Greedy, Protocol, Sample, mean_of_skills
+from deltaprune.benchmarks.graders import vqa_accuracy
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.cost import share_of
 from deltaprune.evaluate import evaluate
@@ -222,3 +223,41 @@ def test_the_model_is_left_as_it_was(tiny, toy):
     assert torch.equal(torch.get_rng_state(), state)
     with DTP()(vlm), pytest.raises(UserError, match="do not nest"):
         evaluate(vlm, processor, toy, ["none"], limit=2)
+
+
+def test_a_picture_that_cannot_be_encoded(tiny, toy, rows, monkeypatch):
+    """The others are encoded one by one, and answered as before; its own questions are told and left out."""
+    see, first = type(tiny[0]).see, toy.items[0].image_id
+    broken = tiny[1].encode_images([toy.items[0].image])["image_key"]
+
+    def fails(self, inputs):
+        if "image_key" in inputs and (inputs["image_key"] == broken[0]).any():
+            raise RuntimeError("CUDA out of memory")
+        return see(self, inputs)
+
+    monkeypatch.setattr(type(tiny[0]), "see", fails)
+    found = short(*tiny, toy, METHODS)
+    for row, whole in zip(found, rows, strict=True):
+        assert row.records == tuple(record for record in whole.records if record.image_id != first)
+        assert set(row.failed) == {sample.id for sample in toy.items if sample.image_id == first}
+        assert row.errors == len(row.failed) == 3
+        assert row.floor_by_skill == toy.guess(s for s in toy.items if s.image_id != first).by_skill
+
+
+def test_failed_questions_make_a_run_partial(tiny, toy, monkeypatch):
+    monkeypatch.setattr(Toy, "is_partial", lambda self, split, n: n < N)
+    assert [row.partial for row in short(*tiny, toy, ["none"])] == [False]
+
+    def damaged() -> Image.Image:
+        raise UserError("The picture is damaged.")
+
+    items = (replace(toy.items[0], image_id="damaged", load=damaged), *toy.items[1:])
+    assert [(row.n, row.partial) for row in short(*tiny, Toy(items), ["none"])] == [(N - 1, True)]
+
+
+def test_what_the_protocol_cannot_grade_is_refused_first(tiny, toy, monkeypatch):
+    loads = Loads()
+    monkeypatch.setattr(Toy, "protocols", {"official": replace(RULES, grade=vqa_accuracy.official)})
+    with pytest.raises(UserError, match="no annotators' answers"):
+        short(*tiny, Toy(tuple(loads.of(sample) for sample in toy.items)), ["none"])
+    assert not loads.times

@@ -90,4 +90,11 @@ def test_only_a_harness_that_may_have_made_the_number() -> None:
     assert paper_number("cobra", "none", "gqa", "robomamba") is None
     assert paper_number("robomamba", "none", "gqa", "robomamba") == 56.4
     assert paper_number("bundled", "none", "scenes", "official") is None
+
+
+def test_textvqa_without_ocr_tokens_has_no_number() -> None:
+    without = TextVQA(ocr=False, data=".", protocol="cobra").note("val")
+    assert without == "without OCR tokens"
+    assert paper_number("cobra", "none", "textvqa", "cobra", without) is None
+    assert paper_number("cobra", "none", "textvqa", "cobra", TextVQA(data=".").note("val")) == 58.2
     assert HARNESS.keys() == NOTES.keys() == {row.model for row in PAPER}

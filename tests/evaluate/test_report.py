@@ -102,6 +102,13 @@ def test_a_partial_run_is_called_so_everywhere(rows: list[Row]) -> None:
     assert document([replace(rows[0], partial=True)])["rows"][0]["label"] == "partial: 160"
 
 
+def test_what_is_special_about_the_questions_is_said_and_never_mixed(rows: list[Row]) -> None:
+    made = document([replace(rows[0], note="without OCR tokens"), rows[1]])
+    assert "Protocol `official`, without OCR tokens, split test, seed 0." in markdown(made)
+    assert next(DictReader(StringIO(csv(made))))["note"] == "without OCR tokens"
+    assert made["rows"][0]["against_none"] is None
+
+
 def test_without_the_unpruned_row_there_is_no_change(rows: list[Row]) -> None:
     for others in ([], [replace(rows[1], seed=1)], [replace(rows[1], protocol="other")]):
         made = document([rows[0], *others], mean_of_skills)

@@ -177,6 +177,10 @@ class Benchmark(abc.ABC):
         """How many questions the split has; None for an endless stream."""
         return None
 
+    def note(self, split: str) -> str:
+        """What a reader of a score has to know about the questions, such as "without OCR tokens"; else ""."""
+        return ""
+
     def guess(self, samples: Iterable[Sample]) -> Summary:
         """What naming the commonest answer of each skill scores on these questions, in percent."""
         asked: dict[str, list[Sample]] = defaultdict(list)

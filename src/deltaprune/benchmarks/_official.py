@@ -94,6 +94,10 @@ class OfficialBenchmark(Benchmark):
         """What is special about the files that were read, where the split was published in several sizes."""
         return self.variants.get(split, {}).get(len(self._all(split)))
 
+    def note(self, split: str) -> str:
+        """The `variant`, if any."""
+        return self.variant(split) or ""
+
     def file(self, data: Path, *names: str) -> Path:
         """The first of `names` that is in the folder.
 

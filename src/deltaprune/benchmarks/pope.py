@@ -5,7 +5,8 @@ Splits: random, popular and adversarial, by how the absent things were drawn; 3,
 COCO pictures, half of them answered yes. `test` is all three, 9,000 questions. At commit e3e39262 of AoiDragon/POPE,
 which LLaVA and vlm-evaluation use, the random file has 2,910 questions (8,910 in all); both are accepted, and
 `variant(split)` says when it is the older.
-Headline: set by the protocol: the mean over the three splits of accuracy (Cobra) or of F1.
+Headline: accuracy, percent, the mean over the three splits, or over questions (robomamba, lmms-eval); F1 is among the
+metrics.
 Skills: the split.
 Checked against the official scorer: see `checked` of each protocol.
 

@@ -56,6 +56,10 @@ class TextVQA(OfficialBenchmark):
     )
     hub_ids: ClassVar[tuple[str, ...]] = ("lmms-lab/textvqa", "lmms-lab-encoder/textvqa")
 
+    def note(self, split: str) -> str:
+        """Whether the OCR tokens, which are worth ten points, are left out."""
+        return "" if self.ocr else "without OCR tokens"
+
     def from_files(self, data: Path, split: str) -> Iterator[Sample]:
         """Questions, joined by place with the OCR file where `ocr`."""
         file = self.file(data, f"TextVQA_0.5.1_{split}.json")

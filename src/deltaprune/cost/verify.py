@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from deltaprune.kernels import causal_conv1d, select, selective_scan
+from deltaprune.kernels import causal_conv1d, rms_norm, select, selective_scan
 from deltaprune.tokens import cumulate
 
 LENGTHS = (1, 64, 0, 200, 3)  # of a ragged batch, one sample of it empty
@@ -42,15 +42,19 @@ def verify_kernels(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
     a, state = -draw(CHANNELS, STATES, kind=f32).exp(), draw(samples, CHANNELS, STATES, kind=f32)
     skip, bias = draw(CHANNELS, kind=f32), draw(CHANNELS, kind=f32)
     taps, shift, past = draw(CHANNELS, TAPS), draw(CHANNELS), draw(samples, CHANNELS, TAPS - 1)
+    stream, gain = draw(total, CHANNELS, kind=f32), draw(CHANNELS, kind=f32)
     results = {}
     for backend in (None, "reference"):
         scan = selective_scan(u, dt, a, b, c, skip, z, bias, bounds, state, frozenset({"delta_mean"}), backend)
         conv = causal_conv1d(u, taps, shift, bounds, past, backend)
+        norm = rms_norm(stream, gain, 1e-5, u, dtype, backend)
         assert scan.delta_mean is not None
-        results[backend] = {"selective_scan": (scan.out, scan.state, scan.delta_mean), "causal_conv1d": conv}
+        outputs = (scan.out, scan.state, scan.delta_mean)
+        results[backend] = {"selective_scan": outputs, "causal_conv1d": conv, "rms_norm": norm}
     chosen = {}
     for op, fast in results[None].items():
-        chosen[op] = select(f"deltaprune.kernels.{op}", device, carries_state=True, dtype=dtype).name
+        read = f32 if op == "rms_norm" else dtype
+        chosen[op] = select(f"deltaprune.kernels.{op}", device, carries_state=True, dtype=read).name
         errors = torch.tensor([_relative(*pair) for pair in zip(fast, results["reference"][op], strict=True)])
         error = errors.max().item()  # NaN if one of them is
         if not error <= TOLERANCE[dtype]:

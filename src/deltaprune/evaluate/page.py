@@ -14,7 +14,7 @@ FIGURES = ("accuracy", "against `none`", "p", "same answers", "MACs", "kept", "m
 
 def markdown(document: Mapping[str, Any]) -> str:
     """A page: for each model and benchmark a heading, one table, and what its columns are."""
-    same = ("model", "benchmark", "protocol", "split", "seed")
+    same = ("model", "benchmark", "protocol", "split", "seed", "note")
     groups = groupby(document["rows"], key=lambda row: tuple(row[name] for name in same))
     return "\n".join(_section(list(rows)) for _, rows in groups)
 
@@ -32,9 +32,9 @@ def _section(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append([f"`{row['method']}`", *_figures(row), *values, row["label"] or f"{row['n']:,}"])
         lines[-1].append(number(row["paper"]))
     split = f", split {first['split']}" if first["split"] else ""
-    head = (
-        f"# {first['model']} on `{first['benchmark']}`\n\nProtocol `{first['protocol']}`{split}, seed {first['seed']}."
-    )
+    note = f", {first['note']}" if first["note"] else ""
+    head = f"# {first['model']} on `{first['benchmark']}`\n\nProtocol `{first['protocol']}`{note}{split}, "
+    head += f"seed {first['seed']}."
     table = [header, ["---"] + ["---:"] * (len(header) - 1), *(line[: len(header)] for line in lines)]
     notes = [f"- {note}" for note in _notes(rows, left_out, paper)]
     return "\n".join([head, "", *map(cells, table), "", *notes]) + "\n"

@@ -106,7 +106,7 @@ PAPER = (
 )
 
 
-def paper_number(model: str, method: str, benchmark: str, protocol: str) -> float | None:
+def paper_number(model: str, method: str, benchmark: str, protocol: str, note: str = "") -> float | None:
     """The paper's accuracy in percent for a setting, None where it has none.
 
     Args:
@@ -115,8 +115,9 @@ def paper_number(model: str, method: str, benchmark: str, protocol: str) -> floa
             the model's plan is the paper's (15 and 45) is taken for granted.
         benchmark: by name.
         protocol: whose rules; only a harness that may have made the paper's number matches.
+        note: the benchmark's; the paper's TextVQA is with OCR tokens, so one without them has no number.
     """
-    if protocol not in HARNESS.get(model, ()):
+    if protocol not in HARNESS.get(model, ()) or (benchmark == "textvqa" and note):
         return None
     rows = (row for row in PAPER if row.model == model and benchmark in row.scores)
     return next((row.scores[benchmark] for row in rows if _same(model, row.method, method)), None)

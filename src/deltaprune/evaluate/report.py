@@ -71,14 +71,14 @@ def _measured(row: Row, rows: Sequence[Row], summary: Summarise | None) -> dict[
     return row.to_dict() | {
         "interval": None if found is None else list(found),
         "against_none": None if none is None else asdict(change(row.records, none.records, summary)),
-        "paper": paper_number(row.model, row.method, row.benchmark, row.protocol),
+        "paper": paper_number(row.model, row.method, row.benchmark, row.protocol, row.note),
         "label": _label(row),
     }
 
 
 def _about(row: Row) -> tuple[object, ...]:
     """What two rows must share to be compared."""
-    return row.model, row.benchmark, row.protocol, row.split, row.seed
+    return row.model, row.benchmark, row.protocol, row.split, row.seed, row.note
 
 
 def _label(row: Row) -> str:
@@ -102,7 +102,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the document without lists or objects in it."""
     low, high = row["interval"] or (None, None)
     against = row["against_none"] or dict.fromkeys(("points", "low", "high", "p", "mcnemar"))
-    names = ("model", "benchmark", "protocol", "split", "seed", "method", "n", "label")
+    names = ("model", "benchmark", "protocol", "split", "seed", "note", "method", "n", "label")
     flat = {name: row[name] for name in names}
     flat |= {"accuracy": row["mean"], "low": low, "high": high}
     flat |= {f"against_none_{name}": against[name] for name in ("points", "low", "high", "p", "mcnemar")}

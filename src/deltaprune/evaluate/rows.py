@@ -35,7 +35,7 @@ class Row:
         method: as it was asked for where that was a text, else its `repr`.
         protocol: whose rules for prompt, decoding and grade.
         n, seed: how many questions of the split, and its seed.
-        partial: whether these are fewer questions than the split has.
+        partial: whether these are fewer questions than the split has, be it because some failed.
         mean: the protocol's headline.
         by_skill: its parts.
         metrics: whatever else the protocol reports.
@@ -50,6 +50,7 @@ class Row:
         records: every answer, in the order of the questions; not part of the JSON row.
         split: of the benchmark; "" where nobody said.
         total: how many questions the split has; None for an endless stream.
+        note: what a reader has to know about the questions, such as "without OCR tokens"; else "".
     """
 
     model: str
@@ -74,6 +75,7 @@ class Row:
     records: tuple[Record, ...] = field(repr=False)
     split: str = ""
     total: int | None = None
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON row: everything but the single answers."""

@@ -8,7 +8,8 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+
+import torch
 
 from deltaprune._registry import UserError
 from deltaprune.benchmarks import Benchmark, FirstToken, Protocol, Sample
@@ -17,7 +18,7 @@ from deltaprune.evaluate.engines import registry as engines
 from deltaprune.evaluate.rows import Row
 from deltaprune.evaluate.store import Key, Store, prompt_hash
 from deltaprune.evaluate.tally import Sheet, Tally
-from deltaprune.evaluate.work import Done, Unit, Worker, first_ids, group
+from deltaprune.evaluate.work import Done, Unit, Worker, first_ids, group, mean_text_tokens
 from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
 from deltaprune.models._processor import Processor
@@ -58,8 +59,8 @@ def evaluate(
         prefix: run a picture once for all its questions.
 
     Raises:
-        UserError: no method, no samples, a method that does not fit the model, a size below 1, a folder that cannot be
-            used, or no answer at all.
+        UserError: no method, no samples, samples that the protocol cannot grade, a method that does not fit the model,
+            a size below 1, a folder that cannot be used, or no answer at all.
     """
     place = place or Place()
     labels = [asked if isinstance(asked, str) else repr(asked) for asked in methods]
@@ -69,17 +70,17 @@ def evaluate(
     if not samples:
         raise UserError(f"Benchmark {benchmark.name!r} has no samples in split {split!r}: choose another split.")
     rules = _rules(benchmark, processor, max_new_tokens)
+    rules.grade(samples[0], "")  # data that the protocol cannot grade are refused before hours of answers
     sheets = {method: Sheet(method) for method in (NoPruning(), *chosen)}
     worker = Worker(vlm, processor, rules, tuple(sheets), batch_size, prefix)
     prompts = [processor.prompt(rules.message(sample)) for sample in samples]
     with contextlib.nullcontext() if out is None else Store(out) as store:
-        keys = _keys(worker, benchmark, samples, prompts, place.device or vlm.device.type)
+        keys = _keys(worker, benchmark, samples, prompts, torch.device(place.device or vlm.device).type)
         _recall(sheets.values(), store, keys)
         _run(
             worker, group(samples, batch_size), store, keys, list(sheets.values()), engines[engine], place, on_progress
         )
-    ids = processor.tokenizer.encode_batch(prompts, add_special_tokens=False)
-    text_tokens = fmean(len(each.ids) for each in ids)
+    text_tokens = mean_text_tokens(processor, prompts)
     tally = Tally(vlm.config, benchmark, split, seed, samples, text_tokens, tuple(sheets.values()))
     return [tally.row(label, sheets[method]) for label, method in zip(labels, chosen, strict=True)]
 
@@ -163,6 +164,7 @@ def _keep(sheet: Sheet, done: Done, store: Store | None, keys: dict[str, Key]) -
     if store is not None:
         timing = {"method": repr(sheet.method), "questions": len(done.answers), "ms": done.ms}
         store.add({keys[answer.id]: answer for answer in done.answers}, timing)
-    sheet.answers = {answer.id: answer for answer in done.answers} | sheet.answers
+    for answer in done.answers:
+        sheet.answers.setdefault(answer.id, answer)
     sheet.ms += done.ms
     sheet.timed += len(done.answers)

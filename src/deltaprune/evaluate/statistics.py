@@ -132,7 +132,7 @@ def bootstrap(
     """The headline, percent, of sets of as many pictures drawn with replacement; the same pictures, the same draws.
 
     A headline that is a mean over skills or over questions comes from each picture's sums by skill. Any other, such as
-    POPE's F1, is asked of the protocol for each resample, which takes seconds to minutes.
+    an F1, is asked of the protocol for each resample, which takes seconds to minutes.
     """
     places: dict[str, int] = {}
     for record in records:

@@ -13,8 +13,10 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
+from collections import deque
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +27,7 @@ from deltaprune.evaluate.work import Answer
 ANSWERS, ERRORS, TIMINGS, LOCK = "answers.jsonl", "errors.jsonl", "timings.jsonl", "lock"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """What an answer depends on.
 
@@ -71,6 +73,8 @@ class Store:
                 lock = stack.enter_context((self.folder / LOCK).open("a"))
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._files = {n: stack.enter_context(_open_whole(self.folder / n)) for n in (ANSWERS, ERRORS, TIMINGS)}
+                _sync(self.folder)
+                _sync(self.folder.absolute().parent)
             except BlockingIOError as error:
                 raise UserError(
                     f"Another run is writing to {str(self.folder)!r}: wait for it, or choose another --out."
@@ -117,7 +121,8 @@ class Store:
                 data = data[os.write(file.fileno(), data) :]
             os.fsync(file.fileno())
         except OSError as error:
-            os.ftruncate(file.fileno(), whole)
+            with suppress(OSError):  # a disk that is gone; what was cut off is then taken away by the next run
+                os.ftruncate(file.fileno(), whole)
             raise UserError(
                 f"{str(self.folder / name)!r} cannot be written ({error.strerror}); the {len(self)} answers before are "
                 "safe: make room and run the same command again."
@@ -132,11 +137,21 @@ def _line(key: Key, answer: Answer) -> dict[str, Any]:
 def _open_whole(path: Path) -> IO[bytes]:
     """Open for appending; a last line that was cut off in the middle is taken away."""
     file = path.open("ab", buffering=0)
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.ftruncate(file.fileno(), whole)
+    with path.open("rb") as lines:
+        last = deque(lines, maxlen=1)
+    if last and not last[0].endswith(b"\n"):
+        os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size - len(last[0]))
     return file
+
+
+def _sync(folder: Path) -> None:
+    """Force the names in a folder to the disk; without its name a file that was synced can be lost in a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network folders cannot be synced; their files can
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read(path: Path) -> dict[Key, Answer]:
@@ -146,7 +161,8 @@ def _read(path: Path) -> dict[Key, Answer]:
             try:
                 entry = json.loads(line)
                 answer = Answer(entry["id"], entry.pop("prediction"), entry.pop("choices", {}))
-                answers.setdefault(Key(**entry), answer)
+                key = Key(**{name: sys.intern(value) for name, value in entry.items()})  # most values stand in each line
+                answers.setdefault(key, answer)
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"Line {number} of {str(path)!r} is damaged: delete that line, and its question is asked again."

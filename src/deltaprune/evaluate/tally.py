@@ -48,8 +48,8 @@ class Tally:
 
     @cached_property
     def guess(self) -> Summary:
-        """What naming the commonest answers scores."""
-        return self.benchmark.guess(self.samples)
+        """What naming the commonest answers scores on the questions that did not fail."""
+        return self.benchmark.guess(sample for sample in self.samples if sample.id not in self.failed)
 
     def row(self, label: str, sheet: Sheet) -> Row:
         """One method's row. Questions that failed under any method are left out under all, and counted."""
@@ -66,7 +66,7 @@ class Tally:
             protocol=self.benchmark.protocol,
             n=len(good),
             seed=self.seed,
-            partial=self.benchmark.is_partial(self.split, len(self.samples)),
+            partial=self.benchmark.is_partial(self.split, len(good)),
             mean=summary.mean,
             by_skill=summary.by_skill,
             metrics=summary.metrics,
@@ -82,6 +82,7 @@ class Tally:
             records=tuple(_record(each) for each in good),
             split=self.split,
             total=self.benchmark.total(self.split),
+            note=self.benchmark.note(self.split),
         )
 
     def _graded(self, sample: Sample, answer: Answer) -> Graded:

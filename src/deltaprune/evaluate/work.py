@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from deltaprune.tokens import Tokens
 from deltaprune.vlm import VLM
 
 FAILURES = (UserError, OSError, ArithmeticError, RuntimeError)  # what a sample can bring about; a bug is no such thing
+Read = tuple[list[Sample], Inputs]  # the samples of one picture, and its pixels
 _LOG = logging.getLogger("deltaprune.evaluate")
 
 
@@ -37,7 +39,7 @@ class Unit:
     methods: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a model said to one sample, or why it said nothing.
 
@@ -100,31 +102,43 @@ class Worker:
         pictures = [list(about_one) for _, about_one in groupby(unit.samples, key=lambda sample: sample.image_id)]
         start = time.perf_counter()
         failed: dict[str, str] = {}
-        seen, images = [], []
+        read = []
         for picture in pictures:
             try:
-                images.append(self.processor.encode_images([picture[0].image]))
-                seen.append(picture)
+                read.append((picture, self.processor.encode_images([picture[0].image])))
             except FAILURES as error:
                 failed |= {sample.id: in_words(error) for sample in picture}
-        visual = self._see(images) if seen else None
+        seen = self._see(read, failed) if read else []
         shared = (time.perf_counter() - start) / len(unit.methods)
         for place in unit.methods:
             start = time.perf_counter()
             answers = {name: Answer(name, "", error=why) for name, why in failed.items()}
-            if visual is not None:
-                keys = torch.cat([each["image_key"] for each in images])
-                answers |= {each.id: each for each in self._try(self.methods[place], seen, visual, keys)}
+            for part, visual in seen:
+                keys = torch.cat([inputs["image_key"] for _, inputs in part])
+                asked = [picture for picture, _ in part]
+                answers |= {each.id: each for each in self._try(self.methods[place], asked, visual, keys)}
             ms = 1000 * (time.perf_counter() - start + shared)
             yield Done(place, tuple(answers[sample.id] for sample in unit.samples), ms)
 
     @torch.no_grad()
-    def _see(self, images: list[Inputs]) -> Tensor:
-        """Visual tokens of all pictures, `(I, P, d_model)`."""
-        joined = Inputs({key: torch.cat([each[key] for each in images]) for key in images[0]})
-        visual = self.vlm.see(joined.to(self.vlm.device))
+    def _see(self, read: list[Read], failed: dict[str, str]) -> list[tuple[list[Read], Tensor]]:
+        """Pictures and their visual tokens `(I, P, d_model)`: all at once; where that fails, one by one.
+
+        Args:
+            read: pictures and their pixels.
+            failed: takes the samples of a picture that fails alone.
+        """
+        try:
+            joined = Inputs({key: torch.cat([inputs[key] for _, inputs in read]) for key in read[0][1]})
+            visual = self.vlm.see(joined.to(self.vlm.device))
+        except FAILURES as error:
+            if len(read) > 1:
+                _LOG.warning("%s: encoding the pictures one by one", in_words(error))
+                return [seen for each in read for seen in self._see([each], failed)]
+            failed |= {sample.id: in_words(error) for sample in read[0][0]}
+            return []
         assert visual is not None
-        return visual
+        return [(read, visual)]
 
     def _try(self, method: Method, pictures: list[list[Sample]], visual: Tensor, keys: Tensor) -> list[Answer]:
         """All at once; where that fails, picture by picture, then question by question, to find which one it is."""
@@ -206,3 +220,10 @@ def first_ids(processor: Processor, choices: Sequence[str]) -> list[int]:
             "cannot tell them apart: take a protocol that reads text."
         )
     return ids
+
+
+def mean_text_tokens(processor: Processor, prompts: Sequence[str]) -> float:
+    """Mean tokens of prompts in the model's template; not all are held as tokens at once, a benchmark has 200,000."""
+    parts = (prompts[start : start + 1024] for start in range(0, len(prompts), 1024))
+    encoded = (processor.tokenizer.encode_batch(list(part), add_special_tokens=False) for part in parts)
+    return fmean(len(each.ids) for part in encoded for each in part)

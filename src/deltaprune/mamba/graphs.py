@@ -23,7 +23,7 @@ from deltaprune.mamba.layer import State
 
 MOST_KEPT = 8  # idle graphs per model: each holds the states of its rows
 _LOG = logging.getLogger("deltaprune.kernels")
-_LOCK = threading.Lock()
+_LOCK, _CAPTURING = threading.Lock(), threading.Lock()
 _IDLE: "WeakKeyDictionary[MambaLM, list[GraphedStep]]" = WeakKeyDictionary()
 
 Step = Callable[[Int[Tensor, "B"]], Float[Tensor, "B V"]]
@@ -96,7 +96,9 @@ class GraphedStep:
 def _capture(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     """A function that repeats on the GPU what `run` does, and the tensor that `run` returned, which it fills.
 
-    Before the capture the kernels are compiled and the libraries are opened, which a graph cannot hold.
+    Before the capture the kernels are compiled and the libraries are opened, which a graph cannot hold. One capture at
+    a time; what other threads do on the GPU meanwhile is no part of it and does not break it. On a stream made here:
+    torch's own for captures belongs to the GPU that captured first.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -105,7 +107,7 @@ def _capture(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
             run()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with _CAPTURING, torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         result = run()
     return graph.replay, result
 
