@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from statistics import median
 
@@ -62,9 +63,13 @@ def graphed(run: Callable[[], object], device: torch.device) -> Callable[[], obj
             run()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph), torch.no_grad():
+    with torch.cuda.graph(graph, stream=side), torch.no_grad():
         run()
-    return graph.replay
+
+    def replay(inputs: object = run) -> None:  # what `run` holds is what the graph reads
+        graph.replay()
+
+    return replay
 
 
 def milliseconds(run: Callable[[], object], device: torch.device, rounds: int, calls: int = 1) -> float:
@@ -78,63 +83,85 @@ def milliseconds(run: Callable[[], object], device: torch.device, rounds: int, c
     return median(times[2:])
 
 
-def kernels(config: MambaConfig, device: torch.device, lengths: list[int], rounds: int, sweep: bool) -> Iterator[Row]:
-    """Scan, convolution and norm of one layer, graphed, beside the bytes that they must move; with the plans swept."""
-    e, n, width, dtype = config.d_inner, config.d_state, config.d_conv, torch.bfloat16
-    bandwidth = copy_bandwidth(device)
+def drawn(config: MambaConfig, device: torch.device, length: int) -> dict[str, Tensor]:
+    """Random inputs of one layer's scan, convolution and norm, `length` rows, bfloat16 activations."""
+    e, n, width, d = config.d_inner, config.d_state, config.d_conv, config.d_model
 
     def draw(*shape: int, kind: torch.dtype = torch.float32) -> Tensor:
         return torch.randn(shape, device=device).to(kind)
 
-    A, D, bias, taps, gain = -draw(e, n).exp(), draw(e), draw(e) - 3, draw(e, width), draw(config.d_model)
+    half = torch.bfloat16
+    u, z = draw(length, 2 * e, kind=half).split(e, 1)
+    rows = {
+        "u": u,
+        "z": z,
+        "dt": draw(length, e, kind=half),
+        "x": draw(length, d),
+        "branch": draw(length, d, kind=half),
+    }
+    rows |= {"B": draw(length, n, kind=half), "C": draw(length, n, kind=half), "bounds": cumulate((length,), device)}
+    states = {"state": draw(1, e, n), "past": draw(1, e, width - 1, kind=half)}
+    weights = {"A": -draw(e, n).exp(), "D": draw(e), "bias": draw(e) - 3, "taps": draw(e, width), "gain": draw(d)}
+    return rows | states | weights
+
+
+def scanned(t: dict[str, Tensor], how: Plan | None = None) -> object:
+    """The scan of what was `drawn`; `how` overrules the kernel's own plan."""
+    names = ("u", "dt", "A", "B", "C", "D", "z", "bias", "bounds", "state")
+    return scan(*(t[name] for name in names), frozenset(), how)  # type: ignore[arg-type]
+
+
+def kernels(
+    config: MambaConfig, device: torch.device, lengths: list[int], rounds: int, broken: frozenset[str] = frozenset()
+) -> Iterator[Row]:
+    """Scan, convolution and norm of one layer, graphed, beside the bytes that they must move; but for the `broken`."""
+    e, d, bandwidth = config.d_inner, config.d_model, copy_bandwidth(device)
     for length in lengths:
-        xz, dt = draw(length, 2 * e, kind=dtype), draw(length, e, kind=dtype)
-        (u, z), B, C = xz.split(e, 1), draw(length, n, kind=dtype), draw(length, n, kind=dtype)
-        bounds, state, past = cumulate((length,), device), draw(1, e, n), draw(1, e, width - 1, kind=dtype)
-        x, branch = draw(length, config.d_model), draw(length, config.d_model, kind=dtype)
-
-        def scanned(how: Plan | None = None, u=u, dt=dt, B=B, C=C, z=z, bounds=bounds, state=state) -> object:
-            return scan(u, dt, A, B, C, D, z, bias, bounds, state, frozenset(), how)
-
-        def convolved(u=u, bounds=bounds, past=past) -> object:
-            return causal_conv1d(u, taps, bias, bounds, past, "triton")
-
-        def normed(x=x, branch=branch) -> object:
-            return rms_norm(x, gain, 1e-5, branch, dtype, "triton")
-
+        t = drawn(config, device, length)
         runs = {
-            "selective_scan": (scanned, 8 * length * e + 8 * e * n),
-            "causal_conv1d": (convolved, 4 * length * e),
-            "rms_norm": (normed, 12 * length * config.d_model),
+            "selective_scan": (partial(scanned, t), 8 * length * e + 8 * e * config.d_state),
+            "causal_conv1d": (
+                partial(causal_conv1d, t["u"], t["taps"], t["bias"], t["bounds"], t["past"], "triton"),
+                4 * length * e,
+            ),
+            "rms_norm": (
+                partial(rms_norm, t["x"], t["gain"], 1e-5, t["branch"], torch.bfloat16, "triton"),
+                12 * length * d,
+            ),
         }
         for name, (run, moved) in runs.items():
-            ms = milliseconds(graphed(run, device), device, rounds, calls=10)
-            yield Row("kernels alone", name, length, ms, 1000 * moved / bandwidth, "floor: bytes over copy bandwidth")
-        if sweep:
-            plans = [Plan(lanes, chunks) for lanes in (8, 16, 32, 64) for chunks in (1, 3, 4, 6, 8, 12, 16)]
-            swept = {how: milliseconds(graphed(lambda how=how: scanned(how), device), device, 3, 10) for how in plans}
-            for how in sorted(swept, key=swept.__getitem__)[:3]:
-                yield Row("best plans of the scan", f"lanes {how.lanes}, chunks {how.chunks}", length, swept[how])
-        yield from mamba_ssm_scan(xz, dt, A, B, C, D, bias, length, rounds)
+            if name not in broken:
+                ms = milliseconds(graphed(run, device), device, rounds, calls=10)
+                yield Row("kernels alone", name, length, ms, 1000 * moved / bandwidth, "floor: bytes at copy bandwidth")
+        yield from mamba_ssm_scan(t, length, rounds)
 
 
-def mamba_ssm_scan(
-    xz: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor, length: int, rounds: int
-) -> Iterator[Row]:
+def sweep(config: MambaConfig, device: torch.device, lengths: list[int]) -> Iterator[Row]:
+    """The scan under many plans: the best three of each length."""
+    plans = [Plan(lanes, chunks) for lanes in (8, 16, 32, 64) for chunks in (1, 3, 4, 6, 8, 12, 16)]
+    for length in lengths:
+        t = drawn(config, device, length)
+        swept = {how: milliseconds(graphed(partial(scanned, t, how), device), device, 3, 10) for how in plans}
+        for how in sorted(swept, key=swept.__getitem__)[:3]:
+            yield Row("best plans of the scan", f"lanes {how.lanes}, chunks {how.chunks}", length, swept[how])
+
+
+def mamba_ssm_scan(t: dict[str, Tensor], length: int, rounds: int) -> Iterator[Row]:
     """mamba_ssm's CUDA scan in its own layout, where its compiled kernel is installed."""
-    if xz.device.type != "cuda" or find_spec("mamba_ssm") is None:
+    device = t["u"].device
+    if device.type != "cuda" or find_spec("mamba_ssm") is None:
         return
     from mamba_ssm.ops import selective_scan_interface as theirs  # pyright: ignore[reportMissingImports]
 
     if theirs.selective_scan_cuda is None:
         return
-    u, z = (x.T[None].contiguous() for x in xz.split(len(D), 1))
-    dt, B, C = (x.T[None].contiguous() for x in (dt, B, C))
+    u, dt, B, C, z = (t[name].T[None].contiguous() for name in ("u", "dt", "B", "C", "z"))
 
     def run() -> object:
+        A, D, bias = t["A"], t["D"], t["bias"]
         return theirs.selective_scan_fn(u, dt, A, B, C, D, z, bias, delta_softplus=True, return_last_state=True)
 
-    ms = milliseconds(graphed(run, xz.device), xz.device, rounds, calls=10)
+    ms = milliseconds(graphed(run, device), device, rounds, calls=10)
     yield Row("kernels alone", "mamba_ssm selective_scan_fn", length, ms, None, "its layout, transposes not counted")
 
 
@@ -145,15 +172,17 @@ def prefills(lm: MambaLM, visual: int, text: int, rounds: int, early: int, late:
         Shape(lm.config.n_layers, visual, Layers(early=early, late=late)),
         prompt(lm, 1, visual + text, visual),
     )
+    unpruned: dict[str, float] = {}
     for name in ("none", "dtp:keep=0.5"):
         stages = parse(name).stages(shape)
         rows = rows_per_layer(stages, shape, text, batch=1)
         floor = milliseconds(graphed(products(lm, rows), device), device, rounds)
-        run = lambda stages=stages: prefill(lm, tokens, stages)  # noqa: E731
-        yield Row("prefill", name, visual + text, milliseconds(run, device, rounds), floor, "floor: matrix products")
-        if device.type == "cuda":
-            ms = milliseconds(graphed(run, device), device, rounds)
-            yield Row("prefill", f"{name}, one CUDA graph", visual + text, ms, floor, "floor: matrix products")
+        run = partial(prefill, lm, tokens, stages)
+        for how in ("", ", one CUDA graph") if device.type == "cuda" else ("",):
+            ms = milliseconds(graphed(run, device) if how else run, device, rounds)
+            unpruned.setdefault(how, ms)
+            note = f"floor: matrix products; {ms / unpruned[how]:.3f} of none's time"
+            yield Row("prefill", name + how, visual + text, ms, floor, note)
 
 
 def others(lm: MambaLM, length: int, rounds: int) -> Iterator[Row]:
@@ -166,13 +195,13 @@ def others(lm: MambaLM, length: int, rounds: int) -> Iterator[Row]:
         yield Row("prefill", peer.name, length, ms, None, "unpruned, the same weights")
 
 
-def decoding(lm: MambaLM, batches: tuple[int, ...], rounds: int) -> Iterator[Row]:
-    """One token of every row, greedy; floor: the weights over the bandwidth of a large copy."""
+def decoding(lm: MambaLM, batches: tuple[int, ...], rounds: int, graphs: bool = True) -> Iterator[Row]:
+    """One token of every row, greedy, also without CUDA graphs; floor: the weights over the bandwidth of a large copy."""
     device = lm.backbone.embedding.weight.device
     floor = 1000 * weight_bytes(lm) / copy_bandwidth(device)
     for batch in batches:
         start = prefill(lm, prompt(lm, batch, 8))
-        for how in (True, False) if device.type == "cuda" else (False,):
+        for how in (True, False) if device.type == "cuda" and graphs else (False,):
             with stepping(lm, list(start.states), how) as step:
                 ids = [torch.zeros(batch, dtype=torch.long, device=device)]
 

@@ -96,8 +96,8 @@ def evaluate_table(rows: Sequence[Row], split: str) -> Table:
     note = f", {first['note']}" if first["note"] else ""
     about = (
         f"{first['model']} on {first['benchmark']}: percent right of {of} questions, split {split}, seed "
-        f"{first['seed']}, protocol {first['protocol']}{note} · mean: the headline · agreement: with the unpruned answers · "
-        "guessing: the commonest answer of each skill · "
+        f"{first['seed']}, protocol {first['protocol']}{note} · mean: the headline · "
+        "agreement: with the unpruned answers · guessing: the commonest answer of each skill · "
         "MACs: share of the LM prefill's without pruning"
     )
     skills = list(first["by_skill"])

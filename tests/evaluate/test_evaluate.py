@@ -247,11 +247,7 @@ def test_a_picture_that_cannot_be_encoded(tiny, toy, rows, monkeypatch):
 def test_failed_questions_make_a_run_partial(tiny, toy, monkeypatch):
     monkeypatch.setattr(Toy, "is_partial", lambda self, split, n: n < N)
     assert [row.partial for row in short(*tiny, toy, ["none"])] == [False]
-
-    def damaged() -> Image.Image:
-        raise UserError("The picture is damaged.")
-
-    items = (replace(toy.items[0], image_id="damaged", load=damaged), *toy.items[1:])
+    items = (replace(toy.items[0], image_id="missing", load=lambda: Image.open("nowhere.jpg")), *toy.items[1:])
     assert [(row.n, row.partial) for row in short(*tiny, Toy(items), ["none"])] == [(N - 1, True)]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from deltaprune.benchmarks.textvqa import TextVQA
 from deltaprune.evaluate.paper import HARNESS, NOTES, PAPER, paper_number, printed
 from deltaprune.methods import parse
 

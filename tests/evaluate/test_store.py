@@ -42,6 +42,11 @@ def asked(monkeypatch) -> list[tuple[str, ...]]:
     return units
 
 
+def written(folder: Path) -> int:
+    """How many answers are there, while somebody may be writing."""
+    return (folder / ANSWERS).read_bytes().count(b"\n") if (folder / ANSWERS).exists() else 0
+
+
 def lines(folder: Path) -> list[str]:
     return sorted((folder / ANSWERS).read_text().splitlines(), key=lambda line: json.loads(line)["id"])
 
@@ -152,6 +157,25 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
         assert len(store) == 2
 
 
+def test_a_disk_that_is_gone_is_told_all_the_same(tmp_path, monkeypatch):
+    def gone(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Store(tmp_path) as store, monkeypatch.context() as patch:
+        patch.setattr(os, "write", gone)
+        patch.setattr(os, "ftruncate", gone)
+        with pytest.raises(UserError, match="Input/output error"):
+            store.add({KEY: Answer("q1", "yes")}, {})
+
+
+def test_a_new_folder_and_its_files_have_their_names_on_the_disk(tmp_path, monkeypatch):
+    """Else a power cut loses files whose content was synced."""
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino) or fsync(handle))
+    with Store(tmp_path / "out"):
+        assert {tmp_path.stat().st_ino, (tmp_path / "out").stat().st_ino} <= set(synced)
+
+
 def test_a_sample_that_fails(tiny, tmp_path, monkeypatch):
     """It is told, left out under every method, takes no neighbour with it, and is asked again."""
     vlm, prefill = tiny[0], type(tiny[0]).prefill
@@ -201,10 +225,10 @@ def test_killed_again_and_again(tiny, tmp_path):
         process = subprocess.Popen([sys.executable, script, model, killed, *METHODS], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
-        before = len(lines(killed)) if (killed / ANSWERS).exists() else 0
+        before = written(killed)
         deadline = time.monotonic() + 60
         # once it works, let it go on for a random while: a few units, then the axe
-        while process.poll() is None and (killed / ANSWERS).exists() and len(lines(killed)) == before:
+        while process.poll() is None and written(killed) == before:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.25))
@@ -214,7 +238,7 @@ def test_killed_again_and_again(tiny, tmp_path):
         process.wait()
         process.stdout.close()
         kills += 1
-        sizes.append(len(lines(killed)) if (killed / ANSWERS).exists() else 0)
+        sizes.append(written(killed))
     process.stdout.close()
     assert process.returncode == 0
     assert kills >= KILLS, sizes

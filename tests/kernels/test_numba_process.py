@@ -12,7 +12,8 @@ import deltaprune
 RUN = """
 import importlib, torch
 from deltaprune.cost.verify import verify_kernels
-assert verify_kernels(torch.device("cpu"), torch.float32) == {"selective_scan": "numba", "causal_conv1d": "numba"}
+taken = verify_kernels(torch.device("cpu"), torch.float32)
+assert taken == {"selective_scan": "numba", "causal_conv1d": "numba", "rms_norm": "reference"}
 assert verify_kernels(torch.device("cpu"), torch.bfloat16)
 """
 COUNT = """

@@ -161,7 +161,7 @@ def _read(path: Path) -> dict[Key, Answer]:
             try:
                 entry = json.loads(line)
                 answer = Answer(entry["id"], entry.pop("prediction"), entry.pop("choices", {}))
-                key = Key(**{name: sys.intern(value) for name, value in entry.items()})  # most values stand in each line
+                key = Key(**{name: sys.intern(value) for name, value in entry.items()})  # most stand in every line
                 answers.setdefault(key, answer)
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
