@@ -196,7 +196,7 @@ def others(lm: MambaLM, length: int, rounds: int) -> Iterator[Row]:
 
 
 def decoding(lm: MambaLM, batches: tuple[int, ...], rounds: int, graphs: bool = True) -> Iterator[Row]:
-    """One token of every row, greedy, also without CUDA graphs; floor: the weights over the bandwidth of a large copy."""
+    """One token of every row, greedy, with and without a CUDA graph; floor: the weights at a large copy's bandwidth."""
     device = lm.backbone.embedding.weight.device
     floor = 1000 * weight_bytes(lm) / copy_bandwidth(device)
     for batch in batches:

@@ -60,6 +60,7 @@ def test_pope_accepts_both_random_files_and_says_which(n, variant, tmp_path):
     assert len(list(strict.samples("random"))) == n
     assert strict.variant("test") == strict.variant("random") == variant
     assert strict.variant("popular") is None
+    assert strict.note("test") == (variant or "")
     assert not strict.is_partial("test", n + 6000)
     assert strict.is_partial("test", n + 5999)
     assert strict.total("test") == n + 6000

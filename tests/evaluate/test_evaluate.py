@@ -42,6 +42,7 @@ class Toy(Benchmark):
 
     name = "toy"
     version = 1
+    split = "test"
     protocols: ClassVar = {"official": RULES}
     items: tuple[Sample, ...]
 

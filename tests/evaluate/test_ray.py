@@ -45,6 +45,7 @@ class Toy(Benchmark):
 
     name: ClassVar[str] = "toy"
     version: ClassVar[int] = 1
+    split: ClassVar[str] = "test"
     protocols: ClassVar[Mapping[str, Protocol]] = {"official": RULES}
     items: tuple[Sample, ...]
 

@@ -3,13 +3,16 @@
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from deltaprune._registry import UserError
 from deltaprune.generate import stream
 from deltaprune.kernels import use
 from deltaprune.mamba import MambaConfig, MambaLM, State, graphs
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.tokens import Tokens
+from deltaprune.scores.delta import Delta
+from deltaprune.stages import Stage
+from deltaprune.tokens import Tokens, on_device
 
 EOS = 0
 
@@ -117,6 +120,40 @@ def test_what_is_asked_for_and_cannot_be_had_says_why():
         answer(model, prefilled(model), 3, graphed=True)
     with graphs.stepping(model, list(prefilled(model).states)) as step:
         assert not isinstance(step, graphs.GraphedStep)
+
+
+def test_a_capture_reads_no_host_memory(monkeypatch):
+    """What is freed there would be read again at every replay."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(torch, "tensor", None)
+    with FakeTensorMode():
+        for numbers in ([0, 5, 9], [7], []):
+            made = on_device(numbers, "cuda", torch.int32)
+            assert (made.shape, made.dtype, made.device.type) == ((len(numbers),), torch.int32, "cuda")
+
+
+@pytest.mark.gpu
+def test_numbers_of_a_capture_are_its_own_on_a_gpu():
+    replay, made = graphs._capture(lambda: on_device([0, 5, 9], "cuda", torch.int32))
+    for _ in range(20):
+        on_device([-1, -1, -1], "cuda", torch.int32)
+    made.zero_()
+    replay()
+    assert made.tolist() == [0, 5, 9]
+
+
+@pytest.mark.gpu
+def test_a_pruned_prefill_in_a_graph_on_a_gpu():
+    model = small("cuda")
+    tokens = Tokens.pack([torch.randn(9, 32, device="cuda")], [torch.randn(4, 32, device="cuda")])
+    stages = (Stage(after=1, keep=0.5, score=Delta()), Stage(after=2, keep=0))
+    want = prefill(model, tokens, stages).hidden
+    replay, hidden = graphs._capture(lambda: prefill(model, tokens, stages).hidden)
+    for numbers in range(20):  # memory that the capture may have let go of
+        on_device([numbers] * 2, "cuda", torch.int32)
+    hidden.zero_()
+    replay()
+    torch.testing.assert_close(hidden, want)
 
 
 @pytest.mark.gpu

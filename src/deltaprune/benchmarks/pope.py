@@ -4,7 +4,7 @@ Paper: Li et al., 2023, arXiv:2305.10355.
 Splits: random, popular and adversarial, by how the absent things were drawn; 3,000 questions each about the same 500
 COCO pictures, half of them answered yes. `test` is all three, 9,000 questions. At commit e3e39262 of AoiDragon/POPE,
 which LLaVA and vlm-evaluation use, the random file has 2,910 questions (8,910 in all); both are accepted, and
-`variant(split)` says when it is the older.
+`note(split)` says when it is the older.
 Headline: accuracy, percent, the mean over the three splits, or over questions (robomamba, lmms-eval); F1 is among the
 metrics.
 Skills: the split.

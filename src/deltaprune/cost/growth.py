@@ -11,6 +11,7 @@ from deltaprune._registry import UserError
 from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed
 from deltaprune.cost.verify import verify_kernels
 from deltaprune.mamba import MambaLM
+from deltaprune.mamba.graphs import stepping
 from deltaprune.prefill import prefill
 from deltaprune.tokens import Tokens
 
@@ -57,9 +58,10 @@ def growth(
             done, ms = timed(lambda tokens=tokens: prefill(lm, tokens), device)
             peaks[length].append(peak_bytes(device))
             ids = torch.zeros(1, dtype=torch.int64, device=device)
-            _, step = timed(lambda ids=ids, done=done: lm.step(ids, list(done.states)), device)
+            with stepping(lm, list(done.states)) as step:
+                _, step_ms = timed(lambda ids=ids, step=step: step(ids), device)
             times[length] += [ms] if i else []
-            decode[length] += [step] if i else []
+            decode[length] += [step_ms] if i else []
         if on_round:
             on_round(i + 1, rounds + 1)
     rows = [

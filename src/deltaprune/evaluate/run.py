@@ -33,7 +33,7 @@ def evaluate(
     processor: Processor,
     benchmark: Benchmark,
     methods: Sequence[Method | str],
-    split: str = "test",
+    split: str | None = None,
     seed: int = 0,
     limit: int | None = 500,
     batch_size: int = 32,
@@ -50,7 +50,7 @@ def evaluate(
         vlm, processor: what `load` gave.
         benchmark: where samples, messages and grades come from.
         methods: objects, or texts such as "dtp:keep=0.5".
-        split, seed, limit: which samples; `limit` counts questions, None takes the whole split.
+        split, seed, limit: which samples; None is the benchmark's own split, and `limit` None the whole of it.
         batch_size: questions that run at once; it changes the time, not the answers.
         on_progress: called with (answers there, answers in all) as they come.
         max_new_tokens: upper bound of an answer's length; None takes the protocol's.
@@ -63,6 +63,7 @@ def evaluate(
             a size below 1, a folder that cannot be used, or no answer at all.
     """
     place = place or Place()
+    split = split or benchmark.split
     labels = [asked if isinstance(asked, str) else repr(asked) for asked in methods]
     chosen = [parse(asked) if isinstance(asked, str) else asked for asked in methods]
     _check(vlm, chosen, limit, batch_size)

@@ -8,12 +8,11 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from itertools import chain
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from deltaprune._registry import UserError
 from deltaprune.kernels._backend import forced, select
@@ -138,9 +137,18 @@ def _taken(model: MambaLM, batch: int) -> GraphedStep:
 
 
 def _key(model: MambaLM, batch: int) -> tuple[object, ...]:
-    """What a graph has baked in: the batch, where the weights lie, and the kernels."""
-    tensors = chain(model.parameters(), model.buffers())
-    return batch, hash(tuple((w.data_ptr(), w.dtype) for w in tensors)), forced()
+    """What a graph has baked in: the batch, where the weights lie, and the kernels.
+
+    Asked at every answer: `model.parameters()` would take as long as a decoded token does on a GPU.
+    """
+    places: list[tuple[int, torch.dtype]] = []
+    modules: list[nn.Module] = [model]
+    while modules:
+        module = modules.pop()
+        for held in (module._parameters, module._buffers):
+            places += [(weight.data_ptr(), weight.dtype) for weight in held.values() if weight is not None]
+        modules += [child for child in module._modules.values() if child is not None]
+    return batch, hash(tuple(places)), forced()
 
 
 def _why_not(model: MambaLM, states: list[State]) -> str | None:
