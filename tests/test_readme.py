@@ -59,6 +59,20 @@ def test_its_numbers_are_the_measured_ones() -> None:
     assert f"commit {table['provenance']['commit']} · {table['provenance']['date']}" in README
 
 
+def test_its_speeds_are_the_measured_ones() -> None:
+    table = json.loads((ROOT / "numbers" / "bench_cpu.json").read_text())
+    measured = {line["what"]: line["measured"] for line in table["lines"]}
+    for what, label, text in (
+        ("transformers / ours, bf16", "transformers' prefill", "**{:.1f}**"),
+        ("ours / its matrix products, bf16", "our prefill", "**{:.2f}**"),
+        ("dtp:keep=0.5 / none", "`dtp:keep=0.5` / unpruned", "**{:.2f}**"),
+        ("10 full prefills / image and one packed batch, none", "ten prefills", "{:.1f}"),
+    ):
+        (line,) = (line for line in README.splitlines() if line.startswith(f"| {label}"))
+        assert line.endswith(f"| {text.format(measured[what])} |")
+    assert f"commit {table['provenance']['commit']}" in README
+
+
 def test_its_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
