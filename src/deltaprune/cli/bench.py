@@ -14,6 +14,8 @@ from deltaprune.cli._common import (
     JsonOption,
     MethodsOption,
     ModelOption,
+    TokenizerOption,
+    TowersOption,
     check_device,
     check_whole,
     load_model,
@@ -23,6 +25,8 @@ from deltaprune.cli._common import (
 from deltaprune.cli._progress import Working
 
 if TYPE_CHECKING:
+    import torch
+
     from deltaprune.stages import Method
     from deltaprune.vlm import VLM
 
@@ -56,6 +60,8 @@ def bench(
     questions: Annotated[
         list[int] | None, typer.Option("--questions", help="Instead: so many questions about one image; repeatable.")
     ] = None,
+    towers: TowersOption = None,
+    tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -77,7 +83,12 @@ def bench(
         from deltaprune.methods import parse
 
         methods = {text: parse(text) for text in method or DEFAULT_METHODS}
-        vlm = _model(model, dtype, random_weights, layers, device, working)
+        if random_weights:
+            vlm = _random(model, dtype, layers, device, working)
+        elif layers is not None:
+            raise UserError("--layers cuts a model of random weights: add --random-weights.")
+        else:
+            vlm = load_model(model, device, working, None, towers, tokenizer)[0].to(dtype=_dtype(dtype))
         working.say("measuring (the first round compiles the kernels)")
         if growth:
             tables = [growth_table]
@@ -175,17 +186,16 @@ def _methods_only(document: Document) -> Document:
     return [row for row in document[:-1] if row["components"]]
 
 
-def _model(
-    model: str, dtype: str | None, random_weights: bool, layers: int | None, device: str, working: Working
-) -> "VLM":
-    """The model itself, or its sizes with random weights."""
+def _dtype(name: str | None) -> "torch.dtype | None":
     import torch
 
-    wanted = None if dtype is None else getattr(torch, dtype)
-    if not random_weights:
-        if layers is not None:
-            raise UserError("--layers cuts a model of random weights: add --random-weights.")
-        return load_model(model, device, working)[0].to(dtype=wanted)
+    return None if name is None else getattr(torch, name)
+
+
+def _random(model: str, dtype: str | None, layers: int | None, device: str, working: Working) -> "VLM":
+    """The model's sizes with random weights."""
+    import torch
+
     from deltaprune.models._random import cut, random_mllm
     from deltaprune.vlm import VLM
 
@@ -193,4 +203,4 @@ def _model(
     config = read_model_config(model)
     config = config if layers is None else cut(config, layers)
     working.say(f"filling {config.name} with random weights")
-    return VLM(random_mllm(config, wanted or torch.float32), eos_id=0).to(device=device)
+    return VLM(random_mllm(config, _dtype(dtype) or torch.float32), eos_id=0).to(device=device)
