@@ -40,7 +40,7 @@ def growth_curves(
     left.legend(frameon=False, loc="upper left")
     right.plot(x, np.asarray(peak_bytes, dtype=np.float64) / 1e9, color=BLUE, marker="o", markersize=2.2)
     right.set_ylabel("peak memory, GB")
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.08 * max(right.get_ylim()))
     for axes, ticks in ((left, x[:: max(1, len(x) // 3)]), (right, x[[0, -1]])):
         _tokens(axes, ticks)
     return figure
