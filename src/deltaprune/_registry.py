@@ -29,6 +29,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? ({listed})" if near else listed
 
 
+def in_words(error: Exception) -> str:
+    """An error of somebody else's code on one line, for a sentence of ours."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")
+
+
 class Registry(Generic[T]):
     """Names -> objects of one kind, found in one folder of the package and in the entry points of others.
 

@@ -17,9 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deltaprune._registry import UserError
+from deltaprune._registry import UserError, in_words
 from deltaprune.mamba import State
-from deltaprune.models._files import in_words
 from deltaprune.models._mllm import MLLM
 from deltaprune.prefill import Kept, Prefilled
 from deltaprune.tokens import Tokens, Trace, cumulate

@@ -145,11 +145,6 @@ def read_json_lines(file: Path) -> Iterator[Entry]:
         yield Entry(str(file), f"line {number}", values)
 
 
-def in_words(error: Exception) -> str:
-    """An error on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")
-
-
 def _read(file: Path) -> str:
     """The text of a file, its line ends as \\n and without a byte-order mark."""
     try:

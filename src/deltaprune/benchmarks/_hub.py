@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from deltaprune._registry import UserError
-from deltaprune.benchmarks._files import Entry, in_words
+from deltaprune._registry import UserError, in_words
+from deltaprune.benchmarks._files import Entry
 from deltaprune.benchmarks._images import decoded
 
 

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from deltaprune._registry import UserError
-from deltaprune.benchmarks._files import in_words
+from deltaprune._registry import UserError, in_words
 
 _DAMAGED = (
     OSError,

@@ -15,11 +15,10 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from deltaprune._registry import UserError
+from deltaprune._registry import UserError, in_words
 from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
 from deltaprune.generate import Sample as Sampler
 from deltaprune.generate import generate
-from deltaprune.models._files import in_words
 from deltaprune.models._processor import Inputs, Processor
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.stages import Method

@@ -9,9 +9,8 @@ from PIL import Image
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.image_utils import load_image
 
-from deltaprune._registry import UserError
+from deltaprune._registry import UserError, in_words
 from deltaprune.hf.config import DeltapruneConfig
-from deltaprune.models._files import in_words
 from deltaprune.models._processor import EOS, Processor, Row
 from deltaprune.models._prompts import IMAGES, Conversation, parts, render
 from deltaprune.vision.images import open_image

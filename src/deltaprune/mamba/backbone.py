@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune.mamba.config import MambaConfig
-from deltaprune.mamba.layer import Layer, State, rms_norm
+from deltaprune.mamba.layer import Layer, State
 
 
 class Backbone(nn.Module):
@@ -43,8 +43,9 @@ class MambaLM(nn.Module):
         return self.backbone.embedding(ids).float()
 
     def norm_f(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """The final norm of a residual stream, float32."""
-        return rms_norm(x, self.backbone.norm_f)
+        """The final norm of a residual stream, in float32 whatever the weight's type."""
+        norm = self.backbone.norm_f
+        return F.rms_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.eps)
 
     def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]:
         """Residual stream after the last block -> logits of the known vocabulary, float32."""

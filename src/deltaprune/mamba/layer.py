@@ -125,8 +125,3 @@ def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"]) ->
     if x.device.type != "cpu" or torch.is_grad_enabled():
         return F.linear(x, weight)
     return torch.mm(x, weight.t(), out=empty(name, (len(x), len(weight)), x.dtype))
-
-
-def rms_norm(x: Float[Tensor, "*b d"], norm: nn.RMSNorm) -> Float[Tensor, "*b d"]:
-    """RMSNorm computed in float32 whatever the weight's dtype, as the fused kernel of mamba_ssm does."""
-    return F.rms_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.eps)

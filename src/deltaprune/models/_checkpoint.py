@@ -9,9 +9,8 @@ from jaxtyping import Shaped
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune._registry import UserError, did_you_mean, in_words
 from deltaprune._tensors import fold
-from deltaprune.models._files import in_words
 from deltaprune.models._mllm import MLLM, MLLMConfig, blank, restore_buffers, weight_dtype
 from deltaprune.models._pages import MappedFiles
 

@@ -13,9 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from deltaprune import __version__
-from deltaprune._registry import UserError
+from deltaprune._registry import UserError, in_words
 from deltaprune.models._checkpoint import Checkpoint
-from deltaprune.models._files import in_words
 from deltaprune.models._folder import SHARD_BYTES, write_folder
 from deltaprune.models._mllm import weight_dtype
 from deltaprune.models._parts import Towers

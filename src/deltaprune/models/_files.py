@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from deltaprune._registry import UserError
+from deltaprune._registry import UserError, in_words
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -80,11 +80,6 @@ def named_tensors(file: Path, content: object, where: str = "") -> dict[str, Ten
     if odd:
         raise UserError(f"{what} holds entries that are no tensors: {', '.join(odd[:5])}.")
     return dict(content)
-
-
-def in_words(error: Exception) -> str:
-    """An error on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(".")
 
 
 def _check_file(file: Path) -> None:

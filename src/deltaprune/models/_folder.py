@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from deltaprune._registry import UserError
+from deltaprune._registry import UserError, in_words
 from deltaprune._tensors import check_tensors, shapes
 from deltaprune.models._checkpoint import Checkpoint
-from deltaprune.models._files import in_words, read_safetensors
+from deltaprune.models._files import read_safetensors
 from deltaprune.models._mllm import MLLM, MLLMConfig, blank
 from deltaprune.models._parts import read_tokenizer
 from deltaprune.models._processor import EOS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from deltaprune._registry import UserError, did_you_mean
-from deltaprune.models._files import SUFFIXES, in_words
+from deltaprune._registry import UserError, did_you_mean, in_words
+from deltaprune.models._files import SUFFIXES
 from deltaprune.models._hub import HubError, address, fetch
 
 Towers = str | Path | Mapping[str, str | Path]

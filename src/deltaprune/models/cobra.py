@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deltaprune._registry import UserError
+from deltaprune._registry import UserError, in_words
 from deltaprune._tensors import shapes
 from deltaprune.mamba import MambaConfig
 from deltaprune.models import Family, registry
 from deltaprune.models._checkpoint import Checkpoint
-from deltaprune.models._files import in_words, named_tensors, read_pickle, read_tensors
+from deltaprune.models._files import named_tensors, read_pickle, read_tensors
 from deltaprune.models._hub import HubError, address, fetch
 from deltaprune.models._mllm import MLLMConfig
 from deltaprune.models._official import Tower, assemble
