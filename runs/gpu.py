@@ -22,8 +22,24 @@ import torch
 
 from deltaprune.kernels import use
 from deltaprune.mamba import MambaConfig
-from gpu_checks import GRAPH, MODEL, Check, check_conv, check_graph, check_model, check_norm, check_scan
-from gpu_tables import Row, decoding, kernels, others, prefills, random_lm, sweep
+from deltaprune.stages import Plan as Layers
+from gpu_checks import (
+    GRAPH,
+    MODEL,
+    REPLAY,
+    Check,
+    check_attention,
+    check_conv,
+    check_graph,
+    check_model,
+    check_norm,
+    check_replay,
+    check_scan,
+    check_step,
+    random_lm,
+)
+from gpu_peers import other_scans, others
+from gpu_tables import Row, decoding, kernels, prefills, sweep, sweep_steps
 from provenance import footer, provenance
 
 NUMBERS = Path(__file__).parents[1] / "numbers"
@@ -41,26 +57,35 @@ def checks(config: MambaConfig, device: torch.device, tiny: bool) -> Iterator[tu
         yield "selective_scan", functools.partial(check_scan, device, dtype, 10 if tiny else config.d_inner, tiny)
         yield "causal_conv1d", functools.partial(check_conv, device, dtype, config.d_inner, tiny)
         yield "rms_norm", functools.partial(check_norm, device, dtype, config.d_model)
+        yield "layer_step", functools.partial(check_step, device, dtype, config, 2 if tiny else 30)
+        yield "hidden_attention", functools.partial(check_attention, device, dtype, config.d_inner)
     small = MambaConfig(d_model=32, n_layers=3, vocab_size=64) if tiny else MambaConfig(d_model=256, n_layers=8)
     lm = functools.cache(lambda: random_lm(small, device, torch.bfloat16))
     yield MODEL, lambda: check_model(lm(), 4 if tiny else 200)
     if device.type == "cuda":
         yield GRAPH, lambda: check_graph(lm(), 200)
+        yield REPLAY, lambda: check_replay(lm(), 200)
 
 
 def sections(
     config: MambaConfig, device: torch.device, tiny: bool, swept: bool, broken: frozenset[str]
 ) -> Iterator[Callable[[], Iterator[Row]]]:
     """The tables, the most telling first, without what is broken; a model runs on every kernel."""
-    rounds, whole = 1 if tiny else 15, not broken - {GRAPH}
+    rounds, whole = 1 if tiny else 15, not broken - {GRAPH, REPLAY, "layer_step", "hidden_attention"}
     visual, text, early, late = (4, 2, 1, 2) if tiny else (728, 22, 15, 45)
     lm = functools.cache(lambda: random_lm(config, device, torch.bfloat16))
     if whole:
-        yield lambda: prefills(lm(), visual, text, rounds, early, late)
+        graphs = REPLAY not in broken
+        yield lambda: prefills(lm(), visual, text, rounds, Layers(early=early, late=late), graphs)
+    if whole and "layer_step" not in broken:
         yield lambda: decoding(lm(), (1,) if tiny else (1, 4, 16), rounds, GRAPH not in broken)
     yield lambda: kernels(config, device, [3] if tiny else LENGTHS, rounds, broken)
-    if whole and not tiny:
-        yield lambda: others(lm(), visual + text, rounds=1)
+    if whole:
+        yield lambda: others(lm(), visual + text, rounds)
+    if "selective_scan" not in broken:
+        yield lambda: other_scans(config, device, LENGTHS, rounds)
+    if swept and "layer_step" not in broken:
+        yield lambda: sweep_steps(config, device, *(1, 1) if tiny else (4, 10))
     if swept and "selective_scan" not in broken:
         yield lambda: sweep(config, device, [3] if tiny else LENGTHS)
 

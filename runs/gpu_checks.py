@@ -1,16 +1,22 @@
 """The correctness half of `gpu.py`: every Triton kernel against the reference in float64, on random inputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from deltaprune.generate import stream
-from deltaprune.kernels import causal_conv1d, rms_norm, selective_scan, use
+from deltaprune.kernels import causal_conv1d, hidden_attention, rms_norm, selective_scan, use
+from deltaprune.kernels.layer_step.triton import MOST_ROWS
+from deltaprune.kernels.layer_step.triton import Plan as StepPlan
+from deltaprune.kernels.layer_step.triton import step as triton_step
 from deltaprune.kernels.selective_scan.triton import Plan
 from deltaprune.kernels.selective_scan.triton import scan as triton_scan
-from deltaprune.mamba import MambaLM
+from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.mamba.weights import kept_in_float32
 from deltaprune.prefill import Prefilled, prefill
+from deltaprune.scores.delta import Delta
+from deltaprune.stages import Stage
 from deltaprune.tokens import Tokens, cumulate
 
 ALLOWED = {torch.float32: 2e-5, torch.bfloat16: 4e-3}  # of the norm; a bfloat16 output rounds by 2^-9 on average
@@ -18,14 +24,14 @@ INTERPRETED = 8e-3  # Triton's interpreter cuts bits off where a GPU rounds to n
 LENGTHS = ([1], [2], [3], [63], [64], [65], [257], [750], [65, 1, 0, 7, 33], [1] * 8, [0, 5, 0])
 TINY = ([1], [3], [5, 0, 1])
 EXTRAS = frozenset({"delta", "delta_mean", "y"})
-MODEL, GRAPH = "prefill", "graphed decoding"
+MODEL, GRAPH, REPLAY = "prefill", "graphed decoding", "graphed prefill"
 
 
 @dataclass(frozen=True)
 class Check:
     """One kernel on one device: the worst relative distance over all cases, and what was allowed.
 
-    `guards` is what has no figures when it fails: a kernel, or `MODEL`, `GRAPH`.
+    `guards` is what has no figures when it fails: a kernel, or `MODEL`, `GRAPH`, `REPLAY`.
     """
 
     op: str
@@ -106,6 +112,45 @@ def check_norm(device: torch.device, dtype: torch.dtype, width: int) -> Check:
     return verdict("rms_norm", dtype, distances, limit(dtype))
 
 
+def check_attention(device: torch.device, dtype: torch.dtype, channels: int) -> Check:
+    """The last token's row at several lengths."""
+    distances = []
+    for length in (1, 65, 750):
+        delta, A = torch.rand(length, channels, device=device) / 10, -torch.randn(channels, 16, device=device).exp()
+        B, C = (torch.randn(length, 16, device=device).to(dtype) for _ in range(2))
+        got = hidden_attention(delta, A, B, C[-1], "triton")
+        want = hidden_attention(delta.double(), A.double(), B.double(), C[-1].double(), "reference")
+        distances.append(distance(got, want))
+    return verdict("hidden_attention", dtype, distances, ALLOWED[torch.float32])  # all of it in float32
+
+
+def check_step(device: torch.device, dtype: torch.dtype, config: MambaConfig, tokens: int) -> Check:
+    """`tokens` steps one after the other over one layer, in place; launches that overlap must not overtake."""
+    layer, distances = random_lm(replace(config, n_layers=1, vocab_size=8), device, dtype).layers[0], []
+    for batch in (1, MOST_ROWS):
+        start = torch.randn(batch, config.d_model, device=device)
+        with use("reference"), torch.no_grad():
+            want, state = start, layer.empty_state(batch)
+            for _ in range(tokens):
+                want, state = layer.step(want, state)
+        for how in (StepPlan(), StepPlan(early=False)):
+            got, own = start, layer.empty_state(batch)
+            for _ in range(tokens):
+                got, _, _ = triton_step(got, layer.weights, own.ssm, own.conv, True, how)
+            distances += [distance(got, want), distance(own.ssm, state.ssm), distance(own.conv, state.conv)]
+    return verdict("layer_step", dtype, distances, 5 * limit(dtype))  # five roundings
+
+
+def random_lm(config: MambaConfig, device: torch.device, dtype: torch.dtype) -> MambaLM:
+    """Random weights of any size, made on the device."""
+    with torch.device(device):
+        lm = MambaLM(config)
+    lm.reset_parameters()
+    for name, weight in lm.named_parameters():
+        weight.data = weight.data.to(torch.float32 if kept_in_float32(name) else dtype)
+    return lm.eval().requires_grad_(False)
+
+
 def limit(dtype: torch.dtype, scaled: bool = False) -> float:
     """What is allowed; `scaled`: the distances were scaled to float32's."""
     cut = dtype == torch.bfloat16 and not torch.cuda.is_available()
@@ -126,6 +171,19 @@ def check_model(lm: MambaLM, rows: int) -> Check:
 def check_graph(lm: MambaLM, rows: int) -> Check:
     """Graphed decoding on Triton against eager: the same ids."""
     return Check("graphed decoding against eager", 1, float(differ(lm, prefill(lm, prompt(lm, 1, rows)))), 0.0, GRAPH)
+
+
+def check_replay(lm: MambaLM, rows: int) -> Check:
+    """Replayed prefills against eager ones: pruned, then a question on what they left, each time with new inputs."""
+    middle, distances, allowed = lm.config.n_layers // 2, [], limit(torch.bfloat16)
+    stages = (Stage(after=1, keep=0.5, score=Delta()), Stage(after=middle, keep=0.0))
+    for _ in range(3):
+        image, question = prompt(lm, 1, rows, rows - 22), prompt(lm, 1, 22)
+        eager, replayed = (prefill(lm, image, stages, graphed=how) for how in (False, True))
+        more, again = (prefill(lm, question, stages, eager, graphed=how) for how in (False, True))
+        for want, got in ((eager, replayed), (more, again)):
+            distances += [distance(got.hidden, want.hidden), distance(got.states[-1].ssm, want.states[-1].ssm)]
+    return replace(verdict(REPLAY, torch.bfloat16, distances, allowed), op="graphed prefill against eager")
 
 
 def differ(lm: MambaLM, start: Prefilled) -> bool:

@@ -1,28 +1,27 @@
 """The measuring half of `gpu.py`: kernels alone, prefill and decoding, each beside its floor of the same run."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from statistics import median
 
 import torch
 from torch import Tensor
 
 from deltaprune.cost.floors import copy_bandwidth, products, rows_per_layer, weight_bytes
-from deltaprune.cost.peers import check_peer, peers
 from deltaprune.cost.timing import timed
 from deltaprune.kernels import causal_conv1d, rms_norm
+from deltaprune.kernels.layer_step.triton import Plan as StepPlan
+from deltaprune.kernels.layer_step.triton import step
 from deltaprune.kernels.selective_scan.triton import Plan, scan
 from deltaprune.mamba import MambaConfig, MambaLM
 from deltaprune.mamba.graphs import stepping
-from deltaprune.mamba.weights import kept_in_float32
 from deltaprune.methods import parse
 from deltaprune.prefill import prefill
 from deltaprune.stages import Plan as Layers
 from deltaprune.stages import Shape
 from deltaprune.tokens import cumulate
-from gpu_checks import prompt
+from gpu_checks import prompt, random_lm
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,6 @@ class Row:
     def ratio(self) -> float | None:
         """Times the floor."""
         return None if self.floor_ms is None else self.ms / self.floor_ms
-
-
-def random_lm(config: MambaConfig, device: torch.device, dtype: torch.dtype) -> MambaLM:
-    """Random weights of any size, made on the device."""
-    with torch.device(device):
-        lm = MambaLM(config)
-    lm.reset_parameters()
-    for name, weight in lm.named_parameters():
-        weight.data = weight.data.to(torch.float32 if kept_in_float32(name) else dtype)
-    return lm.eval().requires_grad_(False)
 
 
 def graphed(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
@@ -133,7 +122,6 @@ def kernels(
             if name not in broken:
                 ms = milliseconds(graphed(run, device), device, rounds, calls=10)
                 yield Row("kernels alone", name, length, ms, 1000 * moved / bandwidth, "floor: bytes at copy bandwidth")
-        yield from mamba_ssm_scan(t, length, rounds)
 
 
 def sweep(config: MambaConfig, device: torch.device, lengths: list[int]) -> Iterator[Row]:
@@ -146,53 +134,51 @@ def sweep(config: MambaConfig, device: torch.device, lengths: list[int]) -> Iter
             yield Row("best plans of the scan", f"lanes {how.lanes}, chunks {how.chunks}", length, swept[how])
 
 
-def mamba_ssm_scan(t: dict[str, Tensor], length: int, rounds: int) -> Iterator[Row]:
-    """mamba_ssm's CUDA scan in its own layout, where its compiled kernel is installed."""
-    device = t["u"].device
-    if device.type != "cuda" or find_spec("mamba_ssm") is None:
-        return
-    from mamba_ssm.ops import selective_scan_interface as theirs  # pyright: ignore[reportMissingImports]
+def sweep_steps(config: MambaConfig, device: torch.device, count: int, rounds: int) -> Iterator[Row]:
+    """One token through `count` layers, more than a cache holds, under many plans; floor: their weights."""
+    lm = random_lm(replace(config, n_layers=count, vocab_size=8), device, torch.bfloat16)
+    states = [layer.empty_state(1) for layer in lm.layers]
+    moved = sum(t.numel() * t.element_size() for layer in lm.layers for t in layer.weights.tensors())
+    floor = 1000 * moved / copy_bandwidth(device) / count
 
-    if theirs.selective_scan_cuda is None:
-        return
-    u, dt, B, C, z = (t[name].T[None].contiguous() for name in ("u", "dt", "B", "C", "z"))
+    def run(how: StepPlan) -> Tensor:
+        x = torch.ones(1, config.d_model, device=device)
+        for layer, state in zip(lm.layers, states, strict=True):
+            x, _, _ = step(x, layer.weights, state.ssm, state.conv, True, how)
+        return x
 
-    def run() -> object:
-        A, D, bias = t["A"], t["D"], t["bias"]
-        return theirs.selective_scan_fn(u, dt, A, B, C, D, z, bias, delta_softplus=True, return_last_state=True)
+    plans = [
+        StepPlan(held, warps, early) for early in (True, False) for held in (2**15, 2**16, 2**17) for warps in (4, 8)
+    ]
+    for how in plans:
+        ms = milliseconds(graphed(partial(run, how), device), device, rounds, calls=rounds) / count
+        yield Row("one layer's step of decoding", str(how), 1, ms, floor, "floor: its weights at copy bandwidth")
 
-    ms = milliseconds(graphed(run, device), device, rounds, calls=10)
-    yield Row("kernels alone", "mamba_ssm selective_scan_fn", length, ms, None, "its layout, transposes not counted")
 
+def prefills(lm: MambaLM, visual: int, text: int, rounds: int, plan: Layers, graphs: bool = True) -> Iterator[Row]:
+    """Unpruned and DTP keep .5, and a question on an encoded image, with and without the library's CUDA graphs.
 
-def prefills(lm: MambaLM, visual: int, text: int, rounds: int, early: int, late: int) -> Iterator[Row]:
-    """Unpruned and DTP keep .5, as they are called and as a CUDA graph; floor: the matrix products alone."""
-    device = lm.backbone.embedding.weight.device
-    shape, tokens = (
-        Shape(lm.config.n_layers, visual, Layers(early=early, late=late)),
-        prompt(lm, 1, visual + text, visual),
-    )
-    unpruned: dict[str, float] = {}
+    Floors: the matrix products alone; for the question, the layers' weights at a large copy's bandwidth.
+    """
+    weight = lm.backbone.embedding.weight
+    device, shape = weight.device, Shape(lm.config.n_layers, visual, plan)
+    whole, image, question = (prompt(lm, 1, *counts) for counts in ((visual + text, visual), (visual, visual), (text,)))
+    ways = {False: "", True: ", CUDA graph"} if device.type == "cuda" and graphs else {False: ""}
+    unpruned: dict[bool, float] = {}
     for name in ("none", "dtp:keep=0.5"):
         stages = parse(name).stages(shape)
         rows = rows_per_layer(stages, shape, text, batch=1)
         floor = milliseconds(graphed(products(lm, rows), device), device, rounds)
-        run = partial(prefill, lm, tokens, stages)
-        for how in ("", ", one CUDA graph") if device.type == "cuda" else ("",):
-            ms = milliseconds(graphed(run, device) if how else run, device, rounds)
-            unpruned.setdefault(how, ms)
-            note = f"floor: matrix products; {ms / unpruned[how]:.3f} of none's time"
-            yield Row("prefill", name + how, visual + text, ms, floor, note)
-
-
-def others(lm: MambaLM, length: int, rounds: int) -> Iterator[Row]:
-    """The prefill of the engines that are installed, on our weights, once their logits agree with ours."""
-    device, tokens = lm.backbone.embedding.weight.device, prompt(lm, 1, length)
-    logits, x = lm.logits(prefill(lm, tokens).hidden), tokens.x[None]
-    for peer in peers(lm):
-        check_peer(peer, x, logits)
-        ms = milliseconds(lambda peer=peer: peer.prefill(x), device, rounds)
-        yield Row("prefill", peer.name, length, ms, None, "unpruned, the same weights")
+        for way, told in ways.items():
+            ms = milliseconds(partial(prefill, lm, whole, stages, graphed=way), device, rounds)
+            unpruned.setdefault(way, ms)
+            note = f"floor: matrix products; {ms / unpruned[way]:.3f} of none's time"
+            yield Row("prefill", name + told, visual + text, ms, floor, note)
+    encoded = prefill(lm, image, stages, awaits_text=True)
+    floor = 1000 * (weight_bytes(lm) - weight.nbytes) / copy_bandwidth(device)
+    for way, told in ways.items():
+        ms = milliseconds(partial(prefill, lm, question, stages, encoded, graphed=way), device, rounds)
+        yield Row("prefill", "a question on an encoded image" + told, text, ms, floor, "floor: the layers' weights")
 
 
 def decoding(lm: MambaLM, batches: tuple[int, ...], rounds: int, graphs: bool = True) -> Iterator[Row]:
@@ -208,6 +194,6 @@ def decoding(lm: MambaLM, batches: tuple[int, ...], rounds: int, graphs: bool = 
                 def run(step=step, ids=ids) -> None:
                     ids[0] = step(ids[0]).argmax(-1)
 
-                ms = milliseconds(run, device, rounds, calls=10)
+                ms = milliseconds(run, device, rounds, calls=rounds)
             name = f"batch {batch}, {'CUDA graph' if how else 'eager'}"
             yield Row("decoding, per token", name, batch, ms, floor, "floor: weights read at copy bandwidth")

@@ -22,7 +22,6 @@ STRANGERS = {  # neither sees the other, whatever their floors say
     ("scores", "mamba"),
     ("scores", "vision"),
     ("scores", "models"),
-    ("scores", "kernels"),
     ("methods", "mamba"),
     ("methods", "vision"),
     ("methods", "models"),

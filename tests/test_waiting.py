@@ -6,7 +6,8 @@ GPU. A list as an index, or a host tensor that is copied without `non_blocking`,
 "meta": those are watched for. The one check that reads a value is made on a CPU alone (`prefill._apply`).
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from deltaprune.mamba.captured import unread
 from deltaprune.methods import parse, registry
 from deltaprune.prefill import _apply, _last_rows
 from deltaprune.scores import registry as scores
 from deltaprune.scores.delta import Delta
 from deltaprune.stages import Plan, Score, Shape, Stage
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.tokens import Tokens, Trace, on_device
 
 SHAPE = Shape(n_layers=12, n_visual=21, plan=Plan(early=3, late=9))
 SAMPLES = [(21, 5), (9, 1), (0, 4), (21, 3)]
@@ -126,26 +128,68 @@ class Reading(Score):
         return trace.delta_mean
 
 
-@pytest.mark.parametrize(
-    "read",
-    [
-        lambda x: x[0].item(),
-        lambda x: x.tolist(),
-        lambda x: bool(x[0] > 0),
-        lambda x: int(x.argmax()),
-        lambda x: x[x > 0],
-        lambda x: x.nonzero(),
-        lambda x: x[[0, 2]],
-        lambda x: torch.tensor([1.0, 2.0], device=x.device),
-        lambda x: torch.arange(3).to(x.device),
-    ],
-)
+READS = [
+    lambda x: x[0].item(),
+    lambda x: x.tolist(),
+    lambda x: bool(x[0] > 0),
+    lambda x: int(x.argmax()),
+    lambda x: x[x > 0],
+    lambda x: x.nonzero(),
+    lambda x: x[[0, 2]],
+    lambda x: torch.tensor([1.0, 2.0], device=x.device),
+    lambda x: torch.arange(3).to(x.device),
+]
+
+
+@pytest.mark.parametrize("read", READS)
 def test_what_waits_would_be_found(read: Callable[[Tensor], object]) -> None:
     try:
         found = waits(lambda: run((Stage(3, 0.5, Reading(read)),)))
     except (RuntimeError, NotImplementedError):
         return
     assert found
+
+
+@pytest.fixture
+def capturing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a capture that is watched, in which `on_device` copies nothing."""
+
+    def made(numbers: Sequence[int], device: torch.device, dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.empty(len(numbers), dtype=dtype, device=device)
+
+    for module in [module for module in list(sys.modules.values()) if getattr(module, "on_device", None) is on_device]:
+        monkeypatch.setattr(module, "on_device", made)
+    with unread():
+        yield
+
+
+@pytest.mark.usefixtures("capturing")
+@pytest.mark.parametrize("text", [*registry.names(), "dart:exact_budget=true,pivots=random", "dtp:keep=0.9,late=none"])
+def test_no_method_is_refused_a_graph(text: str) -> None:
+    run(parse(text).checked_stages(SHAPE))
+
+
+@pytest.mark.usefixtures("capturing")
+@pytest.mark.parametrize("name", scores.names())
+def test_no_score_is_refused_a_graph(name: str) -> None:
+    run((Stage(3, 0.5, scores[name]()),))
+
+
+@pytest.mark.usefixtures("capturing")
+@pytest.mark.parametrize(
+    "read",
+    [
+        *READS,
+        lambda x: x.to("cpu", non_blocking=True),
+        lambda x: x.cpu(),
+        lambda x: x.clone().index_put_((x > 0,), x),
+        lambda x: torch.zeros(3).copy_(x[:3]),
+        lambda x: torch.repeat_interleave(x.long()),
+    ],
+)
+def test_what_reads_is_refused_before_it_does(read: Callable[[Tensor], object]) -> None:
+    with pytest.raises(RuntimeError, match="asks the device for a value or copies between it and the host"):
+        run((Stage(3, 0.5, Reading(read)),))
 
 
 @pytest.mark.gpu

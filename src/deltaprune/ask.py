@@ -14,6 +14,7 @@ from deltaprune._registry import UserError
 from deltaprune.cost import share_of
 from deltaprune.cost.timing import timed
 from deltaprune.generate import generate
+from deltaprune.mamba.replays import WARM_UP
 from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
 from deltaprune.models._processor import Inputs, Processor
@@ -139,6 +140,8 @@ def _row(
 ) -> AskRow:
     """Measure one question under one method."""
     question, label, method = asked
+    for _ in range(WARM_UP if vlm.device.type == "cuda" else 0):  # this length's CUDA graph is captured
+        _prefill(vlm, method, vlm.pack(inputs, visual))
     prefilled, prefill_ms = _timed(lambda: _prefill(vlm, method, vlm.pack(inputs, visual)), vlm.device)
     ids, decode_ms = _timed(lambda: _decode(vlm, prefilled, max_new_tokens), vlm.device)
     text_tokens = int(inputs["attention_mask"].sum())

@@ -62,11 +62,12 @@ def fold(
 
     Sums are one matrix product with the assignment, not an indexed add, so that they do not depend on thread order.
     """
-    likeness, nearest = cosine(x[dropped], x[targets]).max(-1)
+    home, gone = x[targets], x[dropped]
+    likeness, nearest = cosine(gone, home).max(-1)
     merged = torch.sort(likeness, descending=True, stable=True).indices[floor_count(pruned, len(dropped)) :]
     joins = nearest[merged, None] == torch.arange(len(targets), device=x.device)
     weight = joins * size[dropped[merged], None]
     added = weight.sum(0)
     total = size[targets] + added
-    shift = weight.T.to(x.dtype) @ x[dropped[merged]] - added[:, None] * x[targets]
-    return x[targets] + shift / total[:, None], total
+    shift = weight.T.to(x.dtype) @ gone[merged] - added[:, None] * home
+    return home + shift / total[:, None], total

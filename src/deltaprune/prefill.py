@@ -6,8 +6,8 @@ A `Prefilled` can be continued: text after an image, a second turn after a first
 the image alone can only be run up to it; the `Prefilled` then stands at that depth and each question pays the rest.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,8 +15,11 @@ from torch import Tensor
 
 from deltaprune.kernels import reuse
 from deltaprune.mamba import MambaLM, State
+from deltaprune.mamba.replays import run_or_replay
 from deltaprune.stages import Stage, check_order, select
-from deltaprune.tokens import Tokens, Trace, cumulate, on_device
+from deltaprune.tokens import Tokens, Trace, join, map_rows, on_device
+
+MOST_ROWS, MOST_SAMPLES = 1024, 32  # beyond them a GPU computes for longer than launching takes, or holds large states
 
 
 class NonFiniteScore(ArithmeticError):
@@ -49,6 +52,7 @@ class Prefilled:
         trace: what the waiting stage will read of the rows here.
         seen: rows per sample before any pruning: where a continuation's `origin` goes on.
         checks: device flags "all scores of the stage after=k were finite", read together with the first token.
+        replayed: whether a CUDA graph was replayed for it.
     """
 
     hidden: Float[Tensor, "B d"]
@@ -59,6 +63,7 @@ class Prefilled:
     trace: Trace
     seen: tuple[int, ...]
     checks: tuple[tuple[int, Bool[Tensor, ""]], ...] = ()
+    replayed: bool = False
 
     def checked(self) -> "Prefilled":
         """Read the device flags, see `raise_if_not_finite`."""
@@ -78,7 +83,7 @@ class Prefilled:
             states=tuple(State(ssm=s.ssm[index], conv=s.conv[index]) for s in self.states),
             tokens=tokens,
             kept=tuple(Kept(k.after, tuple(k.origin[b] for b in rows)) for k in self.kept),
-            trace=_map_rows(lambda rows: rows[take], self.trace),
+            trace=map_rows(lambda rows: rows[take], self.trace),
             seen=tuple(self.seen[b] for b in rows),
         )
 
@@ -91,8 +96,11 @@ def prefill(
     stages: tuple[Stage, ...] = (),
     resume: Prefilled | None = None,
     awaits_text: bool = False,
+    graphed: bool | None = None,
 ) -> Prefilled:
     """Run `tokens` through all layers, pruning on the way.
+
+    On a GPU, up to 1024 rows of 32 samples whose lengths have come before replay a CUDA graph: see `mamba.replays`.
 
     Args:
         model: the LM.
@@ -100,36 +108,61 @@ def prefill(
         stages: the method's stages, `after` ascending.
         resume: the same batch's earlier rows.
         awaits_text: these rows are images alone: stop at the first stage whose choice depends on text.
+        graphed: True asks for a CUDA graph, at once and whatever the size; False forbids it.
 
     Raises:
-        UserError: stages out of order or beyond the model.
+        UserError: stages out of order or beyond the model; a graph is asked for and cannot be had.
         NonFiniteScore: at once on a CPU; on a GPU from `Prefilled.checked`.
     """
-    layers = model.layers
-    check_order(stages, len(layers))
-    due = {stage.after: stage for stage in stages}
-    seen, kept, checks, states = tokens.lengths, [], [], []
+    check_order(stages, len(model.layers))
+    seen, states, waiting, kept, checks = tokens.lengths, (), None, (), ()
     if resume is not None:
         tokens, seen = _continue(tokens, resume)
-        kept, checks = list(resume.kept), list(resume.checks)
-    trace = Trace(hidden=tokens.x)
+        states, kept, checks = resume.states, resume.kept, resume.checks
+        waiting = (resume.tokens, resume.trace) if resume.depth < len(model.layers) else None
+    rows = sum(tokens.lengths) + sum(waiting[0].lengths if waiting else ())
+    if graphed is None and (rows > MOST_ROWS or len(seen) > MOST_SAMPLES):
+        graphed = False
+    competes = any(stage.candidates == "all" for stage in stages)
+    refused = "where text competes, how many visual tokens won has to be read back" if competes else None
+    run, inputs = partial(_run, model, stages, awaits_text), (tokens, states, waiting)
+    done, replayed = run_or_replay(model, run, inputs, (stages, awaits_text), graphed, refused)
+    return replace(done, kept=kept + done.kept, checks=checks + done.checks, seen=seen, replayed=replayed)
+
+
+def _run(
+    model: MambaLM,
+    stages: tuple[Stage, ...],
+    awaits_text: bool,
+    tokens: Tokens,
+    before: tuple[State, ...],
+    waiting: tuple[Tokens, Trace] | None,
+) -> Prefilled:
+    """The loop; `before`: states of the layers that earlier rows have run, `waiting`: those of them that go on here."""
+    due = {stage.after: stage for stage in stages}
+    kept, checks, states, trace, layers = [], [], [], Trace(hidden=tokens.x), model.layers
+
+    def prefilled(depth: int, trace: Trace) -> Prefilled:
+        rows, found = _last_rows(tokens), tuple(checks)
+        return Prefilled(rows, tuple(states), tokens, tuple(kept), depth, trace, tokens.lengths, found)
+
     for l, layer in enumerate(layers):
-        if resume is not None and l == resume.depth:
-            tokens, trace = _join(resume, tokens, trace)
+        if waiting is not None and l == len(before):
+            tokens, trace = join(*waiting, tokens, trace)
         stage = due.get(l)
         if stage is not None and awaits_text and stage.sees_text:
-            return Prefilled(_last_rows(tokens), tuple(states), tokens, tuple(kept), l, trace, seen, tuple(checks))
+            return prefilled(l, trace)
         if stage is not None and any(tokens.n_image):
             tokens = _apply(stage, tokens, trace, checks)
             kept.append(Kept(l, tuple(tokens.origin[a : a + n] for (a, _), n in _visual_rows(tokens))))
         following = due.get(l + 1)
         needs = frozenset() if following is None or following.score is None else following.score.needs
-        before = resume.states[l] if resume is not None and l < resume.depth else None
-        x, state, trace = layer.prefill(tokens.x, tokens.cu_seqlens, before, needs)
+        state = before[l] if l < len(before) else None
+        x, state, trace = layer.prefill(tokens.x, tokens.cu_seqlens, state, needs)
         trace = replace(trace, hidden=model.norm_f(x)) if "hidden" in needs else trace
         tokens = tokens.with_x(x)
         states.append(state)
-    return Prefilled(_last_rows(tokens), tuple(states), tokens, tuple(kept), len(layers), Trace(), seen, tuple(checks))
+    return prefilled(len(layers), Trace())
 
 
 def _apply(stage: Stage, tokens: Tokens, trace: Trace, checks: list[tuple[int, Tensor]]) -> Tokens:
@@ -160,43 +193,6 @@ def _continue(tokens: Tokens, resume: Prefilled) -> tuple[Tokens, tuple[int, ...
     origin = tokens.origin + torch.repeat_interleave(offset, lengths, output_size=sum(tokens.lengths))
     seen = tuple(a + b for a, b in zip(resume.seen, tokens.lengths, strict=True))
     return replace(tokens, origin=origin, key=resume.tokens.key), seen
-
-
-def _join(resume: Prefilled, tokens: Tokens, trace: Trace) -> tuple[Tokens, Trace]:
-    """Earlier rows that waited at this depth, each sample's before its new ones, with their traces."""
-    old = resume.tokens
-    base = sum(old.lengths)
-    index = torch.cat(
-        [
-            torch.arange(*span, device=tokens.x.device)
-            for (a, b), (c, d) in zip(old.spans, tokens.spans, strict=True)
-            for span in ((a, b), (base + c, base + d))
-        ]
-    )
-
-    def rows(first: Tensor, second: Tensor) -> Tensor:
-        return torch.cat([first, second])[index]
-
-    lengths = tuple(a + b for a, b in zip(old.lengths, tokens.lengths, strict=True))
-    joined = Tokens(
-        x=rows(old.x, tokens.x),
-        visual=rows(old.visual, tokens.visual),
-        origin=rows(old.origin, tokens.origin),
-        size=rows(old.size, tokens.size),
-        cu_seqlens=cumulate(lengths, tokens.x.device),
-        lengths=lengths,
-        n_visual=tuple(a + b for a, b in zip(old.n_visual, tokens.n_visual, strict=True)),
-        n_image=tuple(a + b for a, b in zip(old.n_image, tokens.n_image, strict=True)),
-        key=old.key,
-    )
-    return joined, _map_rows(rows, resume.trace, trace)
-
-
-def _map_rows(function: Callable[..., Tensor], *traces: Trace) -> Trace:
-    """Apply `function` to every filled row-wise field of the traces; A has no rows and is taken as it is."""
-    values = {f.name: [getattr(trace, f.name) for trace in traces] for f in fields(Trace)}
-    filled = {name: each for name, each in values.items() if all(value is not None for value in each)}
-    return Trace(**{name: each[0] if name == "A" else function(*each) for name, each in filled.items()})
 
 
 def _visual_rows(tokens: Tokens) -> list[tuple[tuple[int, int], int]]:

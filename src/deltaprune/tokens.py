@@ -4,7 +4,7 @@ There is no padding anywhere: the live tokens of a batch stand one after the oth
 the host, so that no stage ever waits for the device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 
@@ -125,3 +125,39 @@ class Trace:
     def names(cls) -> frozenset[str]:
         """What a score may ask for."""
         return frozenset(f.name for f in fields(cls))
+
+
+def join(old: Tokens, old_trace: Trace, new: Tokens, new_trace: Trace) -> tuple[Tokens, Trace]:
+    """Earlier rows that waited, each sample's before its new ones, with their traces."""
+    base = sum(old.lengths)
+    index = torch.cat(
+        [
+            torch.arange(*span, device=new.x.device)
+            for (a, b), (c, d) in zip(old.spans, new.spans, strict=True)
+            for span in ((a, b), (base + c, base + d))
+        ]
+    )
+
+    def rows(first: Tensor, second: Tensor) -> Tensor:
+        return torch.cat([first, second])[index]
+
+    lengths = tuple(a + b for a, b in zip(old.lengths, new.lengths, strict=True))
+    joined = Tokens(
+        x=rows(old.x, new.x),
+        visual=rows(old.visual, new.visual),
+        origin=rows(old.origin, new.origin),
+        size=rows(old.size, new.size),
+        cu_seqlens=cumulate(lengths, new.x.device),
+        lengths=lengths,
+        n_visual=tuple(a + b for a, b in zip(old.n_visual, new.n_visual, strict=True)),
+        n_image=tuple(a + b for a, b in zip(old.n_image, new.n_image, strict=True)),
+        key=old.key,
+    )
+    return joined, map_rows(rows, old_trace, new_trace)
+
+
+def map_rows(function: Callable[..., Tensor], *traces: Trace) -> Trace:
+    """Apply `function` to every filled row-wise field of the traces; A has no rows and is taken as it is."""
+    values = {f.name: [getattr(trace, f.name) for trace in traces] for f in fields(Trace)}
+    filled = {name: each for name, each in values.items() if all(value is not None for value in each)}
+    return Trace(**{name: each[0] if name == "A" else function(*each) for name, each in filled.items()})

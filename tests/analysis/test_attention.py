@@ -9,8 +9,7 @@ from deltaprune.analysis import attention
 from deltaprune.analysis.attention import channel_blocks, implicit_attention
 from deltaprune.analysis.scores import layer_scores
 from deltaprune.benchmarks.scenes import Scene
-from deltaprune.kernels.selective_scan import selective_scan
-from deltaprune.scores.hidden_attention import last_row
+from deltaprune.kernels import hidden_attention, selective_scan
 
 
 @pytest.fixture(params=[1, 37], ids=["L1", "L37"])
@@ -58,7 +57,7 @@ def test_reduced_over_channels(layer):
     assert (channels < 0).any()  # the sign is there before
     assert torch.equal(matrix.triu(1), torch.zeros_like(matrix))
     assert (matrix.tril()[torch.ones_like(matrix).tril().bool()] > 0).all()
-    torch.testing.assert_close(matrix[-1], last_row(delta, A, B, C[-1]))
+    torch.testing.assert_close(matrix[-1], hidden_attention(delta, A, B, C[-1]))
 
 
 def test_of_a_model(tiny):

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import deltaprune as dp
+from deltaprune.cli._bench_tables import bench_table
 from deltaprune.cost import latency
 from deltaprune.cost.latency import bench
 from deltaprune.cost.peers import peers
 from deltaprune.cost.rounds import Round, prompts
 from deltaprune.cost.stopwatch import Stopwatch
-from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed
+from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed, unmeasured
 from deltaprune.models._processor import Processor
 from deltaprune.prefill import prefill
 from deltaprune.scores.delta import Delta
@@ -73,6 +74,20 @@ def test_ratios_are_medians_within_rounds(tiny: tuple[VLM, Processor], monkeypat
     assert ratios == {"dtp/none": 0.5, "none/products": 2, "dtp/products": 1}
     assert [row.prefill_ms for row in rows] == [20, 5]
     assert [row.total_ms for row in rows] == [27, 12]
+
+
+def test_a_row_says_whether_graphs_were_replayed(tiny: tuple[VLM, Processor], monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed = iter([False, False, True, True, True, False])  # a warm-up, then two rounds of two methods
+    monkeypatch.setattr(latency, "method_round", lambda *_: Round(1, 1, 1, 0, replayed=next(replayed)))
+    rows, _ = bench(tiny[0], METHODS, rounds=2)
+    assert [row.graphed for row in rows] == [True, False]
+    document = [*(row.to_dict() for row in rows), {"ratios": {"dtp/none": 1, "none/products": 1, "dtp/products": 1}}]
+    table = bench_table(document)
+    assert [str(cell) for cell in table.columns[0].cells] == ["none, CUDA graph", "dtp"]
+
+
+def test_on_a_gpu_a_second_round_captures_graphs_before_any_is_measured() -> None:
+    assert [unmeasured(torch.device(kind)) for kind in ("cpu", "cuda")] == [1, 2]
 
 
 def test_a_peer_takes_part_and_components_add_up(tiny: tuple[VLM, Processor]) -> None:

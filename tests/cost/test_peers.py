@@ -47,7 +47,7 @@ def test_the_installed_peers_agree_and_decode_alike(dtype: torch.dtype, names: l
 
 
 def test_the_large_tensors_are_shared() -> None:
-    from deltaprune.cost.peers import _shared
+    from deltaprune.cost.peers.transformers import _shared
 
     lm = model(torch.bfloat16)
     theirs = dict(_shared(lm, use_mambapy=False).named_parameters())

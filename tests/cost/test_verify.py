@@ -1,5 +1,6 @@
 """No figure on a red check: a kernel that is wrong, in its output or its state, stops the measurement."""
 
+import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from deltaprune import NoPruning
+from deltaprune import NoPruning, kernels
 from deltaprune.cost.growth import growth
 from deltaprune.cost.latency import bench
 from deltaprune.cost.questions import questions
@@ -17,15 +18,15 @@ from deltaprune.models._processor import Processor
 from deltaprune.vlm import VLM
 
 CPU = torch.device("cpu")
-SCAN = "deltaprune.kernels.selective_scan"
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]], None]:
-    """Let the numba scan spoil its own result."""
+def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the numba backend of an op spoil its own result."""
 
-    def install(spoil: Callable[[Any], None]) -> None:
-        whole = _backend._load(SCAN, "numba")
+    def install(spoil: Callable[[Any], None], op: str = "selective_scan") -> None:
+        spoilt = f"deltaprune.kernels.{op}"
+        whole = _backend._load(spoilt, "numba")
         assert isinstance(whole, _backend.Backend)
 
         def fn(*arguments: Any) -> Any:
@@ -33,17 +34,20 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], None]],
             spoil(result)
             return result
 
-        ranked = tuple(replace(b, fn=fn) if b.name == "numba" else b for b in _backend._ranked(SCAN))
+        ranked = tuple(replace(b, fn=fn) if b.name == "numba" else b for b in _backend._ranked(spoilt))
         real = _backend._ranked
-        monkeypatch.setattr(_backend, "_ranked", lambda package: ranked if package == SCAN else real(package))
+        monkeypatch.setattr(_backend, "_ranked", lambda package: ranked if package == spoilt else real(package))
 
     return install
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_backends_pass_and_are_named(dtype: torch.dtype) -> None:
-    plain = {"selective_scan": "reference", "causal_conv1d": "reference", "rms_norm": "reference"}
-    assert verify_kernels(CPU, dtype) == {**plain, "selective_scan": "numba", "causal_conv1d": "numba"}
+    plain = dict.fromkeys(
+        ("selective_scan", "causal_conv1d", "rms_norm", "hidden_attention", "layer_step"), "reference"
+    )
+    fast = dict.fromkeys(("selective_scan", "causal_conv1d", "hidden_attention"), "numba")
+    assert verify_kernels(CPU, dtype) == {**plain, **fast}
     with use("reference"):
         assert verify_kernels(CPU, dtype) == plain
 
@@ -61,6 +65,17 @@ def test_a_wrong_kernel_is_named(spoil: Callable[[Any], None], broken: Callable[
     broken(spoil)
     with pytest.raises(KernelMismatch, match=r"'numba' backend of selective_scan is wrong on cpu .* seed \d+"):
         verify_kernels(CPU, torch.float32)
+
+
+def test_a_wrong_score_is_named(broken: Callable[..., None]) -> None:
+    broken(lambda row: row[0].mul_(2), "hidden_attention")
+    with pytest.raises(KernelMismatch, match="'numba' backend of hidden_attention is wrong"):
+        verify_kernels(CPU, torch.float32)
+
+
+def test_every_op_is_checked() -> None:
+    ops = {info.name for info in pkgutil.iter_modules(kernels.__path__) if info.ispkg}
+    assert set(verify_kernels(CPU, torch.float32)) == ops
 
 
 def test_nothing_is_timed_on_a_wrong_kernel(tiny: tuple[VLM, Processor], broken: Callable[..., None]) -> None:

@@ -13,12 +13,13 @@ RUN = """
 import importlib, torch
 from deltaprune.cost.verify import verify_kernels
 taken = verify_kernels(torch.device("cpu"), torch.float32)
-assert taken == {"selective_scan": "numba", "causal_conv1d": "numba", "rms_norm": "reference"}
+fast = ("selective_scan", "causal_conv1d", "hidden_attention")
+assert taken == {**dict.fromkeys(fast, "numba"), "rms_norm": "reference"}
 assert verify_kernels(torch.device("cpu"), torch.bfloat16)
 """
 COUNT = """
-scan, conv = (importlib.import_module(f"deltaprune.kernels.{op}.numba") for op in ("selective_scan", "causal_conv1d"))
-for kernel in (scan._scan, scan._mean, conv._conv):
+scan, conv, row = (importlib.import_module(f"deltaprune.kernels.{op}.numba") for op in fast)
+for kernel in (scan._scan, scan._mean, conv._conv, row._last_row):
     print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
 """
 
@@ -34,12 +35,25 @@ def fresh(code: str, **environment: str) -> str:
 @pytest.mark.slow
 def test_the_second_process_compiles_nothing(tmp_path: Path) -> None:
     first, second = (fresh(RUN + COUNT, NUMBA_CACHE_DIR=str(tmp_path)).split() for _ in range(2))
-    assert first[::2] == ["0", "0", "0"]
+    assert set(first[::2]) == {"0"}
     assert all(int(misses) >= 1 for misses in first[1::2])
-    assert second[1::2] == ["0", "0", "0"]
+    assert set(second[1::2]) == {"0"}
     assert second[::2] == first[1::2]
 
 
 @pytest.mark.slow
 def test_without_avx512(tmp_path: Path) -> None:
     fresh(RUN, NUMBA_CPU_NAME="x86-64", NUMBA_CPU_FEATURES="", NUMBA_CACHE_DIR=str(tmp_path))
+
+
+def test_torch_keeps_its_threads(tmp_path: Path) -> None:
+    """numba's first parallel kernel sets OpenMP's number of threads, which is torch's."""
+    code = """
+import torch
+from deltaprune.kernels import causal_conv1d
+for threads in (1, 3):
+    torch.set_num_threads(threads)
+    causal_conv1d(torch.ones(3, 2), torch.ones(2, 4), torch.zeros(2), torch.tensor([0, 3], dtype=torch.int32))
+    assert torch.get_num_threads() == threads, torch.get_num_threads()
+"""
+    fresh(code, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2")

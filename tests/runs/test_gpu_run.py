@@ -8,7 +8,7 @@ import torch
 
 import gpu
 import gpu_tables
-from gpu_checks import GRAPH, Check, verdict
+from gpu_checks import GRAPH, REPLAY, Check, verdict
 from gpu_tables import Row
 
 
@@ -72,12 +72,16 @@ def measured(broken: set[str], monkeypatch) -> list[str]:
 
 def test_a_failed_check_suppresses_its_own_kernel_and_the_model(monkeypatch):
     whole = measured(set(), monkeypatch)
-    assert {"none", "dtp:keep=0.5", "batch 1, eager", "selective_scan", "causal_conv1d", "rms_norm"} < set(whole)
-    assert measured({"causal_conv1d"}, monkeypatch) == [
-        name for name in whole if name in ("selective_scan", "rms_norm") or name.startswith("lanes")
-    ]
-    assert measured({"selective_scan"}, monkeypatch) == ["causal_conv1d", "rms_norm"]
-    assert measured({GRAPH}, monkeypatch) == whole, "eager decoding needs no graph"
+    models = {"none", "dtp:keep=0.5", "a question on an encoded image", "batch 1, eager"}
+    assert models | {"selective_scan", "causal_conv1d", "rms_norm"} < set(whole)
+    steps, scans = ([name for name in whole if name.startswith(word)] for word in ("Plan", "lanes"))
+    assert steps
+    assert scans
+    assert measured({"causal_conv1d"}, monkeypatch) == ["selective_scan", "rms_norm", *steps, *scans]
+    assert measured({"selective_scan"}, monkeypatch) == ["causal_conv1d", "rms_norm", *steps]
+    without = [name for name in whole if name not in (*steps, "batch 1, eager")]
+    assert measured({"layer_step"}, monkeypatch) == without, "a prefill takes no steps"
+    assert measured({GRAPH, REPLAY}, monkeypatch) == whole, "what runs without graphs needs none"
 
 
 def test_a_broken_table_does_not_take_the_others_along(rehearsal, tmp_path):

@@ -23,6 +23,7 @@ def bench_table(document: Sequence[Row]) -> Table:
     lines = []
     for row in rows:
         label = row["method"] if row["kernel"] == first["kernel"] else row["kernel"]
+        name = f"{label}, CUDA graph" if row["graphed"] else label
         ratio, products = last["ratios"].get(f"{label}/{first['method']}", 1), last["ratios"][f"{label}/products"]
         cells = (
             f"{row['vision_ms']:.2f}",
@@ -36,7 +37,7 @@ def bench_table(document: Sequence[Row]) -> Table:
             f"{row['decode_ms'] / row['weights_ms']:.2f}",
             f"{row['peak_bytes'] / 1e9:.2f} GB",
         )
-        lines.append([label, *cells])
+        lines.append([name, *cells])
     header = ["method", "vision", "prefill", "±", "decode", "total", "choose", "ratio", "floor", "floor", "peak"]
     return table(about, header, lines)
 

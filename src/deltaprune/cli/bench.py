@@ -48,7 +48,7 @@ def bench(
     batch: Annotated[
         list[int] | None, typer.Option("--batch", help="Prompts at once; repeatable. [default: 1]")
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", help="Measured rounds; one more warms up.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", help="Measured rounds; the first, unmeasured, warm up.")] = 5,
     peers: Annotated[
         bool, typer.Option("--peers", help="Also transformers' Mamba on the same weights: takes much longer.")
     ] = False,

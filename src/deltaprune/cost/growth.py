@@ -26,7 +26,7 @@ def growth(
     rounds: int = 3,
     on_round: Callable[[int, int], None] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Time the unpruned prefill, and one decoded token after it, at every length.
+    """Time the unpruned prefill, and one decoded token after it, at every length; no prefill is a CUDA graph.
 
     Args:
         lm: the LM; random weights will do.
@@ -55,7 +55,7 @@ def growth(
             x = torch.randn(length, lm.config.d_model, generator=torch.Generator().manual_seed(length)).to(device)
             tokens = Tokens.pack([x[:0]], [x])
             forget_peak(device)
-            done, ms = timed(lambda tokens=tokens: prefill(lm, tokens), device)
+            done, ms = timed(lambda tokens=tokens: prefill(lm, tokens, graphed=False), device)
             peaks[length].append(peak_bytes(device))
             ids = torch.zeros(1, dtype=torch.int64, device=device)
             with stepping(lm, list(done.states)) as step:

@@ -15,7 +15,7 @@ from deltaprune.cost.components import components
 from deltaprune.cost.floors import copy_bandwidth, products, rows_per_layer, weight_bytes
 from deltaprune.cost.peers import Peer
 from deltaprune.cost.rounds import Round, check_peers, method_round, peer_round, prompts
-from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed
+from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed, unmeasured
 from deltaprune.cost.verify import verify_kernels
 from deltaprune.kernels import select
 from deltaprune.stages import Method
@@ -37,6 +37,7 @@ class BenchRow:
         choose_ms: scoring, selecting and gathering, part of the prefill; measured in runs of its own.
         products_ms: the floor of the prefill, the same matrix products alone, see `floors.products`.
         weights_ms: the floor of a decoded token, its weights read at the bandwidth of a large copy.
+        graphed: whether every prefill was the replay of a CUDA graph.
         peak_bytes: most memory during the rounds, weights included (CPU: of the whole process).
         spread: for each time, half the interquartile range over the median, a fraction.
         components: milliseconds by component, if asked for, see `components.components`.
@@ -56,6 +57,7 @@ class BenchRow:
     choose_ms: float
     products_ms: float
     weights_ms: float
+    graphed: bool
     peak_bytes: int
     spread: Mapping[str, float] = field(default_factory=dict)
     components: Mapping[str, float] = field(default_factory=dict)
@@ -83,7 +85,7 @@ def bench(
         methods: label -> method.
         text_tokens: of each prompt.
         batch: prompts at once, each with its own image.
-        rounds: measured ones; one more warms up.
+        rounds: measured ones; one more warms up, on a GPU two.
         new_tokens: how many are decoded for `decode_ms`.
         on_round: told (done, total).
         peers: other engines on the same weights; each is first checked to give the same logits.
@@ -131,19 +133,20 @@ def _alternate(
     new_tokens: int,
     on_round: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, list[Round]], dict[str, int]]:
-    """Everybody once, then everybody again: times of all rounds but the first, which compiles, and peak memory."""
+    """Everybody once, then everybody again: times of all rounds but those that warm up, and peak memory."""
     times: dict[str, list[Round]] = {label: [] for label in runs}
     peaks = dict.fromkeys(runs, 0)
-    for i in range(rounds + 1):
+    first = unmeasured(vlm.device)
+    for i in range(first + rounds):
         for label, run in runs.items():
             forget_peak(vlm.device)
             measured = run()
             peaks[label] = max(peaks[label], peak_bytes(vlm.device))
             measured.products = timed(floors[label], vlm.device)[1]
             measured.total = measured.vision + measured.prefill + new_tokens * measured.decode
-            times[label] += [measured] if i else []
+            times[label] += [measured] if i >= first else []
         if on_round:
-            on_round(i + 1, rounds + 1)
+            on_round(i + 1, first + rounds)
     return times, peaks
 
 
@@ -184,6 +187,7 @@ def _row(
         choose_ms=median(columns["choose"]),
         products_ms=median(columns["products"]),
         weights_ms=reading,
+        graphed=all(each.replayed for each in times),
         peak_bytes=peak,
         spread={part: spread(values) for part, values in columns.items() if part != "choose"},
     )

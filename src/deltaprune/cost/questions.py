@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deltaprune._registry import UserError
 from deltaprune.cost.rounds import prompts
-from deltaprune.cost.timing import spread, timed
+from deltaprune.cost.timing import spread, timed, unmeasured
 from deltaprune.cost.verify import verify_kernels
 from deltaprune.prefill import prefill
 from deltaprune.stages import Method, Stage
@@ -33,7 +33,7 @@ def questions(
         methods: label -> method.
         counts: n, the questions.
         text_tokens: of each question.
-        rounds: measured ones; one more warms up.
+        rounds: measured ones; one more warms up, on a GPU two.
         on_round: told (done, total).
 
     Returns:
@@ -57,12 +57,13 @@ def questions(
     text = vlm.model.lm.embed(ids.to(vlm.device))
     stages = {label: method.checked_stages(vlm.shape) for label, method in methods.items()}
     times: dict[str, list[dict[str, float]]] = {label: [] for label in methods}
-    for i in range(rounds + 1):
+    first = unmeasured(vlm.device)
+    for i in range(first + rounds):
         for label in methods:
             measured = _round(vlm, stages[label], visual, text, counts)
-            times[label] += [measured] if i else []
+            times[label] += [measured] if i >= first else []
         if on_round:
-            on_round(i + 1, rounds + 1)
+            on_round(i + 1, first + rounds)
     rows, ratios = [], {}
     for label, measured in times.items():
         for n in counts:

@@ -26,6 +26,7 @@ class Round:
     choose: float
     products: float = 0.0
     total: float = 0.0
+    replayed: bool = False  # whether a CUDA graph was replayed for the prefill
 
 
 def prompts(vlm: VLM, batch: int, text_tokens: int, seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
@@ -55,8 +56,8 @@ def method_round(
     _, decode_ms = timed(lambda: _decode(vlm, prefilled, new_tokens), device)
     watch = Stopwatch(device)
     if with_choose and any(stage.score is not None for stage in stages):
-        prefill(lm, tokens, tuple(watch.on(stage) for stage in stages))
-    return Round(vision, prefill_ms, decode_ms / new_tokens, watch.ms)
+        prefill(lm, tokens, tuple(watch.on(stage) for stage in stages), graphed=False)
+    return Round(vision, prefill_ms, decode_ms / new_tokens, watch.ms, replayed=prefilled.replayed)
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from deltaprune.mamba.replays import WARM_UP
+
 T = TypeVar("T")
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -18,6 +20,11 @@ def wait(device: torch.device) -> None:
     """Let a GPU finish what it was given, so that the clock sees it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def unmeasured(device: torch.device) -> int:
+    """How many times something runs before it is measured: it compiles; on a GPU its CUDA graph is captured, too."""
+    return WARM_UP if device.type == "cuda" else 1
 
 
 def timed(run: Callable[[], T], device: torch.device) -> tuple[T, float]:

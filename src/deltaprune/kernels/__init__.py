@@ -1,4 +1,4 @@
-"""Scan and convolution of a Mamba layer, each as a readable reference and as fast backends behind one front door.
+"""The parts of a Mamba layer and its step: each a readable reference and fast backends behind one front door.
 
 Inference: packed sequences (no padding), an initial state in, the final state out.
 """
@@ -9,6 +9,9 @@ from deltaprune.kernels._backend import use as use
 from deltaprune.kernels._memory import empty as empty
 from deltaprune.kernels._memory import reuse as reuse
 from deltaprune.kernels.causal_conv1d import causal_conv1d as causal_conv1d
+from deltaprune.kernels.hidden_attention import hidden_attention as hidden_attention
+from deltaprune.kernels.layer_step import LayerWeights as LayerWeights
+from deltaprune.kernels.layer_step import layer_step as layer_step
 from deltaprune.kernels.rms_norm import rms_norm as rms_norm
 from deltaprune.kernels.selective_scan import Scan as Scan
 from deltaprune.kernels.selective_scan import selective_scan as selective_scan

@@ -48,10 +48,13 @@ def launch(kernel: Callable, work: int, *arguments: object) -> None:
 
     One at a time: numba's `workqueue` threading layer aborts the process when two Python threads enter it together.
     """
-    most = min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)  # pyright: ignore[reportAttributeAccessIssue]
+    threads = torch.get_num_threads()
+    most = min(threads, config.NUMBA_NUM_THREADS)  # pyright: ignore[reportAttributeAccessIssue]
     with _LOCK:
         numba.set_num_threads(min(most, 1 + work // _WORK_PER_THREAD))
         kernel(*arguments)
+    if torch.get_num_threads() != threads:  # numba's `omp` layer, when it starts, sets what torch reads
+        torch.set_num_threads(threads)
 
 
 def rows(x: Tensor) -> tuple[np.ndarray, int]:
@@ -175,3 +178,14 @@ def silu(x):
     """x / (1 + e^-x), with no large exponential on either side."""
     e = exp(-x if x > _ZERO else x)
     return x * ((_ONE if x > _ZERO else e) / (_ONE + e))
+
+
+@compiled()
+def sum_lanes(lane):
+    """The sum of 2^k numbers by halves, hence in a fixed order; overwrites them."""
+    half = len(lane) // 2
+    while half > 0:
+        for i in range(half):
+            lane[i] += lane[i + half]
+        half //= 2
+    return lane[0]

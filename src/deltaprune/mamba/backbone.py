@@ -52,11 +52,13 @@ class MambaLM(nn.Module):
         weight = self.backbone.embedding.weight
         return F.linear(self.norm_f(x).to(weight.dtype), weight).float()[..., : self.config.vocab_size]
 
-    def step(self, ids: Int[Tensor, "B"], states: list[State]) -> tuple[Float[Tensor, "B V"], list[State]]:
-        """Decode one token of every sample: its logits and the new states."""
+    def step(
+        self, ids: Int[Tensor, "B"], states: list[State], in_place: bool = False
+    ) -> tuple[Float[Tensor, "B V"], list[State]]:
+        """Decode one token of every sample: its logits and the new states; `in_place` may write over `states`."""
         x, new = self.embed(ids), []
         for layer, state in zip(self.layers, states, strict=True):
-            x, state = layer.step(x, state)
+            x, state = layer.step(x, state, in_place)
             new.append(state)
         return self.logits(x), new
 

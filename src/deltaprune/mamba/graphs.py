@@ -8,6 +8,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,6 +26,9 @@ _LOG = logging.getLogger("deltaprune.kernels")
 _LOCK, _CAPTURING = threading.Lock(), threading.Lock()
 _IDLE: "WeakKeyDictionary[MambaLM, list[GraphedStep]]" = WeakKeyDictionary()
 
+_TREES: "WeakKeyDictionary[MambaLM, _Tree]" = WeakKeyDictionary()
+
+Result = TypeVar("Result")
 Step = Callable[[Int[Tensor, "B"]], Float[Tensor, "B V"]]
 
 
@@ -72,7 +76,7 @@ class GraphedStep:
         self.states = [layer.empty_state(batch) for layer in model.layers]
 
         def run() -> Tensor:
-            logits, new = model.step(self.ids, self.states)
+            logits, new = model.step(self.ids, self.states, in_place=True)
             self.load(new)
             return logits
 
@@ -80,10 +84,12 @@ class GraphedStep:
             self.replay, self.logits = _capture(run)
 
     def load(self, states: list[State]) -> None:
-        """Copy states into the graph's own, all layers at once."""
+        """Copy states into the graph's own, all layers at once, but for those that are its own."""
         for part in ("ssm", "conv"):
-            into, source = ([getattr(state, part) for state in each] for each in (self.states, states))
-            torch._foreach_copy_(into, source)  # pyright: ignore[reportPrivateImportUsage]
+            pairs = [(getattr(a, part), getattr(b, part)) for a, b in zip(self.states, states, strict=True)]
+            into, source = [[pair[i] for pair in pairs if pair[0] is not pair[1]] for i in (0, 1)]
+            if into:
+                torch._foreach_copy_(into, source)  # pyright: ignore[reportPrivateImportUsage]
 
     def __call__(self, ids: Int[Tensor, "B"]) -> Float[Tensor, "B V"]:
         with on_device_of(self.ids):
@@ -92,21 +98,28 @@ class GraphedStep:
         return self.logits
 
 
-def _capture(run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """A function that repeats on the GPU what `run` does, and the tensor that `run` returned, which it fills.
+def _capture(
+    run: Callable[[], Result], pool: Any = None, stream: torch.cuda.Stream | None = None
+) -> tuple[Callable[[], None], Result]:
+    """A function that repeats on the GPU what `run` does, and what `run` returned, whose tensors it fills.
 
     Before the capture the kernels are compiled and the libraries are opened, which a graph cannot hold. One capture at
     a time; what other threads do on the GPU meanwhile is no part of it and does not break it. On a stream made here:
-    torch's own for captures belongs to the GPU that captured first.
+    torch's own for captures belongs to the GPU that captured first. Graphs that share a `stream` share its matrix
+    products' workspace, as those that share a `pool` share their memory: they must never run at the same time.
     """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
+    here, side = torch.cuda.current_stream(), stream or torch.cuda.Stream()
+    side.wait_stream(here)
     with torch.cuda.stream(side):
         for _ in range(2):
             run()
-    torch.cuda.current_stream().wait_stream(side)
+    here.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with _CAPTURING, torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+    with (
+        _CAPTURING,
+        torch.cuda.stream(here),  # torch stays on the side stream after a capture that failed
+        torch.cuda.graph(graph, pool, side, capture_error_mode="thread_local"),
+    ):
         result = run()
     return graph.replay, result
 
@@ -141,22 +154,38 @@ def _key(model: MambaLM, batch: int) -> tuple[object, ...]:
 
     Asked at every answer: `model.parameters()` would take as long as a decoded token does on a GPU.
     """
-    places: list[tuple[int, torch.dtype]] = []
-    modules: list[nn.Module] = [model]
-    while modules:
-        module = modules.pop()
-        for held in (module._parameters, module._buffers):
-            places += [(weight.data_ptr(), weight.dtype) for weight in held.values() if weight is not None]
-        modules += [child for child in module._modules.values() if child is not None]
+    tree = _TREES.get(model)
+    if tree is None or any(held.get(name) is not child for held, name, child in tree.children):
+        tree = _TREES[model] = _Tree.of(model)
+    places = [(w.data_ptr(), w.dtype) for held in tree.weights for w in held.values() if w is not None]
     return batch, hash(tuple(places)), forced()
+
+
+class _Tree(NamedTuple):
+    """A model's modules as they were when it was walked; their weights are looked up anew each time."""
+
+    children: list[tuple[dict[str, nn.Module | None], str, nn.Module]]
+    weights: list[dict[str, nn.Parameter | None] | dict[str, Tensor | None]]
+
+    @classmethod
+    def of(cls, model: MambaLM) -> "_Tree":
+        """Every module's children, and what it holds itself."""
+        modules = list(model.modules())
+        children = [(m._modules, name, child) for m in modules for name, child in m._modules.items() if child]
+        return cls(children, [held for m in modules for held in (m._parameters, m._buffers) if held])
 
 
 def _why_not(model: MambaLM, states: list[State]) -> str | None:
     """Half a sentence, or None."""
-    device, dtype = states[0].ssm.device, model.backbone.embedding.weight.dtype
+    ops = ("layer_step", "causal_conv1d", "selective_scan", "rms_norm")
+    return _uncapturable(ops, states[0].ssm.device, model.backbone.embedding.weight.dtype)
+
+
+def _uncapturable(ops: tuple[str, ...], device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why a graph cannot hold these ops as they would run now; half a sentence, or None."""
     if device.type != "cuda":
         return f"the model is on {device.type}"
-    for op in ("causal_conv1d", "selective_scan"):
+    for op in ops:
         chosen = select(f"deltaprune.kernels.{op}", device, carries_state=True, dtype=dtype)
         if not chosen.capturable:
             return f"the {chosen.name!r} backend of {op} asks the device for values"

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune import kernels
-from deltaprune.kernels import causal_conv1d, empty, selective_scan
+from deltaprune.kernels import LayerWeights, causal_conv1d, empty, layer_step, selective_scan
 from deltaprune.mamba.config import MambaConfig
 from deltaprune.tokens import Trace
 
@@ -113,11 +113,29 @@ class Layer(nn.Module):
         trace = Trace(**{name: known[name] for name in needs & known.keys()})
         return x + product("out_proj", scan.out, m.out_proj.weight), State(ssm=scan.state, conv=conv), trace
 
-    def step(self, x: Float[Tensor, "B d"], state: State) -> tuple[Float[Tensor, "B d"], State]:
-        """One token of every sample: a prefill of B sequences of length 1."""
-        cu_seqlens = torch.arange(len(x) + 1, dtype=torch.int32, device=x.device)
-        x, state, _ = self.prefill(x, cu_seqlens, state)
-        return x, state
+    @property
+    def weights(self) -> LayerWeights:
+        """All tensors of the layer, for `layer_step`."""
+        m = self.mixer
+        assert m.conv1d.bias is not None
+        return LayerWeights(
+            norm=self.norm.weight,
+            in_proj=m.in_proj.weight,
+            conv=m.conv1d.weight[:, 0],
+            conv_bias=m.conv1d.bias,
+            x_proj=m.x_proj.weight,
+            dt_proj=m.dt_proj.weight,
+            dt_bias=m.dt_proj.bias,
+            A_log=m.A_log,
+            D=m.D,
+            out_proj=m.out_proj.weight,
+            eps=self.config.norm_eps,
+        )
+
+    def step(self, x: Float[Tensor, "B d"], state: State, in_place: bool = False) -> tuple[Float[Tensor, "B d"], State]:
+        """One token of every sample, as a prefill of B sequences of length 1; `in_place` may write over `state`."""
+        x, ssm, conv = layer_step(x, self.weights, state.ssm, state.conv, in_place)
+        return x, State(ssm=ssm, conv=conv)
 
 
 def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"]) -> Float[Tensor, "T n"]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune.kernels import hidden_attention
 from deltaprune.scores import registry
 from deltaprune.stages import Score
 from deltaprune.tokens import Tokens, Trace
@@ -18,9 +19,9 @@ class HiddenAttention(Score):
 
         K_{L,j,d} = sum_n C_{L,n} exp(A_{d,n} S_{j,d}) Delta_{j,d} B_{j,n},   S_{j,d} = sum_{k>j} Delta_{k,d}
 
-    A is diagonal and negative, so no exponent is positive and nothing is divided; O(L E N) work, O(L E) memory, no
-    L x L matrix. The faithful counterpart of FastV's score, which is the attention that the last token pays (arXiv
-    2403.06764).
+    A is diagonal and negative, so no exponent is positive and nothing is divided; O(L E N) work, no L x L matrix, in a
+    kernel that states its error, `kernels.hidden_attention`. The faithful counterpart of FastV's score, which is the
+    attention that the last token pays (arXiv 2403.06764).
 
     Shape (T,), range [0, inf). Sees text: yes, the last token is the question's. Source: the paper, eqs. 3-5, after Ali
     et al. (arXiv 2403.01590).
@@ -40,20 +41,6 @@ class HiddenAttention(Score):
         assert trace.B is not None
         assert trace.C is not None
         rows = [
-            last_row(trace.delta[a:b], trace.A, trace.B[a:b].float(), trace.C[b - 1].float())
-            for a, b in tokens.spans
-            if b > a
+            hidden_attention(trace.delta[a:b], trace.A, trace.B[a:b], trace.C[b - 1]) for a, b in tokens.spans if b > a
         ]
         return torch.cat(rows) if rows else trace.delta.new_zeros(0)
-
-
-def last_row(
-    delta: Float[Tensor, "L E"], A: Float[Tensor, "E N"], B: Float[Tensor, "L N"], c: Float[Tensor, "N"]
-) -> Float[Tensor, "L"]:
-    """mean_d |K_{L,j,d}| of one sequence; `c` is the last token's C."""
-    after = (delta.flip(0).cumsum(0).flip(0) - delta).clamp(min=0)  # S_j: the steps that come after token j
-    weight = c * B
-    k = torch.zeros_like(delta)
-    for n in range(A.shape[1]):
-        k.addcmul_(weight[:, n, None], (A[:, n] * after).exp_())
-    return (k * delta).abs().mean(-1)

@@ -30,4 +30,5 @@ BACKEND = Backend(
     probe=lambda: None,
     fn=norm,
     gradients=True,
+    capturable=True,
 )

@@ -12,7 +12,19 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
-from deltaprune.kernels._numba import compiled, exp, fma, full_width, launch, narrow, rows, silu, softplus, widen
+from deltaprune.kernels._numba import (
+    compiled,
+    exp,
+    fma,
+    full_width,
+    launch,
+    narrow,
+    rows,
+    silu,
+    softplus,
+    sum_lanes,
+    widen,
+)
 from deltaprune.kernels.selective_scan._scan import Scan
 
 GROUP = 4  # blocks that one unit of work runs one after the other
@@ -83,17 +95,12 @@ def _gate(y, z, count):
 
 @compiled()
 def _sum_lanes(delta, count, into, start):
-    """Sums over the lanes of a block, halving: the order is fixed."""
+    """Sums over the lanes of a block."""
     lane = np.empty(LANES, np.float32)
     for t in range(count):
         for i in range(LANES):
             lane[i] = delta[t, i]
-        half = LANES // 2
-        while half > 0:
-            for i in range(half):
-                lane[i] += lane[i + half]
-            half //= 2
-        into[start + t] = lane[0]
+        into[start + t] = sum_lanes(lane)
 
 
 @compiled()

@@ -1,0 +1,27 @@
+"""What a layer's step reads besides its state."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """The tensors of one layer under mamba_ssm's names, `M` = 2 E and `P` = R + 2 N."""
+
+    norm: Float[Tensor, "d"]
+    in_proj: Float[Tensor, "M d"]
+    conv: Float[Tensor, "E W"]
+    conv_bias: Float[Tensor, "E"]
+    x_proj: Float[Tensor, "P E"]
+    dt_proj: Float[Tensor, "E R"]
+    dt_bias: Float[Tensor, "E"]
+    A_log: Float[Tensor, "E N"]
+    D: Float[Tensor, "E"]
+    out_proj: Float[Tensor, "d E"]
+    eps: float
+
+    def tensors(self) -> list[Tensor]:
+        """All of them."""
+        return [value for value in vars(self).values() if isinstance(value, Tensor)]

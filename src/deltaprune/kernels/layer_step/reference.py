@@ -1,0 +1,43 @@
+"""The step as the layer's own operations one after the other, each on the backend that is chosen for it."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.kernels._backend import Backend
+from deltaprune.kernels.causal_conv1d import causal_conv1d
+from deltaprune.kernels.layer_step._weights import LayerWeights
+from deltaprune.kernels.rms_norm import rms_norm
+from deltaprune.kernels.selective_scan import selective_scan
+
+
+def step(
+    x: Float[Tensor, "B d"],
+    w: LayerWeights,
+    ssm: Float[Tensor, "B E N"],
+    conv: Float[Tensor, "B E W1"],
+    in_place: bool,
+) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B E N"], Float[Tensor, "B E W1"]]:
+    """See `layer_step`; writes over nothing."""
+    kind = torch.float64 if w.in_proj.dtype == torch.float64 else torch.float32
+    bounds = torch.arange(len(x) + 1, dtype=torch.int32, device=x.device)
+    _, normed = rms_norm(x, w.norm, w.eps, dtype=w.in_proj.dtype)
+    u, z = (normed @ w.in_proj.t()).chunk(2, -1)
+    u, conv = causal_conv1d(u, w.conv, w.conv_bias, bounds, conv)
+    order = w.A_log.shape[1]
+    dt, b, c = (u @ w.x_proj.t()).split([w.dt_proj.shape[1], order, order], -1)
+    A, D, bias = -torch.exp(w.A_log.to(kind)), w.D.to(kind), w.dt_bias.to(kind)
+    scan = selective_scan(u, dt @ w.dt_proj.t(), A, b, c, D, z, bias, bounds, initial_state=ssm)
+    return x + scan.out @ w.out_proj.t(), scan.state, conv
+
+
+BACKEND = Backend(
+    op="layer_step",
+    name="reference",
+    devices=("*",),
+    carries_state=True,
+    probe=lambda: None,
+    fn=step,
+    gradients=True,
+    capturable=True,  # as far as its operations are
+)
