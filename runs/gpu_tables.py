@@ -73,31 +73,26 @@ def milliseconds(run: Callable[[], object], device: torch.device, rounds: int, c
 
 
 def drawn(config: MambaConfig, device: torch.device, length: int) -> dict[str, Tensor]:
-    """Random inputs of one layer's scan, convolution and norm, `length` rows, bfloat16 activations."""
+    """Random inputs of one layer's scan, convolution and norm, `length` rows, cut and typed as the layer has them."""
     e, n, width, d = config.d_inner, config.d_state, config.d_conv, config.d_model
 
-    def draw(*shape: int, kind: torch.dtype = torch.float32) -> Tensor:
+    def draw(*shape: int, kind: torch.dtype = torch.bfloat16) -> Tensor:
         return torch.randn(shape, device=device).to(kind)
 
-    half = torch.bfloat16
-    u, z = draw(length, 2 * e, kind=half).split(e, 1)
-    rows = {
-        "u": u,
-        "z": z,
-        "dt": draw(length, e, kind=half),
-        "x": draw(length, d),
-        "branch": draw(length, d, kind=half),
-    }
-    rows |= {"B": draw(length, n, kind=half), "C": draw(length, n, kind=half), "bounds": cumulate((length,), device)}
-    states = {"state": draw(1, e, n), "past": draw(1, e, width - 1, kind=half)}
-    weights = {"A": -draw(e, n).exp(), "D": draw(e), "bias": draw(e) - 3, "taps": draw(e, width), "gain": draw(d)}
-    return rows | states | weights
+    single = torch.float32
+    before, z = draw(length, 2 * e).split(e, 1)
+    _, b, c = draw(length, config.rank + 2 * n).split([config.rank, n, n], 1)
+    rows = {"before": before, "u": draw(length, e), "dt": draw(length, e), "B": b, "C": c, "z": z}
+    rows |= {"x": draw(length, d, kind=single), "branch": draw(length, d), "bounds": cumulate((length,), device)}
+    weights = {"A": -draw(e, n, kind=single).exp(), "D": draw(e, kind=single), "bias": draw(e, kind=single) - 3}
+    weights |= {"taps": draw(e, width), "shift": draw(e), "gain": draw(d, kind=single)}
+    return rows | weights
 
 
 def scanned(t: dict[str, Tensor], how: Plan | None = None) -> object:
     """The scan of what was `drawn`; `how` overrules the kernel's own plan."""
-    names = ("u", "dt", "A", "B", "C", "D", "z", "bias", "bounds", "state")
-    return scan(*(t[name] for name in names), frozenset(), how)  # type: ignore[arg-type]
+    names = ("u", "dt", "A", "B", "C", "D", "z", "bias", "bounds")
+    return scan(*(t[name] for name in names), None, frozenset(), how)  # type: ignore[arg-type]
 
 
 def kernels(
@@ -108,9 +103,9 @@ def kernels(
     for length in lengths:
         t = drawn(config, device, length)
         runs = {
-            "selective_scan": (partial(scanned, t), 8 * length * e + 8 * e * config.d_state),
+            "selective_scan": (partial(scanned, t), 8 * length * e + 4 * e * config.d_state),
             "causal_conv1d": (
-                partial(causal_conv1d, t["u"], t["taps"], t["bias"], t["bounds"], t["past"], "triton"),
+                partial(causal_conv1d, t["before"], t["taps"], t["shift"], t["bounds"], None, "triton"),
                 4 * length * e,
             ),
             "rms_norm": (

@@ -110,7 +110,7 @@ def test_in_place_gives_the_same(backend):
 
 
 @pytest.mark.parametrize(
-    "how", [fused.Plan(held=2**11), fused.Plan(held=2**20, warps=4), fused.Plan(early=False)], ids=str
+    "how", [fused.Plan(held=2**11), fused.Plan(held=2**20, warps=8), fused.Plan(early=False)], ids=str
 )
 def test_every_plan_is_right(how):
     pytest.importorskip("triton")

@@ -12,14 +12,14 @@ import deltaprune
 RUN = """
 import importlib, torch
 from deltaprune.cost.verify import verify_kernels
-taken = verify_kernels(torch.device("cpu"), torch.float32)
-fast = ("selective_scan", "causal_conv1d", "hidden_attention")
-assert taken == {**dict.fromkeys(fast, "numba"), "rms_norm": "reference"}
-assert verify_kernels(torch.device("cpu"), torch.bfloat16)
+verify_kernels(torch.device("cpu"), torch.float32)
+taken = verify_kernels(torch.device("cpu"), torch.bfloat16)
+fast = ("selective_scan", "causal_conv1d", "hidden_attention", "matvec")
+assert taken == {**dict.fromkeys(fast, "numba"), "rms_norm": "reference", "layer_step": "reference"}
 """
 COUNT = """
-scan, conv, row = (importlib.import_module(f"deltaprune.kernels.{op}.numba") for op in fast)
-for kernel in (scan._scan, scan._mean, conv._conv, row._last_row):
+scan, conv, row, products = (importlib.import_module(f"deltaprune.kernels.{op}.numba") for op in fast)
+for kernel in (scan._scan, scan._mean, conv._conv, row._last_row, products._matvec):
     print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
 """
 

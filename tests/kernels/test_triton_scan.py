@@ -132,12 +132,15 @@ def test_inputs_survive():
     ("length", "sequences", "want"),
     [
         (750, 1, backend.Plan(32, 13)),  # Cobra's prompt: 160 blocks of channels are not enough for 132 processors
-        (388, 1, backend.Plan(32, 12)),
+        (388, 1, backend.Plan(32, 13)),
+        (100, 1, backend.Plan(32, 6)),
         (22, 1, backend.Plan(8, 1)),  # after complete pruning
         (1, 1, backend.Plan(8, 1)),
         (16, 16, backend.Plan(32, 1)),  # a step of 16 rows
         (750 * 16, 16, backend.Plan(32, 1)),  # a batch fills the GPU by itself
         (16384, 1, backend.Plan(32, 13)),
+        (750 * 2, 2, backend.Plan(32, 6)),
+        (750 * 4, 4, backend.Plan(32, 1)),  # three chunks would double the work of warps that fill half the GPU
     ],
 )
 def test_plan(length, sequences, want):

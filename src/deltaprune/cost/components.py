@@ -51,10 +51,10 @@ def _convs(lm: MambaLM, x: Tensor, rows: Sequence[int], batch: int) -> None:
     """The convolution of every layer, on the first of the rows `x`."""
     inner = lm.config.d_inner
     for layer, total in zip(lm.layers, rows, strict=True):
-        m, state = layer.mixer, layer.empty_state(batch)
+        m = layer.mixer
         assert m.conv1d.bias is not None
         bounds = cumulate((total // batch,) * batch, x.device)
-        causal_conv1d(x[:total, :inner], m.conv1d.weight[:, 0], m.conv1d.bias, bounds, state.conv)
+        causal_conv1d(x[:total, :inner], m.conv1d.weight[:, 0], m.conv1d.bias, bounds)
 
 
 @reuse()
@@ -62,8 +62,8 @@ def _scans(lm: MambaLM, x: Tensor, rows: Sequence[int], batch: int) -> None:
     """The scan of every layer, on the first of the rows `x`: it takes the same time whatever it reads."""
     inner, order = lm.config.d_inner, lm.config.d_state
     for layer, total in zip(lm.layers, rows, strict=True):
-        m, state = layer.mixer, layer.empty_state(batch)
+        m = layer.mixer
         u, z, b = x[:total, :inner], x[:total, inner:], x[:total, :order]
         a, bias = -torch.exp(m.A_log.float()), m.dt_proj.bias.float()
         bounds = cumulate((total // batch,) * batch, x.device)
-        selective_scan(u, u, a, b, b, m.D.float(), z, bias, bounds, state.ssm)
+        selective_scan(u, u, a, b, b, m.D.float(), z, bias, bounds)

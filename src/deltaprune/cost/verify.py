@@ -10,6 +10,7 @@ from deltaprune.kernels import (
     causal_conv1d,
     hidden_attention,
     layer_step,
+    matvec,
     rms_norm,
     select,
     selective_scan,
@@ -89,6 +90,7 @@ def _calls(draw: Draw, device: torch.device, dtype: torch.dtype) -> dict[str, tu
         "causal_conv1d": (dtype, lambda backend: causal_conv1d(u, taps, shift, bounds, past, backend)),
         "rms_norm": (F32, lambda backend: rms_norm(stream, gain, 1e-5, u, dtype, backend)),
         "hidden_attention": (F32, lambda backend: (hidden_attention(steps, a, b, c[-1], backend),)),
+        "matvec": (dtype, lambda backend: (matvec(u[1:2], weights.in_proj, backend),)),
         "layer_step": (dtype, lambda backend: layer_step(stream[:1], weights, state[:1], past[:1], False, backend)),
     }
 

@@ -1,7 +1,8 @@
 """What the numba backends share: compiling, launching, and float32 elementary functions that LLVM vectorises.
 
 No fast-math: every operation is an IEEE float32 operation in a fixed order, fused where `fma` says so, hence a lane's
-value depends neither on its neighbours nor on the number of threads.
+value depends neither on its neighbours nor on the number of threads. Only a long sum may be left to LLVM (`reorders`),
+whose order then is the processor's, and still that of every run.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ _STAMP = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
 _WORK_PER_THREAD = 500_000  # steps, about a third of a millisecond: less is not worth waking a thread for
 
 
-def compiled(parallel: bool = False) -> Callable[[Callable], Any]:
+def compiled(parallel: bool = False, reorders: bool = False) -> Callable[[Callable], Any]:
     """Decorator: `numba.njit`, kept on disk where a folder can be written, compiled anew in each process elsewhere.
 
     numba's cache watches only the file of the kernel itself, so this file's hash goes into the kernel's name. Functions
@@ -34,7 +35,8 @@ def compiled(parallel: bool = False) -> Callable[[Callable], Any]:
     def decorate(function: Callable) -> Any:
         function = inspect.unwrap(function)
         function.__qualname__ = f"{function.__qualname__}_{_STAMP}"
-        options = {"parallel": parallel, "nogil": True, "error_model": "numpy"}
+        options: dict[str, Any] = {"parallel": parallel, "nogil": True, "error_model": "numpy"}
+        options["fastmath"] = {"reassoc", "contract"} if reorders else False
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # "cannot cache function: no locator available"

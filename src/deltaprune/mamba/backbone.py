@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from deltaprune.kernels import matvec
 from deltaprune.mamba.config import MambaConfig
 from deltaprune.mamba.layer import Layer, State
 
@@ -50,7 +51,9 @@ class MambaLM(nn.Module):
     def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]:
         """Residual stream after the last block -> logits of the known vocabulary, float32."""
         weight = self.backbone.embedding.weight
-        return F.linear(self.norm_f(x).to(weight.dtype), weight).float()[..., : self.config.vocab_size]
+        rows = self.norm_f(x).to(weight.dtype).reshape(-1, x.shape[-1])
+        logits = matvec(rows, weight).float()[:, : self.config.vocab_size]
+        return logits.reshape(*x.shape[:-1], self.config.vocab_size)
 
     def step(
         self, ids: Int[Tensor, "B"], states: list[State], in_place: bool = False

@@ -85,15 +85,15 @@ class Layer(nn.Module):
             state: what came before (zeros if None).
             needs: the `Trace` fields to fill; `hidden` is filled by the caller, who knows `norm_f`.
         """
-        state = self.empty_state(len(cu_seqlens) - 1) if state is None else state
         if len(x) == 0:
-            return x, state, Trace()
+            return x, state or self.empty_state(len(cu_seqlens) - 1), Trace()
         m, cfg = self.mixer, self.config
         _, normed = kernels.rms_norm(x, self.norm.weight, cfg.norm_eps, dtype=m.in_proj.weight.dtype)
         xz = product("in_proj", normed, m.in_proj.weight)
         u, z = xz.split(cfg.d_inner, dim=-1)
         assert m.conv1d.bias is not None
-        u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, cu_seqlens, state.conv)
+        past = (None, None) if state is None else (state.ssm, state.conv)
+        u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, cu_seqlens, past[1])
         dt, b, c = product("x_proj", u, m.x_proj.weight).split([cfg.rank, cfg.d_state, cfg.d_state], dim=-1)
         a = -torch.exp(m.A_log.float())
         scan = selective_scan(
@@ -106,7 +106,7 @@ class Layer(nn.Module):
             z,
             m.dt_proj.bias.float(),
             cu_seqlens,
-            initial_state=state.ssm,
+            initial_state=past[0],
             extras=needs & SCAN_EXTRAS,
         )
         known = {"A": a, "B": b, "C": c, "u": u, "delta": scan.delta, "delta_mean": scan.delta_mean, "y": scan.y}

@@ -7,7 +7,7 @@ from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._device import on_device_of
 from deltaprune.kernels._triton import DEVICES, DTYPES, FUSED, PRIORITY, rows, why_not
 
-LANES = 128  # channels per program
+LANES = 64  # channels per program
 ROWS = 16  # rows per program, fewer where there are fewer
 BOUNDS = 32  # sequence boundaries compared at once, fewer where there are fewer
 
@@ -24,12 +24,12 @@ def conv(
     state = torch.empty((sequences, channels, width - 1), dtype=x.dtype, device=x.device)
     past = None if initial_state is None else initial_state.detach().to(x.dtype).contiguous()
     per_tile, bounds = (min(most, 1 << (n - 1).bit_length()) for most, n in ((ROWS, length), (BOUNDS, sequences)))
-    tiles = -(-length // per_tile)
+    programs = -(-channels // LANES) * (sequences + -(-length // per_tile))
     with on_device_of(x):
-        kernels.conv_rows[(tiles + sequences, -(-channels // LANES))](
+        kernels.conv_rows[(programs,)](
             x, weight.detach().contiguous(), bias.detach().contiguous(), cu_seqlens, past, out, state,
-            length, channels, x.stride(0), sequences, tiles,
-            W=width, ROWS=per_tile, LANES=LANES, BOUNDS=bounds, num_warps=4, **FUSED,
+            length, sequences, E=channels, x_step=x.stride(0), W=width, ROWS=per_tile, LANES=LANES, BOUNDS=bounds,
+            num_warps=1, **FUSED,
         )  # fmt: skip
     return out, state
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels.causal_conv1d import causal_conv1d
 from deltaprune.kernels.layer_step._weights import LayerWeights
+from deltaprune.kernels.matvec import matvec
 from deltaprune.kernels.rms_norm import rms_norm
 from deltaprune.kernels.selective_scan import selective_scan
 
@@ -22,13 +23,13 @@ def step(
     kind = torch.float64 if w.in_proj.dtype == torch.float64 else torch.float32
     bounds = torch.arange(len(x) + 1, dtype=torch.int32, device=x.device)
     _, normed = rms_norm(x, w.norm, w.eps, dtype=w.in_proj.dtype)
-    u, z = (normed @ w.in_proj.t()).chunk(2, -1)
+    u, z = matvec(normed, w.in_proj).chunk(2, -1)
     u, conv = causal_conv1d(u, w.conv, w.conv_bias, bounds, conv)
     order = w.A_log.shape[1]
-    dt, b, c = (u @ w.x_proj.t()).split([w.dt_proj.shape[1], order, order], -1)
+    dt, b, c = matvec(u, w.x_proj).split([w.dt_proj.shape[1], order, order], -1)
     A, D, bias = -torch.exp(w.A_log.to(kind)), w.D.to(kind), w.dt_bias.to(kind)
-    scan = selective_scan(u, dt @ w.dt_proj.t(), A, b, c, D, z, bias, bounds, initial_state=ssm)
-    return x + scan.out @ w.out_proj.t(), scan.state, conv
+    scan = selective_scan(u, matvec(dt, w.dt_proj), A, b, c, D, z, bias, bounds, initial_state=ssm)
+    return x + matvec(scan.out, w.out_proj), scan.state, conv
 
 
 BACKEND = Backend(

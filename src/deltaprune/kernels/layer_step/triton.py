@@ -24,12 +24,12 @@ class Plan:
 
     Attributes:
         held: bytes of weights per program, counted with the lanes that a row leaves empty.
-        warps: per program of a product.
+        warps: per program of a product. As it stands 60 to 80 KB of weights are on their way to each multiprocessor.
         early: start a launch while the one before still runs (Hopper and later).
     """
 
-    held: int = 2**16
-    warps: int = 8
+    held: int = 2**15
+    warps: int = 4
     early: bool = True
 
 

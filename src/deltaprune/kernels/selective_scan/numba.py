@@ -1,6 +1,6 @@
 """The scan on CPUs: parallel over (block of channels, sequence), vectorised over the channels of a block.
 
-A block's state (N, LANES), 2 KiB at N = 16, stays in the first-level cache for the whole sequence; nothing of size
+A block's state (N, LANES), 4 KiB at N = 16, stays in the first-level cache for the whole sequence; nothing of size
 (T, E, N) exists. One unit of work sees only its own sequence, row after row: the result is bit-equal alone or in a
 batch, in one piece or continued from a state, and on any number of threads.
 """
@@ -27,8 +27,8 @@ from deltaprune.kernels._numba import (
 )
 from deltaprune.kernels.selective_scan._scan import Scan
 
-GROUP = 4  # blocks that one unit of work runs one after the other
-LANES = 32  # channels per block
+GROUP = 2  # blocks that one unit of work runs one after the other
+LANES = 64  # channels per block; with 32 the constants of `exp` are loaded as often as they are used
 ROWS = 32  # tokens whose inputs are staged together
 _OFF = np.float32(-1e4)  # a bias whose softplus is 0: the lanes beyond the last channel
 

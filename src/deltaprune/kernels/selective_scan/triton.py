@@ -18,7 +18,8 @@ from deltaprune.kernels.selective_scan._scan import Scan
 
 SHORT = 64  # rows per sequence up to which a launch is all latency
 MOST_CHUNKS = 16  # a chunk's head folds all chunks before it
-ROWS_PER_CHUNK = 32  # fewer are not worth the head
+ROWS_PER_CHUNK = 16  # fewer are not worth the head
+ROWS = 4  # read together, ahead of their use; more would take more registers than 16 warps have
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def plan(length: int, sequences: int, channels: int, multiprocessors: int) -> Pl
     if mean <= SHORT:
         return Plan(lanes=8 if 4 * warps <= room else 32, chunks=1)
     chunks = min(MOST_CHUNKS, int(mean) // ROWS_PER_CHUNK, room // warps)
-    return Plan(lanes=32, chunks=chunks if chunks > 2 else 1)  # two take as long as one: the work doubles
+    return Plan(lanes=32, chunks=chunks if chunks > 3 else 1)  # fewer do not make up for doing the work twice
 
 
 def scan(
@@ -74,19 +75,21 @@ def scan(
     before = state if initial_state is None else weights(initial_state)[0]
     delta, y = (made(length, channels) if name in extras else None for name in ("delta", "y"))
     sums = made(blocks, length) if "delta_mean" in extras else None
-    ends = made(sequences, how.chunks, channels, order) if split else state
+    ends = made(sequences, how.chunks, order, channels) if split else state
     totals = made(sequences, how.chunks, channels) if split else state
-    fixed = {"N": order, "NS": 1 << (order - 1).bit_length(), "LANES": how.lanes, "num_warps": 1, **FUSED}
+    fixed = {
+        "E": channels, "u_step": u.stride(0), "dt_step": dt.stride(0), "B_step": B.stride(0),
+        "N": order, "NS": 1 << (order - 1).bit_length(), "LANES": how.lanes, "ROWS": ROWS, "num_warps": 1, **FUSED,
+    }  # fmt: skip
     with on_device_of(u):
         if split:
             kernels.ends_of_chunks[(blocks * sequences, how.chunks - 1)](
-                u, dt, B, A, bias, cu_seqlens, ends, totals, channels, u.stride(0), dt.stride(0), B.stride(0),
-                blocks, how.chunks, **fixed,
-            )  # fmt: skip
+                u, dt, B, A, bias, cu_seqlens, ends, totals, blocks, how.chunks, **fixed
+            )
         kernels.scan_chunks[(blocks * sequences, how.chunks)](
             u, dt, z, B, C, A, D, bias, cu_seqlens, before, ends, totals, out, state, delta, y, sums,
-            channels, length, u.stride(0), dt.stride(0), z.stride(0), B.stride(0), C.stride(0), blocks, how.chunks,
-            CARRIED=initial_state is not None, **fixed,
+            length, blocks, how.chunks, z_step=z.stride(0), C_step=C.stride(0), CARRIED=initial_state is not None,
+            **fixed,
         )  # fmt: skip
     # Block sums in float64, so that the order in which torch adds them does not show.
     mean = None if sums is None else (sums.sum(0, dtype=torch.float64) / channels).float()
