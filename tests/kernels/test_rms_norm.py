@@ -10,7 +10,7 @@ from triton_cases import DEVICE
 from deltaprune.kernels._triton import INTERPRETED
 from deltaprune.kernels.rms_norm import rms_norm
 
-BACKENDS = ["reference", "triton"]
+BACKENDS = ["reference", "numba", "triton"]
 
 
 def formula(x: Tensor, weight: Tensor, eps: float, branch: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -29,12 +29,23 @@ def reuse() -> Iterator[None]:
         _BLOCKS.reset(token)
 
 
-def empty(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor on the CPU; within `reuse`, in the block of its name."""
+def empty(name: str, shape: tuple[int, ...], dtype: torch.dtype, beside: Tensor | None = None) -> Tensor:
+    """An uninitialised tensor on the CPU; within `reuse`, in the block of its name.
+
+    A result that is computed from the one before it has two blocks, and takes the one that `beside` does not lie in.
+    """
     blocks, size = _BLOCKS.get(), math.prod(shape)
     if blocks is None:
         return torch.empty(shape, dtype=dtype)
     block = blocks.get((name, dtype))
+    if block is not None and beside is not None and _memory(block) == _memory(beside):
+        name = f"{name}, the other"
+        block = blocks.get((name, dtype))
     if block is None or len(block) < size:
         block = blocks[name, dtype] = torch.empty(size, dtype=dtype)
     return block[:size].view(shape)
+
+
+def _memory(x: Tensor) -> int:
+    """Where the memory begins that a tensor is a part of."""
+    return x.untyped_storage().data_ptr()

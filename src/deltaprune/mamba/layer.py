@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune import kernels
-from deltaprune.kernels import LayerWeights, causal_conv1d, empty, layer_step, selective_scan
+from deltaprune.kernels import LayerWeights, causal_conv1d, empty, layer_step, residual_add, selective_scan
 from deltaprune.mamba.config import MambaConfig
 from deltaprune.tokens import Trace
 
@@ -111,7 +111,8 @@ class Layer(nn.Module):
         )
         known = {"A": a, "B": b, "C": c, "u": u, "delta": scan.delta, "delta_mean": scan.delta_mean, "y": scan.y}
         trace = Trace(**{name: known[name] for name in needs & known.keys()})
-        return x + product("out_proj", scan.out, m.out_proj.weight), State(ssm=scan.state, conv=conv), trace
+        x = residual_add(x, product("out_proj", scan.out, m.out_proj.weight))
+        return x, State(ssm=scan.state, conv=conv), trace
 
     @property
     def weights(self) -> LayerWeights:
