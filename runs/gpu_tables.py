@@ -15,7 +15,7 @@ from deltaprune.kernels.layer_step.triton import Plan as StepPlan
 from deltaprune.kernels.layer_step.triton import step
 from deltaprune.kernels.selective_scan.triton import Plan, scan
 from deltaprune.mamba import MambaConfig, MambaLM
-from deltaprune.mamba.graphs import stepping
+from deltaprune.mamba.graphs import _capture, stepping
 from deltaprune.methods import parse
 from deltaprune.prefill import prefill
 from deltaprune.stages import Plan as Layers
@@ -45,18 +45,11 @@ def graphed(run: Callable[[], object], device: torch.device) -> Callable[[], obj
     """`run` as a CUDA graph: its time without the launches; itself on a CPU."""
     if device.type != "cuda":
         return run
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side), torch.no_grad():
-        for _ in range(2):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side), torch.no_grad():
-        run()
+    with torch.no_grad():
+        again, _ = _capture(run)
 
     def replay(inputs: object = run) -> None:  # what `run` holds is what the graph reads
-        graph.replay()
+        again()
 
     return replay
 

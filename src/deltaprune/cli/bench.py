@@ -50,7 +50,8 @@ def bench(
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", help="Measured rounds; the first, unmeasured, warm up.")] = 5,
     peers: Annotated[
-        bool, typer.Option("--peers", help="Also transformers' Mamba on the same weights: takes much longer.")
+        bool,
+        typer.Option("--peers", help="Also the other engines that are installed, on the same weights: much longer."),
     ] = False,
     components: Annotated[bool, typer.Option("--components", help="Also every component alone.")] = False,
     growth: Annotated[bool, typer.Option("--growth", help="Instead: cost against tokens, in powers of two.")] = False,
