@@ -5,10 +5,11 @@ from threading import Thread
 import pytest
 import torch
 from hf_samples import QUESTIONS, pictures, unreadable
-from transformers import GenerationConfig, TextIteratorStreamer, TextStreamer
+from transformers import DynamicCache, GenerationConfig, TextIteratorStreamer, TextStreamer
 
 import deltaprune as dp
 from deltaprune.hf import DeltapruneForConditionalGeneration, DeltapruneProcessor
+from deltaprune.hf.cache import NAME, NAMES
 from deltaprune.models._processor import Processor
 
 Model, HFProcessor = DeltapruneForConditionalGeneration, DeltapruneProcessor
@@ -214,26 +215,36 @@ def test_a_prefix_that_does_not_fit_is_refused(model: Model, processor: HFProces
         model.generate(**processor(text="What?"), image_index=[1], prefix=prefix, max_new_tokens=3)
 
 
-def test_a_chat_goes_on_from_its_cache(model: Model, inputs: dict, processor: HFProcessor) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chat_goes_on_from_its_cache(model: Model, inputs: dict, name: str) -> None:
+    """Under both names, whichever of them the installed transformers uses itself."""
     with dp.DTP(0.5)(model):
         first = model.generate(**inputs, max_new_tokens=4, return_dict_in_generate=True, eos_token_id=[])
         more = torch.full((3, 2), 9)
         ids = torch.cat([first.sequences, more], dim=1)
         mask = torch.cat([inputs["attention_mask"], torch.ones(3, 6, dtype=torch.int64)], dim=1)
         fresh = model.generate(**{**inputs, "input_ids": ids, "attention_mask": mask}, max_new_tokens=4)
-        cache = first.past_key_values
-        later = model.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, max_new_tokens=4)
+        cache = first[NAME]
+        later = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=4, **{name: cache})
     assert torch.equal(later, fresh)
-    with pytest.raises(dp.UserError, match="already hold the image"):
-        model(**inputs, past_key_values=cache)
+    with pytest.raises(dp.UserError, match="already holds the image"):
+        model(**inputs, **{name: cache})
+
+
+def test_a_cache_that_is_none_of_ours_or_is_given_twice_is_refused(model: Model, inputs: dict) -> None:
+    cache = model(**inputs)[NAME]
+    with pytest.raises(dp.UserError, match="two names of one argument"):
+        model.generate(input_ids=inputs["input_ids"], cache=cache, past_key_values=cache)
+    with pytest.raises(dp.UserError, match="A DynamicCache is no cache of this model"):
+        model.generate(input_ids=inputs["input_ids"], **{NAME: DynamicCache()})
 
 
 def test_forward_gives_the_last_rows_logits(model: Model, tiny: tuple[dp.VLM, Processor], inputs: dict) -> None:
     output = model(**inputs)
     prefilled = tiny[0].start(inputs)
     torch.testing.assert_close(output.logits[:, 0], tiny[0].model.lm.logits(prefilled.hidden))
-    assert output.past_key_values.get_seq_length() == inputs["input_ids"].shape[1]
-    assert "past_key_values" not in model(**inputs, use_cache=False)
+    assert output[NAME].get_seq_length() == inputs["input_ids"].shape[1]
+    assert NAME not in model(**inputs, use_cache=False)
     assert torch.equal(model(**inputs, return_dict=False)[0], output.logits)
 
 

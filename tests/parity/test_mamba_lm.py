@@ -4,11 +4,13 @@ import pytest
 import torch
 from transformers import MambaConfig as TheirConfig
 from transformers import MambaForCausalLM
+from transformers.models.mamba.modeling_mamba import MambaOutput
 
 from deltaprune.mamba import MambaConfig, MambaLM
 from deltaprune.prefill import prefill
 from deltaprune.tokens import Tokens
 
+STATE = "cache" if "cache" in MambaOutput.__dataclass_fields__ else "cache_params"  # since transformers 5.24: cache
 VOCAB = 101  # odd: the embedding is padded to 104 rows, theirs is built as wide as ours
 
 
@@ -62,14 +64,14 @@ def test_decoding_from_the_cache() -> None:
         out = theirs(ids, use_cache=True)
         state = prefill(ours, Tokens.pack([ours.embed(ids[0])[:0]], [ours.embed(ids[0])]))
         logits, states = ours.logits(state.hidden), list(state.states)
-        cache = out.cache_params
+        cache = out[STATE]
         expected = out.logits[:, -1, :VOCAB]
         for _ in range(16):
             assert relative(logits, expected) <= 1e-5
             token = expected.argmax(-1)
             logits, states = ours.step(token, states)
-            out = theirs(token[:, None], cache_params=cache, use_cache=True)
-            cache, expected = out.cache_params, out.logits[:, -1, :VOCAB]
+            out = theirs(token[:, None], use_cache=True, **{STATE: cache})
+            cache, expected = out[STATE], out.logits[:, -1, :VOCAB]
 
 
 def test_bfloat16_stays_within_its_own_rounding() -> None:

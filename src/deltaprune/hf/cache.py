@@ -1,20 +1,25 @@
 """What `generate` hands from step to step: a `Prefilled`, whose size does not grow with the tokens."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from deltaprune._registry import UserError
 from deltaprune.prefill import Prefilled
 from deltaprune.prefix import ImagePrefix
 from deltaprune.vlm import VLM
 
+NAMES = ("cache", "past_key_values")  # transformers renamed the second to the first in 5.24
+NAME = next(name for name in NAMES if name in {field.name for field in fields(CausalLMOutputWithPast)})
+
 
 @dataclass
 class StateCache:
-    """The `past_key_values` of a recurrent model.
+    """The `cache` of a recurrent model; before transformers 5.24 its `past_key_values`.
 
     Attributes:
         prefilled: the state after all columns seen, None before the first. A single step leaves its `hidden` as it was:
@@ -27,6 +32,7 @@ class StateCache:
 
     is_compileable = False  # asked by `generate`: there is nothing to gain from compiling a step,
     is_croppable = False  # and a recurrence cannot forget its last token
+    is_linear = (False,)  # where all layers are, `generate` of 5.24 gives again the columns that the cache has seen
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns of `input_ids` that need not be given again."""
@@ -43,7 +49,7 @@ class StateCache:
         if self.prefilled is None:
             self.prefilled = vlm.start(inputs, prefix).checked()
         elif inputs.keys() - {"input_ids", "attention_mask"} or prefix is not None:
-            raise UserError("past_key_values already hold the image and some text: give input_ids alone.")
+            raise UserError("The cache already holds the image and some text: give input_ids alone.")
         elif ids.shape[1] > 1 or (mask is not None and not bool(mask.all())):
             self.prefilled = vlm.prefill(vlm.pack(inputs), self.prefilled)
         else:
@@ -54,3 +60,17 @@ class StateCache:
             return logits
         self.length += ids.shape[1]
         return vlm.model.lm.logits(self.prefilled.hidden)
+
+
+def take_cache(arguments: dict[str, Any]) -> StateCache | None:
+    """The cache among `arguments`, under either of its names; both are removed.
+
+    Raises:
+        UserError: two of them, or one that is not an earlier output's.
+    """
+    given = [cache for name in NAMES if (cache := arguments.pop(name, None)) is not None]
+    if len(given) > 1:
+        raise UserError(f"cache and past_key_values are two names of one argument: give {NAME} alone.")
+    if given and not isinstance(given[0], StateCache):
+        raise UserError(f"A {type(given[0]).__name__} is no cache of this model: give {NAME} of an earlier output.")
+    return given[0] if given else None

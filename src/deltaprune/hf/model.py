@@ -12,7 +12,7 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from deltaprune._registry import UserError
-from deltaprune.hf.cache import StateCache
+from deltaprune.hf.cache import NAME, NAMES, StateCache, take_cache
 from deltaprune.hf.config import DeltapruneConfig
 from deltaprune.mamba.weights import FLOAT32
 from deltaprune.models._inputs import check_prompts, image_inputs, which_image
@@ -21,7 +21,7 @@ from deltaprune.prefix import ImagePrefix
 from deltaprune.stages import Method, Plan, Shape
 from deltaprune.vlm import VLM
 
-TEXT_INPUTS = {"input_ids", "attention_mask", "past_key_values", "use_cache"}  # what `generate` hands to `forward`
+TEXT_INPUTS = {"input_ids", "attention_mask", "use_cache", *NAMES}  # what `generate` hands to `forward`
 IMAGE_INPUTS = {"images", "image_index", "prefix"}
 
 
@@ -83,9 +83,10 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image_index: Tensor | None = None,
         images: Mapping[str, Tensor] | None = None,
         prefix: ImagePrefix | None = None,
-        past_key_values: StateCache | None = None,
+        cache: StateCache | None = None,
         use_cache: bool | None = None,
         return_dict: bool | None = None,
+        past_key_values: StateCache | None = None,
         **pixels: Tensor,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Logits `(B, 1, V)` after each row's last token; pruning leaves no rows for those before it.
@@ -96,7 +97,8 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
             image_index: the image of each row.
             images, pixels: `pixel_values_<tower>` and `image_key`, in one mapping or one by one.
             prefix: in place of images, see `VLM.encode_image`.
-            past_key_values: that of an earlier output; it is changed in place.
+            cache, past_key_values: two names of one argument, that of an earlier output; it is changed in place. The
+                output has the name that the installed transformers uses: `cache` since 5.24.
             use_cache: False gives no cache back.
             return_dict: False gives a tuple.
 
@@ -108,11 +110,11 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
             inputs["attention_mask"] = attention_mask[:, -input_ids.shape[1] :]
         if image_index is not None:
             inputs["image_index"] = image_index
-        cache = StateCache() if past_key_values is None else past_key_values
-        logits = cache.extend(self.vlm, inputs, prefix)
+        state = take_cache({"cache": cache, "past_key_values": past_key_values}) or StateCache()
+        logits = state.extend(self.vlm, inputs, prefix)
         output = CausalLMOutputWithPast(logits=logits[:, None])
         if use_cache is not False:
-            output["past_key_values"] = cache
+            output[NAME] = state
         return output.to_tuple() if return_dict is False else output
 
     @torch.no_grad()
@@ -141,11 +143,14 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 f"prefill_chunk_size={chunk} would cut up the prompt that {self.method!r} prunes as a whole: leave out "
                 "one of the two."
             )
-        if kwargs.get("past_key_values") is None:
+        cache = take_cache(kwargs)
+        if cache is None:
             ids = kwargs.get("input_ids") if inputs is None else inputs
             kwargs |= self._prompt_inputs(ids, kwargs)
             if self._setting("use_cache", generation_config, kwargs) is not False:
-                kwargs["past_key_values"] = StateCache()
+                cache = StateCache()
+        if cache is not None:
+            kwargs[NAME] = cache
         generate: Any = super().generate  # pyright: ignore[reportAttributeAccessIssue]
         return generate(inputs, generation_config, **kwargs)
 
@@ -155,7 +160,7 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """What `forward` takes at the next step: images only until a cache holds them."""
         prepare: Any = super().prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
         inputs = prepare(input_ids, **kwargs)
-        cache = inputs.get("past_key_values")
+        cache = inputs.get(NAME)
         known = TEXT_INPUTS if isinstance(cache, StateCache) and cache.length > 0 else TEXT_INPUTS | IMAGE_INPUTS
         return {name: value for name, value in inputs.items() if name in known}
 

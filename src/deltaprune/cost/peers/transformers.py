@@ -1,6 +1,6 @@
 """transformers' Mamba: plain, with mambapy's parallel scan, or on a GPU with the compiled kernels it finds."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -33,16 +33,21 @@ def transformers(lm: MambaLM) -> list[Peer]:
 
 def _peer(lm: MambaLM, name: str, use_mambapy: bool) -> Peer:
     """transformers' `MambaForCausalLM` around our tensors."""
+    from transformers.models.mamba.modeling_mamba import MambaOutput
+
     theirs, dtype = _shared(lm, use_mambapy), lm.backbone.embedding.weight.dtype
+    # Their states' name: `cache` since transformers 5.24, which logs a warning at the old one.
+    name_of_cache = next(field.name for field in fields(MambaOutput) if field.name in ("cache", "cache_params"))
 
     @torch.no_grad()
     def prefill(x: Tensor) -> tuple[Tensor, Any]:
         out = theirs.backbone(inputs_embeds=x.to(dtype), use_cache=True)
-        return out.last_hidden_state[:, -1], out.cache_params
+        return out.last_hidden_state[:, -1], getattr(out, name_of_cache)
 
     @torch.no_grad()
     def decode(ids: Tensor, cache: Any) -> Tensor:
-        return theirs(input_ids=ids[:, None], cache_params=cache, use_cache=True).logits[:, -1].float()
+        out = theirs(input_ids=ids[:, None], use_cache=True, **{name_of_cache: cache})
+        return out.logits[:, -1].float()
 
     @torch.no_grad()
     def logits(hidden: Tensor) -> Tensor:
