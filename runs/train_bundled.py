@@ -1,12 +1,10 @@
-"""Train the bundled model from nothing, or take a run up again; the same script on CPU and GPU.
+"""Train the bundled model from nothing; the same script on CPU and GPU.
 
-    python runs/train_bundled.py --minutes 90                       # a fresh run, checkpoints under checkpoints/bundled
-    python runs/train_bundled.py --minutes 60                       # goes on where the last run there stood
-    python runs/train_bundled.py --minutes 60 --start src/deltaprune/models/_bundled   # from the shipped model
-    python runs/train_bundled.py --minutes 8 --device cuda --pictures 128 --workers 14
+    python runs/train_bundled.py                                    # checkpoints under checkpoints/bundled
+    python runs/train_bundled.py --device cuda --workers 14
 
-The learning rate is constant and falls to zero over the last quarter of the minutes; `constant.pt` is the state just
-before that fall, where the next run takes up. `annealed` is a model folder that `deltaprune.load` reads.
+The schedule counts pictures, not minutes, and the checkpoint holds all of a run. So a run that was killed goes on with the
+same command, and ends with the weights of one that was not. `OUT/trained` is a model folder that `deltaprune.load` reads.
 """
 
 import json
@@ -22,57 +20,64 @@ from torch.utils.data import DataLoader
 from bundled.lessons import KINDS, Lessons
 from bundled.recipe import CONFIG, Recipe
 from bundled.run import Run
+from bundled.watch import Watch
+from deltaprune.models._processor import Processor
 
 
 def main(
-    minutes: Annotated[float, typer.Option(help="How long to train, the anneal included.")] = 60,
     device: str = "cpu",
-    pictures: Annotated[int, typer.Option(help="Pictures per step.")] = 16,
-    anneal: Annotated[float, typer.Option(help="Last share of the minutes, over which the rate falls to zero.")] = 0.25,
     workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 1,
     out: Path = Path("checkpoints/bundled"),
-    start: Annotated[Path | None, typer.Option(help="A published model folder to take up.")] = None,
-    fresh: Annotated[bool, typer.Option(help="Ignore an earlier run in OUT.")] = False,
+    pictures: Annotated[int, typer.Option(help="Pictures in all; the schedule follows them.")] = Recipe.pictures,
+    watch_every: Annotated[float, typer.Option(help="Minutes between two looks at validation.")] = 10,
+    save_every: Annotated[float, typer.Option(help="Minutes between two checkpoints.")] = 5,
 ) -> None:
-    """Train, log every 50 steps, checkpoint every 5 minutes, end with a model folder."""
-    recipe = Recipe()
+    """Train, log every 50 steps, look at validation, save, and end with a model folder."""
+    recipe = Recipe(pictures=pictures)
     run = Run(out, recipe, device)
-    taken_up = not fresh and run.resume()
-    if start is not None and not taken_up:
-        run.start_from(start)
-    lessons = Lessons(CONFIG, run.tokenizer, pictures, recipe.questions, recipe.drills, run.pictures)
+    taken_up = run.resume()
+    lessons = Lessons(CONFIG, run.tokenizer, recipe.batch, recipe.questions, recipe.drills, run.pictures)
     stream = iter(DataLoader(lessons, batch_size=None, num_workers=workers, prefetch_factor=4))
-    begin, before, saved, annealing, recent = time.monotonic(), run.seconds, time.monotonic(), False, []
+    begin, before, saved, watched, recent = time.monotonic(), run.seconds, time.monotonic(), run.seconds, []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
-        task = progress.add_task("taken up" if taken_up else "fresh", total=minutes * 60)
-        first = run.pictures
-        while (spent := time.monotonic() - begin) < minutes * 60:
-            left = 1 - spent / (minutes * 60)
-            if left < anneal and not annealing:
-                annealing = True
-                run.save("constant.pt")
-            warm = 1.0 if taken_up else min(1.0, ((run.pictures - first) / pictures + 1) / recipe.warm_up)
-            result = run.step(next(stream), recipe.rate * warm * min(1.0, left / anneal))
+        task = progress.add_task("taken up" if taken_up else "fresh", total=pictures, completed=run.pictures)
+        while run.pictures < pictures:
+            recent.append(run.step(next(stream)))
             run.seconds = before + time.monotonic() - begin
-            recent.append(result)
             if len(recent) == 50:
-                entry = summary(recent, run)
-                run.log.append(entry)
+                note(run, summary(recent), progress)
                 recent = []
-                progress.console.print(json.dumps(entry), soft_wrap=True)
-            if not annealing and time.monotonic() - saved > 300:
-                run.save("constant.pt")
+            if run.seconds - watched > 60 * watch_every:
+                watched = run.seconds
+                note(run, look(run), progress)
+            if time.monotonic() - saved > 60 * save_every:
+                run.save()
                 saved = time.monotonic()
-            progress.update(task, completed=spent, description=f"{run.pictures:,} pictures")
-    run.publish(out / "annealed")
+            progress.update(task, completed=run.pictures, description=f"{run.pictures:,} pictures")
+    note(run, look(run))
+    run.save()
+    run.publish(out / "trained")
 
 
-def summary(recent: list[dict[str, float]], run: Run) -> dict[str, float]:
+def note(run: Run, entry: dict, progress: Progress | None = None) -> None:
+    """Add an entry to the log and print it."""
+    run.log.append({"pictures": run.pictures, "minutes": round(run.seconds / 60, 1), **entry})
+    line = json.dumps(run.log[-1])
+    print(line) if progress is None else progress.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def summary(recent: list[dict[str, float]]) -> dict[str, float]:
     """Means of the last steps."""
-    keys = [key for key in ("loss", "dense", "drift", *KINDS) if any(key in result for result in recent)]
-    means = {key: round(float(np.mean([r[key] for r in recent if key in r])), 3) for key in keys}
-    return {"pictures": run.pictures, "minutes": round(run.seconds / 60, 1), **means}
+    keys = [key for key in ("answers", "exits", "dense", "drift", *KINDS) if any(key in result for result in recent)]
+    return {key: round(float(np.mean([r[key] for r in recent if key in r])), 3) for key in keys}
+
+
+def look(run: Run) -> dict:
+    """Validation by the running average of the weights."""
+    model = run.average.module
+    model.eval().requires_grad_(False)
+    return Watch()(run.classroom, model, Processor(CONFIG, run.tokenizer))
 
 
 if __name__ == "__main__":

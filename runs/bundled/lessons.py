@@ -47,6 +47,7 @@ class Lessons(IterableDataset):
         pictures: per lesson.
         questions, drills: per picture, the drills at most.
         start: pictures seen before, so that a run can be taken up.
+        split: of `scenes`.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class Lessons(IterableDataset):
         questions: int,
         drills: int,
         start: int = 0,
+        split: str = "train",
     ):
         self.config, self.tokenizer = config, tokenizer
         self.pictures, self.questions, self.drills, self.start = pictures, questions, drills, start
+        self.split = split
 
     def __iter__(self) -> Iterator[Lesson]:
         torch.set_num_threads(1)
@@ -76,7 +79,7 @@ class Lessons(IterableDataset):
         pixels: list[np.ndarray] = []
         patches: dict[str, list[np.ndarray]] = {name: [] for name in PATCH_CLASSES}
         for index in indices:
-            seed = scene_seed("train", 0, index)
+            seed = scene_seed(self.split, 0, index)
             scene, rng = Scene.from_seed(seed), np.random.default_rng([seed, 1])
             pixels.append(np.asarray(scene.image.resize((size, size), 3), dtype=np.float32) / np.float32(255))
             labels = scene.patch_labels(grid)

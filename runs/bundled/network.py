@@ -1,13 +1,14 @@
 """The differentiable forward pass of the library's own modules, on a forest of images and questions."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bundled.lessons import PATCH_CLASSES, Lesson
-from bundled.recipe import Start
+from bundled.lessons import KINDS, PATCH_CLASSES, Lesson
+from bundled.recipe import Recipe, Start
 from bundled.scan import conv_silu, gated_scan
 from deltaprune.mamba import Layer, MambaLM
 from deltaprune.models._mllm import MLLM
@@ -39,34 +40,61 @@ def block(layer: Layer, x: Tensor, cu_seqlens: Tensor, parent: Tensor) -> Tensor
     return x + m.out_proj(gated_scan(u, dt, m.A_log, b, c, m.D, z, m.dt_proj.bias, cu_seqlens, parent))
 
 
+class Result(NamedTuple):
+    """What a lesson gave: the last layer's loss, the exits' mean loss, the dense loss, the drift; all scalars.
+
+    `right` maps a number of layers to which answer tokens `(n,)` are right when read off after so many.
+    """
+
+    answers: Tensor
+    exits: Tensor
+    dense: Tensor
+    drift: Tensor
+    right: dict[int, Tensor]
+
+
+def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
+    """The mean of `x` (n,) under `weight` (n,)."""
+    return (x * weight).sum() / weight.sum()
+
+
 class Classroom(nn.Module):
     """The model and, for training only, linear heads that name what lies under each patch."""
 
-    def __init__(self, model: MLLM):
+    def __init__(self, model: MLLM, recipe: Recipe):
         super().__init__()
-        self.model = model
+        self.model, self.recipe = model, recipe
         width = model.config.vision_width
         self.heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in PATCH_CLASSES.items()})
 
-    def forward(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns (loss on answers, dense loss on patches, drift of the image rows, which answer tokens are right).
+    def forward(self, lesson: Lesson) -> Result:
+        """Losses, and which answer tokens are right after each exit and after the last layer.
 
         The drift, (log rms)^2 of the rows that enter the LM, keeps them at the scale of a layer's output: the norm in
         front of every layer hides their scale, so it grows unchecked until no layer can change an image row any more.
         """
-        model = self.model
+        lm = self.model.lm
         image, dense, drift = self.see(lesson)
-        text = model.lm.backbone.embedding(lesson.ids)
-        x = torch.cat([image, text])[lesson.order]
-        for layer in model.lm.layers:
-            x = block(layer, x, lesson.cu_seqlens, lesson.parent)
+        x = torch.cat([image, lm.backbone.embedding(lesson.ids)])[lesson.order]
         place = torch.empty_like(lesson.order)
         place[lesson.order] = torch.arange(len(lesson.order), device=place.device)
         asked = (lesson.targets >= 0).nonzero()[:, 0]
-        rows = x[place[len(image) + asked]]
-        logits = F.linear(model.lm.backbone.norm_f(rows), model.lm.backbone.embedding.weight)
-        target = lesson.targets[asked]
-        return F.cross_entropy(logits, target), dense, drift, logits.argmax(-1) == target
+        rows, exits, read = place[len(image) + asked], self.recipe.exits(lm.config.n_layers), {}
+        for k, layer in enumerate(lm.layers, start=1):
+            x = block(layer, x, lesson.cu_seqlens, lesson.parent)
+            if k in exits or k == lm.config.n_layers:
+                read[k] = F.linear(lm.backbone.norm_f(x[rows]), lm.backbone.embedding.weight)
+        target, weight = lesson.targets[asked], self.token_weights(lesson.skill[asked])
+        losses = {
+            k: weighted_mean(F.cross_entropy(logits, target, reduction="none"), weight) for k, logits in read.items()
+        }
+        last = losses.pop(lm.config.n_layers)
+        right = {k: logits.argmax(-1) == target for k, logits in read.items()}
+        return Result(last, torch.stack([*losses.values()]).mean() if losses else last * 0, dense, drift, right)
+
+    def token_weights(self, kind: Tensor) -> Tensor:
+        """`(n,)`: the weight of each answer token; `kind` indexes KINDS."""
+        return torch.where(kind == KINDS.index("reading"), self.recipe.reading_weight, 1.0)
 
     def see(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
         """The image rows (G * P, d), the dense loss, the drift."""

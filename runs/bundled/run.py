@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bundled import drills
 from bundled.lessons import KINDS, Lesson
@@ -17,11 +17,11 @@ from deltaprune.benchmarks.scenes import corpus
 from deltaprune.models._folder import save_folder
 from deltaprune.models._mllm import MLLM
 
-HEADS = Path(__file__).parent / "heads.safetensors"
+CHECKPOINT = "run.pt"
 
 
 class Run:
-    """Everything a run needs to go on: model, optimizer, counters, log."""
+    """Everything a run needs to go on: model, its running average, optimizers, counters, log."""
 
     def __init__(self, out: Path, recipe: Recipe, device: str):
         self.out, self.recipe, self.device = out, recipe, device
@@ -33,12 +33,13 @@ class Run:
             )
         model = MLLM(CONFIG)
         begin(model.lm, Start())
-        self.classroom = Classroom(model).to(device)
+        self.classroom = Classroom(model, recipe).to(device)
         matrices, rest = self._split()
         self.optimizers = [
             Muon(matrices, lr=recipe.rate, weight_decay=recipe.decay),
             torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         ]
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average))
         self.pictures, self.seconds, self.log = 0, 0.0, []
 
     def _split(self) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
@@ -49,67 +50,58 @@ class Run:
             (rest if outside or p.ndim != 2 else matrices).append(p)
         return matrices, rest
 
-    def save(self, name: str) -> None:
-        """Write a checkpoint; an interrupted write leaves the old one."""
+    def save(self) -> None:
+        """Write the checkpoint; an interrupted write leaves the old one."""
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
             "classroom": self.classroom.state_dict(),
+            "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "pictures": self.pictures,
             "seconds": self.seconds,
             "log": self.log,
         }
-        partial = self.out / (name + ".partial")
+        partial = self.out / f"{CHECKPOINT}.partial"
         torch.save(state, partial)
-        partial.replace(self.out / name)
+        partial.replace(self.out / CHECKPOINT)
 
     def resume(self) -> bool:
-        """Load the newest constant-rate checkpoint, if there is one. A head that it lacks starts at random."""
-        path = self.out / "constant.pt"
+        """Load the checkpoint, if there is one: the run goes on exactly as if it had not been interrupted."""
+        path = self.out / CHECKPOINT
         if not path.exists():
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
-        lacking = self.classroom.load_state_dict(state["classroom"], strict=False)
-        foreign = [*lacking.unexpected_keys, *(key for key in lacking.missing_keys if not key.startswith("heads."))]
-        assert not foreign, f"{path} is a checkpoint of another network: {foreign}"
+        self.classroom.load_state_dict(state["classroom"])
+        self.average.load_state_dict(state["average"])
         for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
-            for group, new in zip(held["param_groups"], optimizer.param_groups, strict=True):
-                group["params"] = list(range(len(new["params"])))  # heads stand last
             optimizer.load_state_dict(held)
         self.pictures, self.seconds, self.log = state["pictures"], state["seconds"], state["log"]
         return True
 
-    def start_from(self, folder: Path) -> None:
-        """Take up a published model: its weights, its heads if they lie in the workshop, its place in the data."""
-        self.classroom.model.load_state_dict(load_file(folder / "model.safetensors", device=self.device))
-        if HEADS.exists():
-            self.classroom.heads.load_state_dict(load_file(HEADS, device=self.device))
-        about = json.loads((folder / "config.json").read_text())["about"]
-        self.pictures, self.seconds = about["pictures"], 60 * about["minutes"]
-
     def publish(self, folder: Path) -> None:
-        """Write a model folder that `deltaprune.load` reads, the heads beside it, and the log."""
+        """Write a model folder that `deltaprune.load` reads, and the log."""
         model = self.classroom.model
         about = {"pictures": self.pictures, "minutes": round(self.seconds / 60, 1)}
         save_folder(folder, model, self.tokenizer, replace(model.config, about=about))
-        save_file(self.classroom.heads.state_dict(), folder / "heads.safetensors")
         (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
 
-    def step(self, lesson: Lesson, rate: float) -> dict[str, float]:
+    def step(self, lesson: Lesson) -> dict[str, float]:
         """One update; returns losses and accuracy by skill."""
-        lesson = to_device(lesson, self.device)
+        lesson, recipe = to_device(lesson, self.device), self.recipe
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
-        answers, dense, drift, right = self.classroom(lesson)
+                group["lr"] = recipe.rate_at(self.pictures)
+        result = self.classroom(lesson)
         self.classroom.zero_grad(set_to_none=True)
-        (answers + self.recipe.dense_weight * dense + self.recipe.drift_weight * drift).backward()
+        loss = result.answers + recipe.exit_weight * result.exits
+        (loss + recipe.dense_weight * result.dense + recipe.drift_weight * result.drift).backward()
         torch.nn.utils.clip_grad_norm_(self.classroom.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
+        self.average.update_parameters(self.classroom.model)
         self.pictures += len(lesson.pixels)
-        skills = by_skill(lesson, right, self.tokenizer)
-        return {"loss": answers.item(), "dense": dense.item(), "drift": drift.item(), **skills}
+        losses = {name: getattr(result, name).item() for name in ("answers", "exits", "dense", "drift")}
+        return losses | by_skill(lesson, result.right[CONFIG.lm.n_layers], self.tokenizer)
 
 
 def to_device(lesson: Lesson, device: str) -> Lesson:

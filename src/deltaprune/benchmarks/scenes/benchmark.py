@@ -12,7 +12,7 @@ from deltaprune._registry import UserError, did_you_mean
 from deltaprune.benchmarks import registry
 from deltaprune.benchmarks._base import Benchmark, Greedy, Protocol, Sample, mean_of_skills
 from deltaprune.benchmarks.scenes.questions import SKILLS, Question
-from deltaprune.benchmarks.scenes.scene import Scene
+from deltaprune.benchmarks.scenes.scene import VERSION, Scene
 
 SPLITS = ("train", "val", "test")
 _STREAM = 0x5CE9E5  # keeps these seeds apart from anybody else's
@@ -47,17 +47,14 @@ OFFICIAL = Protocol(
 )
 
 
-@registry.register("scenes")
 @dataclass(frozen=True)
-class Scenes(Benchmark):
-    """Synthetic scenes with questions of six skills; see the package's docstring.
+class _Stream(Benchmark):
+    """An endless stream of scenes; the versions differ in how a picture is drawn, not in what is asked.
 
     Args:
         pictures: how many pictures a split has when no limit is given; the stream itself never ends.
     """
 
-    name: ClassVar[str] = "scenes"
-    version: ClassVar[int] = 1
     split: ClassVar[str] = "test"
     protocols: ClassVar[Mapping[str, Protocol]] = {"official": OFFICIAL}
     pictures: int = 1000
@@ -69,11 +66,29 @@ class Scenes(Benchmark):
 
     def _all(self, split: str, seed: int, indices: "range | itertools.count[int]") -> Iterator[Sample]:
         for index in indices:
-            scene, questions = picture(split, seed, index)
+            scene, questions = picture(split, seed, index, self.version)
             image_id = f"{split}-{seed}-{index:06d}"
             for asked in questions:
                 load = _Load(scene)
                 yield Sample(f"{image_id}-{asked.skill}", image_id, load, asked.text, asked.answer, asked.skill)
+
+
+@registry.register("scenes")
+@dataclass(frozen=True)
+class Scenes(_Stream):
+    """Version 2: textured grounds, five typefaces, small and large things. See the package's docstring."""
+
+    name: ClassVar[str] = "scenes"
+    version: ClassVar[int] = 2
+
+
+@registry.register("scenes1")
+@dataclass(frozen=True)
+class Scenes1(_Stream):
+    """Version 1: plain grounds, one typeface, smaller things; kept so that earlier results can be repeated."""
+
+    name: ClassVar[str] = "scenes1"
+    version: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
@@ -86,12 +101,12 @@ class _Load:
         return self.scene.image
 
 
-def picture(split: str, seed: int, index: int) -> tuple[Scene, list[Question]]:
+def picture(split: str, seed: int, index: int, version: int = VERSION) -> tuple[Scene, list[Question]]:
     """The index-th scene and its questions, redrawn until every skill but reading can be asked."""
     first = scene_seed(split, seed, index)
     rng = np.random.default_rng(first)
     for attempt in itertools.count():
-        scene = Scene.from_seed(first + 4 * attempt)
+        scene = Scene.from_seed(first + 4 * attempt, version)
         asked = {skill: scene.ask(skill, rng) for skill in SKILLS}
         if all(asked[skill] for skill in SKILLS if skill != "reading"):
             return scene, [question for question in asked.values() if question]

@@ -9,8 +9,11 @@ from PIL import Image
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune.benchmarks.scenes.drawing import draw
 from deltaprune.benchmarks.scenes.labels import patch_labels
+from deltaprune.benchmarks.scenes.layout import LAYOUTS, lay_out
 from deltaprune.benchmarks.scenes.questions import SKILLS, Facts, Question, ask
-from deltaprune.benchmarks.scenes.world import Random, Sign, Thing, lay_out, weighted
+from deltaprune.benchmarks.scenes.world import Random, Sign, Thing, weighted
+
+VERSION = 2  # of the benchmark; 1 has plain grounds, one typeface and smaller things
 
 
 @dataclass(frozen=True)
@@ -21,22 +24,24 @@ class Scene:
         seed: the integer all of it follows from.
         things: the objects, the large ones first.
         sign: the plate with its letter and digit, or None.
+        version: of the benchmark; it decides how the picture is drawn.
     """
 
     seed: int
     things: tuple[Thing, ...] = field(repr=False)
     sign: Sign | None = field(repr=False)
+    version: int = VERSION
 
     @staticmethod
-    def from_seed(seed: int) -> "Scene":
+    def from_seed(seed: int, version: int = VERSION) -> "Scene":
         """The scene of a seed (any integer >= 0)."""
-        things, sign = lay_out(np.random.Generator(np.random.PCG64([seed, 0])))
-        return Scene(seed, things, sign)
+        things, sign = lay_out(np.random.Generator(np.random.PCG64([seed, 0])), LAYOUTS[version])
+        return Scene(seed, things, sign, version)
 
     @cached_property
     def image(self) -> Image.Image:
         """The picture, RGB, 160 x 160; drawn when first asked for."""
-        return draw(self.things, self.sign, np.random.Generator(np.random.PCG64([self.seed, 1])))
+        return draw(self.things, self.sign, np.random.Generator(np.random.PCG64([self.seed, 1])), self.version)
 
     def ask(self, skill: str, rng: Random) -> Question | None:
         """One question of a skill, or None where the scene has nothing to ask about (reading without a sign)."""

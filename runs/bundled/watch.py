@@ -1,0 +1,67 @@
+"""How a model behaves while it is trained: accuracy by exit and skill, and what pruning costs it, on validation.
+
+A model is worth shipping when both sides hold: the late one (withdrawing the image after 0.7 of the depth costs nothing,
+after half of it a lot) and the early one (half of the visual tokens can go).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+import deltaprune as dp
+from bundled.lessons import KINDS, Lessons
+from bundled.network import Classroom
+from deltaprune.benchmarks.scenes import SKILLS, Scenes
+from deltaprune.evaluate import evaluate
+from deltaprune.methods.none import NoPruning
+from deltaprune.models._mllm import MLLM
+from deltaprune.models._processor import Processor
+
+WITHDRAW = (0.5, 0.6, 0.7, 0.8, 0.9)  # shares of the depth
+EARLY = (0.15, 0.23, 0.3)
+KEEP = (0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is tried, and on how much.
+
+    Args:
+        questions: validation questions each method answers.
+        pictures: validation pictures whose answers are read off at the exits.
+    """
+
+    questions: int = 120
+    pictures: int = 32
+
+    def __call__(self, classroom: Classroom, model: MLLM, processor: Processor) -> dict[str, dict[str, float]]:
+        """Percent right: `exits` by depth and skill (answer tokens), `methods` the mean over skills."""
+        return {"exits": self.exits(classroom, processor), "methods": self.methods(model, processor)}
+
+    @torch.no_grad()
+    def exits(self, classroom: Classroom, processor: Processor) -> dict[str, float]:
+        """Answer tokens that are right after each exit, e.g. `14 reading`."""
+        recipe, config = classroom.recipe, classroom.model.config
+        lessons = Lessons(config, processor.tokenizer, self.pictures, recipe.questions, 0, split="val")
+        lesson = lessons.lesson(range(self.pictures))
+        kind = lesson.skill[lesson.targets >= 0]
+        return {
+            f"{k} {skill}": round(100 * right[kind == KINDS.index(skill)].float().mean().item(), 1)
+            for k, right in classroom(lesson).right.items()
+            for skill in SKILLS
+        }
+
+    def methods(self, model: MLLM, processor: Processor) -> dict[str, float]:
+        """Mean over skills: none, then withdrawal by depth, then DTP and random choice by early layer and keep."""
+        n, late = model.config.lm.n_layers, round(0.7 * model.config.lm.n_layers)
+        methods: dict[str, dp.Method] = {"none": NoPruning()}
+        methods |= {f"vtw {round(share * n)}": dp.VTW(round(share * n)) for share in WITHDRAW}
+        for early in sorted({round(share * n) for share in EARLY}):
+            for keep in KEEP:
+                methods[f"dtp {early} {keep}"] = dp.DTP(keep, early, late)
+                methods[f"random {early} {keep}"] = dp.RandomPruning(keep, early, late)
+        vlm = dp.VLM(model, processor.eos_id)
+        rows = evaluate(vlm, processor, Scenes(), [*methods.values()], split="val", limit=self.questions, batch_size=48)
+        return {name: round(row.mean, 1) for name, row in zip(methods, rows, strict=True)} | {
+            f"none {skill}": round(value, 1) for skill, value in rows[0].by_skill.items()
+        }
