@@ -79,11 +79,12 @@ class Classroom(nn.Module):
         place = torch.empty_like(lesson.order)
         place[lesson.order] = torch.arange(len(lesson.order), device=place.device)
         asked = (lesson.targets >= 0).nonzero()[:, 0]
+        words = lm.backbone.embedding.weight[: lm.config.vocab_size]  # what pads the vocabulary is never answered
         rows, exits, read = place[len(image) + asked], self.recipe.exits(lm.config.n_layers), {}
         for k, layer in enumerate(lm.layers, start=1):
             x = block(layer, x, lesson.cu_seqlens, lesson.parent)
             if k in exits or k == lm.config.n_layers:
-                read[k] = F.linear(lm.backbone.norm_f(x[rows]), lm.backbone.embedding.weight)
+                read[k] = F.linear(lm.backbone.norm_f(x[rows]), words)
         target, weight = lesson.targets[asked], self.token_weights(lesson.skill[asked])
         losses = {
             k: weighted_mean(F.cross_entropy(logits, target, reduction="none"), weight) for k, logits in read.items()

@@ -14,17 +14,19 @@ from PIL import Image
 
 from deltaprune._registry import UserError
 from deltaprune.benchmarks import registry
-from deltaprune.benchmarks.scenes import SKILLS, Question, Scene, Scenes, corpus, scene_seed
+from deltaprune.benchmarks.scenes import SKILLS, Question, Scene, Scenes, Scenes1, corpus, scene_seed
 from deltaprune.benchmarks.scenes.benchmark import SPLITS, picture
 from deltaprune.benchmarks.scenes.drawing import cover
+from deltaprune.benchmarks.scenes.glyphs import FACES, font
+from deltaprune.benchmarks.scenes.layout import LAYOUTS
 from deltaprune.benchmarks.scenes.world import COLORS, GLYPHS, SHAPES, SIDE
 
 N_SCENES = 300
 
 
-@pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    return [Scene.from_seed(scene_seed("train", 3, index)) for index in range(N_SCENES)]
+@pytest.fixture(scope="module", params=sorted(LAYOUTS), ids="version{}".format)
+def scenes(request: pytest.FixtureRequest) -> list[Scene]:
+    return [Scene.from_seed(scene_seed("train", 3, index), request.param) for index in range(N_SCENES)]
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +35,29 @@ def asked(scenes) -> list[tuple[Scene, Question]]:
     return [(scene, question) for scene in scenes for question in scene.questions(rng, 12)]
 
 
-def fingerprint() -> str:
-    """A hash over pictures, questions and labels."""
+def fingerprint(benchmark=Scenes) -> str:
+    """A hash over pictures, questions and answers."""
     digest = hashlib.sha256()
-    for sample in Scenes().samples("test", seed=1, limit=30):
+    for sample in benchmark().samples("test", seed=1, limit=30):
         digest.update(f"{sample.id} {sample.question} {sample.answer}".encode())
         digest.update(sample.image.tobytes())
     return digest.hexdigest()
 
 
-def test_registry_finds_it():
-    assert registry["scenes"] is Scenes
-    assert "scenes" in registry.names()
+def test_registry_finds_both_versions():
+    assert (registry["scenes"], registry["scenes1"]) == (Scenes, Scenes1)
+    assert (Scenes.version, Scenes1.version) == (2, 1)
+    assert fingerprint(Scenes) != fingerprint(Scenes1)
+
+
+def test_version_1_is_what_it_was():
+    """Layouts, questions and answers bit for bit; of the pixels, whose last bits FreeType decides, the mean."""
+    digest = hashlib.sha256()
+    samples = list(Scenes1().samples("test", seed=1, limit=30))
+    for sample in samples:
+        digest.update(f"{sample.id} {sample.question} {sample.answer}".encode())
+    assert digest.hexdigest() == "61de89c5cf0b0cfede4af5561d4bf78aa9a5c89bafdb4447fddd5be4642a70be"
+    assert np.mean([np.asarray(sample.image) for sample in samples]) == pytest.approx(174.906, abs=0.05)
 
 
 @pytest.mark.parametrize("salt", ["1", "2"])
@@ -77,8 +90,9 @@ def test_ids_limit_and_shared_pictures():
     assert len({s.image_id for s in Scenes(pictures=7).samples("val")}) == 7
 
 
-def test_guessing_scores_little():
-    floors = Scenes().guess(Scenes().samples("test", limit=4000)).by_skill
+@pytest.mark.parametrize("benchmark", [Scenes, Scenes1])
+def test_guessing_scores_little(benchmark):
+    floors = benchmark().guess(benchmark().samples("test", limit=4000)).by_skill
     limits = {"existence": 53, "spatial": 53, "unanswerable": 53, "counting": 35, "attribute": 25, "reading": 8}
     assert set(floors) == set(limits)
     assert all(floors[skill] <= limits[skill] for skill in limits), floors
@@ -179,7 +193,7 @@ def test_nothing_overlaps_and_all_is_inside(scenes):
         assert covered.max() == 1
 
 
-@pytest.mark.parametrize("grid", [5, 10, 20])
+@pytest.mark.parametrize("grid", [5, 10, 16, 20])
 def test_patch_labels_match_the_things(scenes, grid):
     for scene in scenes[:60]:
         labels = scene.patch_labels(grid)
@@ -194,7 +208,8 @@ def test_patch_labels_match_the_things(scenes, grid):
             size = SIDE // grid
             row, column = divmod(int(patch), grid)
             shown = pixels[row * size : (row + 1) * size, column * size : (column + 1) * size]
-            assert (np.abs(shown - thing.rgb).max(axis=2) < 3).any(), "the patch shows the thing's own colour"
+            unlike = 3 if scene.version == 1 else 33  # version 2 lights things from one side
+            assert (np.abs(shown - thing.rgb).max(axis=2) < unlike).any(), "the patch shows the thing's own colour"
         seen = {GLYPHS[g - 1] for g in labels["glyph"] if g}
         assert seen == set(scene.sign.text if scene.sign else "") or grid == 5
 
@@ -240,3 +255,18 @@ def test_corpus_has_a_small_vocabulary():
     words = {word.strip("?.") for text in texts for word in text.split()}
     signs = {word for word in words if any(c.isdigit() for c in word) or len(word) == 1}
     assert len(words - signs) < 90
+
+
+def test_version_2_repeats_itself_as_photographs_do():
+    """Things cover several patches of a 16 x 16 grid each, small ones some; signs are set in every typeface."""
+    many = [Scene.from_seed(scene_seed("train", 4, index)) for index in range(200)]
+    covered = [(scene.patch_labels(16)["color"] > 0).sum() / len(scene.things) for scene in many]
+    assert 5 < np.mean(covered) < 30
+    assert {sign.face for scene in many if (sign := scene.sign)} == set(FACES)
+    assert {thing.size for scene in many for thing in scene.things} == {"small", "large"}
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_every_typeface_has_every_glyph(face):
+    masks = {bytes(font(30, face).getmask(glyph)) for glyph in GLYPHS}
+    assert len(masks) == len(GLYPHS), "no two characters look the same, as the box for a missing one would"

@@ -23,7 +23,7 @@ def plan(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_it_writes_can_be_read(cli: Callable[..., Any], model: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
-    found = cli("calibrate", "--model", model, "--samples", 2, "--out", path, "--json").rows
+    found = cli("calibrate", "--model", model, "--samples", 2, "--rule", "argmin", "--out", path, "--json").rows
     loaded = load_plan(path, read_config(model))
     assert [loaded.early, loaded.late, loaded.withdrawal] == [found[key] for key in ("early", "late", "withdrawal")]
     assert loaded.source == found["source"]
@@ -39,7 +39,7 @@ def test_the_document(cli: Callable[..., Any], model: Path) -> None:
 
 
 def test_eta_moves_the_withdrawal(cli: Callable[..., Any], model: Path) -> None:
-    argv = ("calibrate", "--model", model, "--samples", 2)
+    argv = ("calibrate", "--model", model, "--samples", 2, "--rule", "argmin")
     always, never = cli(*argv, "--eta", 1e9, "--json").rows, cli(*argv, "--eta", 1e-30, "--json").rows
     assert (always["withdrawal"], never["withdrawal"]) == (0, 4)
     assert "no withdrawal" in never["source"]["withdrawal"]
@@ -96,3 +96,10 @@ def test_a_mistake_ends_in_one_sentence(
     assert (ran.code, ran.out) == (2, "")
     assert sentence in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_rule_js_reads_the_answers(cli: Callable[..., Any], model: Path) -> None:
+    source = cli("calibrate", "--model", model, "--samples", 3, "--rule", "js", "--json").rows["source"]
+    assert source["rule"] == "js"
+    assert len(source["js"]) == 2
+    assert "JS is least" in source["early"]

@@ -2,8 +2,11 @@
 
 from deltaprune.calibrate.budget import Budget as Budget
 from deltaprune.calibrate.budget import budget as budget
+from deltaprune.calibrate.divergence import Divergence as Divergence
+from deltaprune.calibrate.divergence import divergence as divergence
 from deltaprune.calibrate.measure import Curves as Curves
 from deltaprune.calibrate.measure import measure as measure
+from deltaprune.calibrate.plans import NAMES as NAMES
 from deltaprune.calibrate.plans import load_plan as load_plan
 from deltaprune.calibrate.plans import plan as plan
 from deltaprune.calibrate.plans import plan_document as plan_document

@@ -11,11 +11,14 @@ from typing import Any
 
 from deltaprune import __version__
 from deltaprune._registry import UserError, did_you_mean
-from deltaprune.calibrate.spread import RULES, Spread, check_depth, late
+from deltaprune.calibrate.divergence import Divergence, least
+from deltaprune.calibrate.spread import RULES, Choice, Spread, check_depth, late
 from deltaprune.calibrate.withdrawal import ETA, Withdrawal, earliest
 from deltaprune.models._mllm import MLLMConfig
 from deltaprune.stages import Plan
 
+JS = "js"
+NAMES = (*RULES, JS)  # of the rules for the early layer
 FORMAT = 1  # of the file; raised when a field changes its meaning
 MAKE = "make one with deltaprune calibrate --out"
 
@@ -28,15 +31,18 @@ def plan(
     seed: int | None = None,
     withdrawal: Withdrawal | None = None,
     eta: float = ETA,
+    divergence: Divergence | None = None,
 ) -> Plan:
     """The plan that the curves ask for.
 
     Args:
         curve: what `spread` measured.
-        rule: for the early layer: "first_peak" (the text, from which the paper's 15 comes) or "argmin" (the poster).
+        rule: for the early layer: "first_peak" (the text, from which the paper's 15 comes), "argmin" (the poster) or
+            "js" (ours, which needs `divergence`).
         benchmark, split, seed: where the samples came from; written into the plan's `source`.
         withdrawal: what `withdrawal` measured, for VTW; None leaves VTW's layer open.
         eta: VTW's threshold in nats.
+        divergence: what `divergence` measured, for rule "js".
 
     Raises:
         UserError: an unknown rule, too few layers, a curve whose early layer does not come before its late one, or an
@@ -44,9 +50,9 @@ def plan(
     """
     check_rule(rule)
     check_depth(curve.std)
-    first, last = RULES[rule](curve.std), late(curve.std)
+    first, last = early_by(rule, curve, divergence), late(curve.std)
     if first.after >= last.after:
-        others = ", ".join(repr(name) for name in RULES if name != rule)
+        others = ", ".join(repr(name) for name in NAMES if name != rule)
         raise UserError(
             f"Rule {rule!r} puts the early stage after layer {first.after}, not before the late one after layer "
             f"{last.after}: try rule {others}, or set both layers by hand."
@@ -61,6 +67,8 @@ def plan(
         "samples": curve.samples,
         "curve": _rounded(curve.std),
     }
+    if divergence is not None:
+        source |= {"js": _rounded(divergence.js), "js_keep": divergence.keep}
     if withdrawal is None:
         return Plan(early=first.after, late=last.after, source=source)
     found = earliest(withdrawal.kl, eta)
@@ -68,10 +76,19 @@ def plan(
     return Plan(early=first.after, late=last.after, source=source, withdrawal=found.after)
 
 
+def early_by(rule: str, curve: Spread, divergence: Divergence | None) -> Choice:
+    """The early layer by a rule of `NAMES`."""
+    if rule != JS:
+        return RULES[rule](curve.std)
+    if divergence is None:
+        raise UserError('Rule "js" needs what calibrate.divergence measured: plan(..., divergence=divergence(...)).')
+    return least(divergence)
+
+
 def check_rule(rule: str) -> None:
     """A known rule for the early layer, else a `UserError`."""
-    if rule not in RULES:
-        raise UserError(f"There is no rule {rule!r} for the early layer: {did_you_mean(rule, RULES)}.")
+    if rule not in NAMES:
+        raise UserError(f"There is no rule {rule!r} for the early layer: {did_you_mean(rule, NAMES)}.")
 
 
 def plan_document(plan: Plan, config: MLLMConfig) -> dict[str, Any]:

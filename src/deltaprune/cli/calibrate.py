@@ -25,7 +25,7 @@ from deltaprune.cli._progress import Working
 
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark, Sample
-    from deltaprune.calibrate import Curves
+    from deltaprune.calibrate import Curves, Divergence
     from deltaprune.models._processor import Inputs, Processor
     from deltaprune.vlm import VLM
 
@@ -37,7 +37,7 @@ def calibrate(
     benchmark: BenchmarkOption = "scenes",
     samples: Annotated[int, typer.Option("--samples", help="How many pictures.")] = 32,
     rule: Annotated[
-        str, typer.Option("--rule", metavar="first_peak|argmin", help="How the early layer is chosen.")
+        str, typer.Option("--rule", metavar="first_peak|argmin|js", help="How the early layer is chosen.")
     ] = "first_peak",
     eta: Annotated[float, typer.Option("--eta", help="VTW's threshold: the next token's KL divergence, nats.")] = 0.003,
     seed: SeedOption = 0,
@@ -68,7 +68,8 @@ def calibrate(
         asked = pick_questions(chosen, split, seed, samples)
         vlm, processor = load_model(model, device, working, None, towers, tokenizer)
         curves = measured(vlm, processor, chosen, asked, working)
-        found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta)
+        moved = pruned(vlm, processor, chosen, asked, working) if rule == "js" else None
+        found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta, moved)
     if out is not None:
         write("--out", out, lambda path: save_plan(found, vlm.config, path))
     document = plan_document(found, vlm.config)
@@ -87,15 +88,29 @@ def pick_questions(benchmark: "Benchmark", split: str, seed: int, samples: int) 
 def measured(
     vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
 ) -> "Curves":
-    """Every curve, with progress."""
+    """The curves of one unpruned pass, with progress."""
     from deltaprune.calibrate import measure
 
-    def inputs() -> "Iterator[Inputs]":
-        for i in range(0, len(asked), BATCH):
-            working.count(i, len(asked))
-            batch = asked[i : i + BATCH]
-            texts = [benchmark.rules.message(sample) for sample in batch]
-            yield processor(images=[sample.image for sample in batch], text=texts).to(vlm.device)
-
     working.say("measuring spread and withdrawal")
-    return measure(vlm, inputs())
+    return measure(vlm, batches(vlm, processor, benchmark, asked, working))
+
+
+def pruned(
+    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+) -> "Divergence":
+    """The curve of rule "js", a pruned prefill for each early layer, with progress."""
+    from deltaprune.calibrate import divergence
+
+    working.say("measuring divergence")
+    return divergence(vlm, batches(vlm, processor, benchmark, asked, working))
+
+
+def batches(
+    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+) -> "Iterator[Inputs]":
+    """The questions as the model takes them, a few pictures at a time."""
+    for i in range(0, len(asked), BATCH):
+        working.count(i, len(asked))
+        batch = asked[i : i + BATCH]
+        texts = [benchmark.rules.message(sample) for sample in batch]
+        yield processor(images=[sample.image for sample in batch], text=texts).to(vlm.device)
