@@ -1,9 +1,9 @@
-"""The paper's Tables 1, 3, 4 and 5 on the bundled model and `scenes`: every cell answers the same questions.
+"""The paper's Tables 1, 3, 4, 5 and two of ours on the bundled model and `scenes`.
 
-    python runs/tables_scenes.py table1
+    python runs/tables_scenes.py table1     # or table3, table4, table5; early, keep
 
-Writes numbers/scenes_table1.md and .json. Answers are kept in out/tables/scenes_table1: the same command goes on where
-it was broken off. `table1_scenes.sh` and its siblings call this.
+Every row answers the same questions. Writes numbers/scenes_table1.md and .json. Answers are kept in
+out/tables/scenes_table1: the same command goes on where it was broken off.
 """
 
 import json
@@ -38,6 +38,8 @@ class Name(StrEnum):
     TABLE3 = "table3"
     TABLE4 = "table4"
     TABLE5 = "table5"
+    EARLY = "early"
+    KEEP = "keep"
 
 
 def text_tokens(processor: Any, questions: int) -> float:

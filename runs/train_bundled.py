@@ -3,8 +3,8 @@
     python runs/train_bundled.py                                    # checkpoints under checkpoints/bundled
     python runs/train_bundled.py --device cuda --workers 14
 
-The schedule counts pictures, not minutes, and the checkpoint holds all of a run. So a run that was killed goes on with the
-same command, and ends with the weights of one that was not. `OUT/trained` is a model folder that `deltaprune.load` reads.
+The schedule counts pictures, not minutes, and the checkpoint holds all of a run. So a run that was killed goes on with
+the same command, and ends with the weights of one that was not. `OUT/trained` is a model folder for `deltaprune.load`.
 """
 
 import json

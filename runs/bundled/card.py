@@ -40,7 +40,7 @@ def card(config: MLLMConfig, rows: Sequence[Row], source: dict[str, str], footer
         d_inner=config.lm.d_inner,
         towers=" and ".join(f"{n} ({t.n_blocks - 1} blocks, width {t.width})" for n, t in config.towers.items()),
         n_visual=config.n_visual,
-        pictures=f"{config.about['pictures']:,}",
+        seen=f"{config.about['pictures']:,}",
         minutes=round(config.about["minutes"]),
         device=source["device"],
         weights=", ".join(f"{skill} {weight:g}" for skill, weight in WEIGHTS.items()),
@@ -49,6 +49,7 @@ def card(config: MLLMConfig, rows: Sequence[Row], source: dict[str, str], footer
         early=config.plan.early,
         late=config.plan.late,
         rules="\n".join(_line([str(each[column]) for column in columns]) for each in tried),
+        chosen_by=config.plan.source["chosen_by"] + ".",
         footer=footer,
     )
 

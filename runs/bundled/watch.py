@@ -1,7 +1,7 @@
 """How a model behaves while it is trained: accuracy by exit and skill, and what pruning costs it, on validation.
 
-A model is worth shipping when both sides hold: the late one (withdrawing the image after 0.7 of the depth costs nothing,
-after half of it a lot) and the early one (half of the visual tokens can go).
+A model is worth shipping when both sides hold: the late one (withdrawing the image after 0.7 of the depth costs
+nothing, after half of it a lot) and the early one (half of the visual tokens can go).
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""The rows of the paper's Tables 1, 3, 4 and 5, for any model that has a plan: what is asked, under which label."""
+"""The rows of the paper's Tables 1, 3, 4, 5 and of two of ours, for any model that has a plan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from deltaprune.calibrate import budget
@@ -95,17 +95,49 @@ def table5(config: MLLMConfig, text_tokens: float) -> list[Entry]:
     return [Entry("no pruning", NONE, paper=NONE), *(Entry(k, m, "keep=0.5", m) for k, m in asked.items())]
 
 
+RANKED = {
+    "Δ_t": "dtp:late=none,early={after},keep={keep:g}",
+    "random": "random:late=none,early={after},keep={keep:g}",
+    "uniqueness": "dtp:late=none,score=uniqueness,early={after},keep={keep:g}",
+    "DART's choice": "dart:exact_budget=true,after={after},keep={keep:g}",
+}  # the paper's score and three others, in one stage
+
+
+def early_layers(config: MLLMConfig, text_tokens: float) -> list[Entry]:
+    """Where the early stage comes, at keep=.5 and without a late stage."""
+    depths = [k for k in (1, 2, 3, 4, 5, 6, 8, 10) if k < config.lm.n_layers]
+    return [Entry("no pruning", NONE), *_ranked((f"after {k} layers", k, 0.5) for k in depths)]
+
+
+def shares_kept(config: MLLMConfig, text_tokens: float) -> list[Entry]:
+    """How much is kept after the plan's early layer, without a late stage."""
+    assert config.plan is not None
+    shares, after = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05), config.plan.early
+    return [Entry("no pruning", NONE), *_ranked((f"keep={keep:g}", after, keep) for keep in shares)]
+
+
+def _ranked(blocks: Iterable[tuple[str, int, float]]) -> Iterator[Entry]:
+    """A block of the four scores for each (block, after, keep)."""
+    for block, after, keep in blocks:
+        for label, method in RANKED.items():
+            yield Entry(label, method.format(after=after, keep=keep), block)
+
+
 Table = Callable[[MLLMConfig, float], list[Entry]]
 TABLES: dict[str, tuple[str, Table]] = {
     "table1": ("Table 1: methods at equal cost", table1),
     "table3": ("Table 3: what ranks the tokens", table3),
     "table4": ("Table 4: which tokens compete", table4),
     "table5": ("Table 5: the late stage", table5),
+    "early": ("Where the early stage comes", early_layers),
+    "keep": ("How much is kept", shares_kept),
 }
 
 
 def paper_means(table: str) -> dict[str, float]:
     """Cobra's mean by method, as a table of the paper prints it; the ablations have three of the benchmarks."""
+    if not table.startswith("table"):
+        return {}
     digit = table.removeprefix("table")
     rows: list[Printed] = [row for row in PAPER if row.model == "cobra" and row.table.startswith(digit)]
     whole = [UNPRUNED.scores[name] for name in rows[0].scores]

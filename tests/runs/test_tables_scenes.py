@@ -1,7 +1,7 @@
 """The tables of `scenes`: rows at equal cost, verdicts from the paired test, pages that say what the rows say."""
 
 import json
-import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from deltaprune.evaluate.statistics import Change
 from deltaprune.methods import parse
 from deltaprune.models import registry
 from deltaprune.models.cobra import COBRA
+from deltaprune.scores.delta import Delta
 from paper_tables.comparisons import Comparison, compare, sentences
 from paper_tables.entries import TABLES, paper_means
 from tables_scenes import ROOT, Name, compared, make, text_tokens
@@ -54,16 +55,32 @@ def test_table_1_compares_at_equal_cost(config) -> None:
 def test_every_table_starts_with_none_and_every_block_with_dtp(name: str) -> None:
     none, *entries = TABLES[name][1](BUNDLED, 11)
     assert (none.method, none.block) == ("none", "")
+    assert entries
     methods = [entry.method for entry in entries]
     assert len(set(methods)) == len(methods)
     for block in dict.fromkeys(entry.block for entry in entries):
         first = next(entry for entry in entries if entry.block == block)
-        assert parse(first.method) in (parse("dtp:keep=0.5"), parse("dtp:keep=0.9"))
+        assert first.method.startswith("dtp:")
+        assert isinstance(parse(first.method).score, Delta)
         assert block
     for entry in (none, *entries):
         parse(entry.method).checked_stages(BUNDLED.shape)
         assert not entry.paper or list(printed("cobra", entry.paper))
         assert not entry.paper or entry.paper in paper_means(name)
+
+
+def test_the_two_tables_of_ours_ask_the_same_of_four_scores() -> None:
+    """In every block one layer, one share, one stage; the layers and shares are those in the block's name."""
+    for name, pattern in (("early", r"after (\d+) layers"), ("keep", r"keep=([\d.]+)")):
+        _, *entries = TABLES[name][1](BUNDLED, 11)
+        for entry in entries:
+            (stage,) = parse(entry.method).stages(BUNDLED.shape)
+            found = re.fullmatch(pattern, entry.block)
+            assert found
+            asked = stage.after if name == "early" else stage.keep
+            assert float(found[1]) == asked
+        assert len(entries) == 4 * len({entry.block for entry in entries}) >= 32
+    assert paper_means("early") == {}
 
 
 def test_the_papers_means_by_hand() -> None:
@@ -170,15 +187,6 @@ def test_the_same_command_goes_on_where_it_was(page: Path, tiny, tmp_path: Path)
         each.pop("ms")
     assert again["rows"] == first["rows"]
     assert (page / "out" / "scenes_table5" / "report.md").exists()
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_the_shell_scripts(name: str) -> None:
-    script = ROOT / "runs" / f"{name}_scenes.sh"
-    first, line = script.read_text().splitlines()
-    assert first == "#!/bin/sh"
-    assert line.endswith(f'exec python runs/tables_scenes.py {name} "$@"')
-    assert os.access(script, os.X_OK)
 
 
 def test_the_commands_know_every_table() -> None:

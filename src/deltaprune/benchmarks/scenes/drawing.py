@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from deltaprune.benchmarks.scenes.glyphs import STROKE, font, glyph_extent
 from deltaprune.benchmarks.scenes.grounds import ground
-from deltaprune.benchmarks.scenes.world import SIDE, Sign, Thing
+from deltaprune.benchmarks.scenes.world import Sign, Thing
 
 _FINE = 4  # shapes are drawn this many times finer, then averaged
 
