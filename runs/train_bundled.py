@@ -21,6 +21,7 @@ from bundled.lessons import KINDS, Lessons
 from bundled.recipe import CONFIG, Recipe
 from bundled.run import Run
 from bundled.watch import Watch
+from deltaprune.models._mllm import MLLM
 from deltaprune.models._processor import Processor
 
 
@@ -76,6 +77,7 @@ def summary(recent: list[dict[str, float]]) -> dict[str, float]:
 def look(run: Run) -> dict:
     """Validation by the running average of the weights."""
     model = run.average.module
+    assert isinstance(model, MLLM)
     model.eval().requires_grad_(False)
     return Watch()(run.classroom, model, Processor(CONFIG, run.tokenizer))
 

@@ -20,7 +20,7 @@ from deltaprune.models.cobra import COBRA
 from deltaprune.scores.delta import Delta
 from paper_tables.comparisons import Comparison, compare, sentences
 from paper_tables.entries import TABLES, paper_means
-from tables_scenes import ROOT, Name, compared, make, text_tokens
+from tables_scenes import Name, compared, make, text_tokens
 
 BUNDLED = registry["bundled"].config()
 GOOD = answers(120, 0.9, seed=1)

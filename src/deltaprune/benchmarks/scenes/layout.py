@@ -85,7 +85,7 @@ def _place_thing(
 
 def _place_sign(rng: Random, layout: Layout, taken: list[Box]) -> Sign | None:
     text, size = pick(rng, LETTERS) + pick(rng, DIGITS), pick(rng, layout.font_sizes)
-    face = pick(rng, layout.faces) if len(layout.faces) > 1 else layout.faces[0]  # version 1 draws no number here
+    face = DEFAULT if layout.faces == (DEFAULT,) else pick(rng, layout.faces)  # version 1 draws no number here
     extents = [glyph_extent(glyph, size, face) for glyph in text]
     width = sum(w for w, _ in extents) + GLYPH_GAP + 2 * PLATE_PAD
     height = max(h for _, h in extents) + 2 * PLATE_PAD
