@@ -5,6 +5,7 @@ torch does on its own.
 """
 
 import os
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -20,6 +21,21 @@ from deltaprune.models._processor import Processor
 from deltaprune.models.cobra import dino, siglip
 from deltaprune.stages import Plan
 from deltaprune.vlm import VLM
+
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Remember the tests that need an accelerator."""
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.config.stash.setdefault(LEFT_OUT, []).append(item.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many they were: among "n deselected" nobody sees them."""
+    if left := terminalreporter.config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_line(f"NOT RUN: {len(left)} tests that need an accelerator (pytest -m gpu)")
 
 
 @pytest.fixture(scope="session")
