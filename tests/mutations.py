@@ -211,7 +211,7 @@ def verdict(ran: subprocess.CompletedProcess[str]) -> tuple[bool, str]:
     Raises:
         RuntimeError: pytest could not run the tests, so that nothing is known.
     """
-    failed = re.findall(r"^FAILED (\S+)", ran.stdout, re.MULTILINE)
+    failed = re.findall(r"^FAILED (.+?)(?: - .*)?$", ran.stdout, re.MULTILINE)
     if ran.returncode == 1 and failed:
         return True, failed[0]
     if ran.returncode == 0:

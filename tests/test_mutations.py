@@ -24,6 +24,10 @@ def test_a_text_that_is_gone_is_told() -> None:
 
 def test_only_a_failed_test_kills() -> None:
     assert verdict(CompletedProcess([], 1, "FAILED tests/a.py::test_b - assert 0\n")) == (True, "tests/a.py::test_b")
+    assert verdict(CompletedProcess([], 1, "FAILED tests/a.py::test_b[a word-1]\n")) == (
+        True,
+        "tests/a.py::test_b[a word-1]",
+    )
     assert verdict(CompletedProcess([], 0, "3 passed")) == (False, "")
     for code, out in ((2, "ERROR tests/a.py"), (1, "ERROR tests/a.py::test_b"), (5, "no tests ran")):
         with pytest.raises(RuntimeError, match=f"pytest ended with {code}"):
