@@ -158,7 +158,7 @@ MUTATIONS = (
         f"{SRC}/scores/stateful.py",
         "        return True",
         "        return False",
-        ("tests/contract/test_scores.py",),
+        ("tests/contract/test_scores.py::test_an_image_sees_the_text_if_and_only_if_it_says_so",),
     ),
     Mutation(
         "prefix: a damaged file is taken",
