@@ -5,7 +5,7 @@ torch does on its own.
 """
 
 import os
-from collections.abc import Sequence
+from collections import Counter
 
 import pytest
 import torch
@@ -22,20 +22,21 @@ from deltaprune.models.cobra import dino, siglip
 from deltaprune.stages import Plan
 from deltaprune.vlm import VLM
 
-LEFT_OUT = pytest.StashKey[list[str]]()
+LEFT_OUT = {"gpu": "need a GPU: sh runs/gpu.sh runs them there", "slow": "are slow: pytest -m slow runs them"}
+_left_out: Counter[str] = Counter()
 
 
-def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    """Remember the tests that need an accelerator."""
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count what the command line left out, by its mark."""
     for item in items:
-        if item.get_closest_marker("gpu") is not None:
-            item.config.stash.setdefault(LEFT_OUT, []).append(item.nodeid)
+        _left_out.update([next((mark for mark in LEFT_OUT if item.get_closest_marker(mark)), "")])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many they were: among "n deselected" nobody sees them."""
-    if left := terminalreporter.config.stash.get(LEFT_OUT, []):
-        terminalreporter.write_line(f"NOT RUN: {len(left)} tests that need an accelerator (pytest -m gpu)")
+    """Nothing is left out in silence."""
+    for mark, why in LEFT_OUT.items():
+        if _left_out[mark]:
+            terminalreporter.write_line(f"{_left_out[mark]} tests were left out that {why}")
 
 
 @pytest.fixture(scope="session")

@@ -185,7 +185,8 @@ def test_patch_labels_match_the_things(scenes, grid):
         labels = scene.patch_labels(grid)
         assert all(array.shape == (grid * grid,) for array in labels.values())
         pairs = {(COLORS[c - 1], SHAPES[s - 1]) for c, s in zip(labels["color"], labels["shape"], strict=True) if c}
-        assert pairs == {thing.name for thing in scene.things} or grid == 5
+        things = {thing.name for thing in scene.things}
+        assert pairs <= things if grid == 5 else pairs == things  # two things may share a large patch
         assert np.array_equal(labels["color"] > 0, np.isfinite(labels["x"]))
         pixels = np.asarray(scene.image).astype(float)
         for patch in np.flatnonzero(labels["color"]):
@@ -196,7 +197,8 @@ def test_patch_labels_match_the_things(scenes, grid):
             shown = pixels[row * size : (row + 1) * size, column * size : (column + 1) * size]
             assert (np.abs(shown - thing.rgb).max(axis=2) < 3).any(), "the patch shows the thing's own colour"
         seen = {GLYPHS[g - 1] for g in labels["glyph"] if g}
-        assert seen == set(scene.sign.text if scene.sign else "") or grid == 5
+        letters = set(scene.sign.text if scene.sign else "")
+        assert seen <= letters if grid == 5 else seen == letters
 
 
 def test_a_grid_that_does_not_divide_the_picture_is_refused(scenes):

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from deltaprune.models import registry
+
 KEYS = {"name", "method", "tokens", "batch", "dtype", "device", "kernel", "prefill_ms", "decode_ms", "peak_bytes"}
 METHODS = ("none", "dtp:keep=0.5")
+LAYERS = registry["bundled"].config().lm.n_layers
 
 
 def test_json_rows_and_ratios(cli: Callable, model: Path) -> None:
@@ -78,7 +81,7 @@ def test_the_table_names_what_was_measured(cli: Callable, model: Path) -> None:
         (["--growth", "--most-tokens", 0], "--most-tokens 0 is out of range"),
         (["--growth", "--questions", 2], "--growth and --questions are two measurements: ask for one of them."),
         (["--layers", 2], "--layers cuts a model of random weights: add --random-weights."),
-        (["--random-weights", "--layers", 99], "layers=99 is no cut of bundled: give 1 to 16."),
+        (["--random-weights", "--layers", 99], f"layers=99 is no cut of bundled: give 1 to {LAYERS}."),
         (["--model", "cobr", "--random-weights"], "There is no model 'cobr'"),
         (["--method", "dtpp"], "There is no method 'dtpp'"),
     ],

@@ -117,6 +117,39 @@ def test_two_runs_on_one_folder(tmp_path):
         pass
 
 
+HOLDER = """
+import sys, time
+from pathlib import Path
+from deltaprune.evaluate.store import Store
+
+with Store(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_another_process_holds_the_folder_until_it_dies(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "held\n"
+            with pytest.raises(UserError, match="Another run is writing"), Store(tmp_path):
+                pass
+        finally:
+            process.kill()
+    with Store(tmp_path) as store:
+        store.add({KEY: Answer("q1", "yes")}, {})
+
+
+def test_a_folder_that_could_not_be_read_is_free_again(tmp_path):
+    (tmp_path / ANSWERS).write_text("{}\n")
+    with pytest.raises(UserError, match="is damaged"), Store(tmp_path):
+        pass
+    (tmp_path / ANSWERS).unlink()
+    with Store(tmp_path) as store:
+        assert len(store) == 0
+
+
 def test_a_line_cut_off_is_asked_again(tiny, tmp_path):
     rows, whole = run(tiny, tmp_path), (tmp_path / ANSWERS).read_bytes()
     (tmp_path / ANSWERS).write_bytes(whole[:-7])

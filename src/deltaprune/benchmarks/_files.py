@@ -148,7 +148,7 @@ def read_json_lines(file: Path) -> Iterator[Entry]:
 def _read(file: Path) -> str:
     """The text of a file, its line ends as \\n and without a byte-order mark."""
     try:
-        return file.read_text("utf-8-sig")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text (byte {error.start}): unpack or download it again.") from error
     except OSError as error:

@@ -94,7 +94,7 @@ def save_plan(plan: Plan, config: MLLMConfig, path: str | Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    Path(path).write_text(json.dumps(plan_document(plan, config), indent=2) + "\n")
+    Path(path).write_text(json.dumps(plan_document(plan, config), indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
@@ -122,7 +122,7 @@ def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
 def _read(path: Path) -> dict[str, Any]:
     """The file's JSON object."""
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"The plan {str(path)!r} cannot be read ({error.strerror or error}): {MAKE}.") from error
     except ValueError as error:

@@ -9,7 +9,6 @@ An answer is found again only by the same model, method, prompt, decoding, bench
 changed setting never meets an old answer; the answers of other settings stay where they are.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from deltaprune._registry import UserError
+from filelock import FileLock, Timeout
+
+from deltaprune._disk import sync_folder
+from deltaprune._registry import UserError, in_words
 from deltaprune.evaluate.work import Answer
 
 ANSWERS, ERRORS, TIMINGS, LOCK = "answers.jsonl", "errors.jsonl", "timings.jsonl", "lock"
@@ -70,18 +72,18 @@ class Store:
         with ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context((self.folder / LOCK).open("a"))
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(FileLock(self.folder / LOCK, thread_local=False).acquire(blocking=False))
                 self._files = {n: stack.enter_context(_open_whole(self.folder / n)) for n in (ANSWERS, ERRORS, TIMINGS)}
-                _sync(self.folder)
-                _sync(self.folder.absolute().parent)
-            except BlockingIOError as error:
+                sync_folder(self.folder)
+                sync_folder(self.folder.absolute().parent)
+            except Timeout as error:
                 raise UserError(
                     f"Another run is writing to {str(self.folder)!r}: wait for it, or choose another --out."
                 ) from error
             except OSError as error:
+                why = error.strerror or in_words(error)
                 raise UserError(
-                    f"The folder {str(self.folder)!r} cannot be written ({error.strerror}): choose another --out."
+                    f"The folder {str(self.folder)!r} cannot be written ({why}): choose another --out."
                 ) from error
             self._answers = _read(self.folder / ANSWERS)
             self._open = stack.pop_all()
@@ -142,16 +144,6 @@ def _open_whole(path: Path) -> IO[bytes]:
     if last and not last[0].endswith(b"\n"):
         os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size - len(last[0]))
     return file
-
-
-def _sync(folder: Path) -> None:
-    """Force the names in a folder to the disk; without its name a file that was synced can be lost in a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network folders cannot be synced; their files can
-            os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read(path: Path) -> dict[Key, Answer]:
