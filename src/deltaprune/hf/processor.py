@@ -1,23 +1,19 @@
 """`Processor` as transformers sees it: a `ProcessorMixin` that gives a `BatchFeature` and reads chats."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
-from transformers.image_utils import load_image
 
-from deltaprune._registry import UserError, in_words
+from deltaprune._registry import UserError
 from deltaprune.hf.config import DeltapruneConfig
+from deltaprune.hf.pictures import picture_of, read_all
+from deltaprune.models._pictures import Picture
 from deltaprune.models._processor import EOS, Processor, Row
 from deltaprune.models._prompts import IMAGES, Conversation, parts, render
-from deltaprune.vision.images import open_image
 
-Picture = Image.Image | str
-SOURCES = ("image", "url", "path", "base64")  # where a chat's image part holds its picture
-ADDRESSES, LONGEST_PATH = ("http://", "https://"), 1024
 HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")  # where files come from
 
 
@@ -67,7 +63,8 @@ class DeltapruneProcessor(ProcessorMixin):
         """One row per text, padded on the left; see `Processor`.
 
         Args:
-            images: one for all rows, one for each (also as lists of one), or as many as `image_index` names.
+            images: paths, web addresses, base64 texts, PIL images, arrays or tensors: one for all rows, one for each
+                (also as lists of one), or as many as `image_index` names.
             text: questions, chats, or prompts that `apply_chat_template` gave.
             image_index: the image of each row.
             return_tensors: "pt".
@@ -81,7 +78,7 @@ class DeltapruneProcessor(ProcessorMixin):
         if padding not in (True, False, "longest"):
             raise UserError(f"padding={padding!r} is not supported: rows are padded to the longest, padding=True.")
         inner = Processor(self.config.mllm, self.tokenizer.backend_tokenizer)
-        inputs = inner(None if images is None else _pictures(images), text, image_index, return_tensors)
+        inputs = inner(None if images is None else read_all(images), text, image_index, return_tensors)
         if "image_index" in inputs and torch.equal(inputs["image_index"], torch.arange(len(inputs["input_ids"]))):
             del inputs["image_index"]  # one image per row needs no index, and such batches can be put together
         return BatchFeature(dict(inputs))
@@ -121,7 +118,7 @@ class DeltapruneProcessor(ProcessorMixin):
         prompts = [render(chat, self.template, continue_final_message) for chat in chats]
         if not tokenize:
             return prompts[0] if single else prompts
-        images = [_open(part) for chat in chats for part in parts(chat[0]) if part["type"] in IMAGES]
+        images = [picture_of(part) for chat in chats for part in parts(chat[0]) if part["type"] in IMAGES]
         if len(images) not in (0, len(chats)):
             raise UserError(
                 f"{len(images)} of {len(chats)} chats hold an image: give one to each of them, or none at all."
@@ -133,46 +130,3 @@ class DeltapruneProcessor(ProcessorMixin):
             **{**(processor_kwargs or {}), **kwargs},
         )
         return inputs if return_dict else inputs["input_ids"]
-
-
-def _pictures(images: Any) -> list[Any]:
-    """One or several pictures, or lists of one, as a flat list; paths and addresses are read."""
-    listed = [images] if isinstance(images, (Image.Image, str)) or not isinstance(images, Iterable) else list(images)
-    nested = [each for each in listed if isinstance(each, (list, tuple))]
-    if any(len(each) != 1 for each in nested):
-        raise UserError(f"{[len(each) for each in nested]} images were given for the rows: each row takes one.")
-    flat = [each[0] if isinstance(each, (list, tuple)) else each for each in listed]
-    return [_read(each) if isinstance(each, str) else each for each in flat]
-
-
-def _read(source: str) -> Image.Image:
-    """A file as everywhere in this library; an address or base64 text as transformers reads them.
-
-    transformers would clip a file of 16 bits to white and forget what is transparent.
-
-    Raises:
-        UserError: it is none of these, or holds no picture.
-    """
-    if os.path.exists(source):
-        return open_image(source)
-    try:
-        return load_image(source)
-    except Exception as error:  # those of the network, of PIL and of base64 have no common base
-        if source.startswith(ADDRESSES):
-            raise UserError(f"{source[:80]!r} gives no image ({in_words(error)}): download it, and pass it.") from error
-        if len(source) > LONGEST_PATH:
-            raise UserError(f"A text of {len(source)} letters is no base64 image: pass the image itself.") from error
-        return open_image(source)  # says what is wrong with the path
-
-
-def _open(part: Mapping[str, Any]) -> Image.Image:
-    """The picture of a chat's image part."""
-    if part["type"] == "image_url":
-        source = part["image_url"]
-        source = source["url"] if isinstance(source, Mapping) else source
-    else:
-        sources = [part[key] for key in SOURCES if key in part]
-        if not sources:
-            raise UserError(f"An image part of the chat holds no picture: give it under one of {', '.join(SOURCES)}.")
-        source = sources[0]
-    return _read(source) if isinstance(source, str) else source

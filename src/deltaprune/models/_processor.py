@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from deltaprune._registry import UserError
 from deltaprune.models._mllm import MLLMConfig
+from deltaprune.models._pictures import Pictures, read_pictures
 from deltaprune.models._prompts import IMAGES, TEMPLATES, Conversation, parts, render
-from deltaprune.vision.images import check_image, to_rgb
 from deltaprune.vision.pixels import normalise, resize
 
 EOS = "<|endoftext|>"
@@ -46,7 +45,7 @@ class Processor:
 
     def __call__(
         self,
-        images: Image.Image | Sequence[Image.Image] | None = None,
+        images: Pictures | None = None,
         text: Row | Sequence[Row] = "",
         image_index: Sequence[int] | None = None,
         return_tensors: str = "pt",
@@ -54,7 +53,7 @@ class Processor:
         """One row per text. A single image serves every row; else images and texts go in pairs or by `image_index`.
 
         Args:
-            images: one or several pictures.
+            images: one or several pictures: paths, PIL images, arrays or tensors (shapes and levels: `array_image`).
             text: questions. A row may also be a chat, `[{"role": "user", "content": "What is this?"}, {"role":
                 "assistant", "content": "A cup"}, {"role": "user", "content": "Which colour?"}]`, with contents that are
                 text or lists of parts; a part `{"type": "image"}` in its first message stands for the row's image.
@@ -70,7 +69,7 @@ class Processor:
         inputs = self.encode_text(texts)
         if images is None:
             return inputs
-        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        pictures = read_pictures(images)
         if image_index is None:
             if len(pictures) not in (1, len(texts)):
                 rule = "give one image, one per question, or image_index"
@@ -107,8 +106,8 @@ class Processor:
         mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
         return Inputs(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask))
 
-    def encode_images(self, images: Sequence[Image.Image]) -> Inputs:
-        """RGB images -> `pixel_values_<tower>` and `image_key`."""
+    def encode_images(self, images: Pictures) -> Inputs:
+        """Pictures, as in `__call__`, -> `pixel_values_<tower>` and `image_key`."""
         return encode_images(self.config, images)
 
     def decode(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
@@ -138,11 +137,15 @@ def _is_chat(row: Any) -> bool:
     return isinstance(row, list | tuple) and len(row) > 0 and all(isinstance(message, Mapping) for message in row)
 
 
-def encode_images(config: MLLMConfig, images: Sequence[Image.Image]) -> Inputs:
-    """Images -> `pixel_values_<tower>`, resized and normalised as each tower wants them, and `image_key`."""
-    for image in images:
-        check_image(image)
-    rgb = [to_rgb(image) for image in images]
+def encode_images(config: MLLMConfig, images: Pictures) -> Inputs:
+    """Pictures -> `pixel_values_<tower>`, resized and normalised as each tower wants them, and `image_key`.
+
+    Raises:
+        UserError: something that is no picture, cannot be read, or has a shape that a tower cannot take; no picture.
+    """
+    rgb = read_pictures(images)
+    if not rgb:
+        raise UserError("images= is an empty list: give at least one picture, or leave it out.")
     inputs = Inputs(image_key=torch.tensor([zlib.crc32(image.tobytes()) for image in rgb]))
     for name, tower in config.towers.items():
         pixels = torch.stack([resize(image, tower) for image in rgb])
