@@ -214,5 +214,5 @@ def load(
     """
     checkpoint = open_source(source, towers, tokenizer)
     model = build(checkpoint, dtype, device)
-    processor = Processor(checkpoint.config, checkpoint.tokenizer)
+    processor = Processor(checkpoint.config, checkpoint.tokenizer, chat_template=checkpoint.chat_template)
     return VLM(model, processor.eos_id), processor

@@ -13,6 +13,7 @@ from deltaprune.hf.pictures import picture_of, read_all
 from deltaprune.models._pictures import Picture
 from deltaprune.models._processor import EOS, Processor, Row
 from deltaprune.models._prompts import IMAGES, Conversation, parts, render
+from deltaprune.models._templates import template_text
 
 HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")  # where files come from
 
@@ -23,11 +24,14 @@ class DeltapruneProcessor(ProcessorMixin):
     Args:
         tokenizer: with `<|endoftext|>` as its end and padding.
         config: the model's.
+        chat_template: a Jinja text; by default the one that the configuration names.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: DeltapruneConfig):
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: DeltapruneConfig, chat_template: str | None = None):
+        super().__init__(tokenizer, chat_template=chat_template or template_text(config.mllm.template))
         self.config = config
+        tokenizer.clean_up_tokenization_spaces = True  # as the originals decode, see `clean_up`
+        tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output = True
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -43,7 +47,8 @@ class DeltapruneProcessor(ProcessorMixin):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(
             pretrained_model_name_or_path, eos_token=EOS, pad_token=EOS, padding_side="left", **hub
         )
-        return cls(tokenizer, config)
+        template = saved.get("chat_template")  # a mapping where a folder holds several
+        return cls(tokenizer, config, template.get("default") if isinstance(template, Mapping) else template)
 
     @property
     def template(self) -> str:
@@ -77,7 +82,7 @@ class DeltapruneProcessor(ProcessorMixin):
             raise UserError(f"The processor has no argument {name!r}: it takes images, text and image_index.")
         if padding not in (True, False, "longest"):
             raise UserError(f"padding={padding!r} is not supported: rows are padded to the longest, padding=True.")
-        inner = Processor(self.config.mllm, self.tokenizer.backend_tokenizer)
+        inner = Processor(self.config.mllm, self.tokenizer.backend_tokenizer, chat_template=self.chat_template)
         inputs = inner(None if images is None else read_all(images), text, image_index, return_tensors)
         if "image_index" in inputs and torch.equal(inputs["image_index"], torch.arange(len(inputs["input_ids"]))):
             del inputs["image_index"]  # one image per row needs no index, and such batches can be put together
@@ -115,7 +120,7 @@ class DeltapruneProcessor(ProcessorMixin):
             raise UserError(f"chat_template cannot be chosen: the model was trained on its {self.template!r} template.")
         single = len(conversation) == 0 or isinstance(conversation[0], Mapping)
         chats: list[Any] = [conversation] if single else list(conversation)
-        prompts = [render(chat, self.template, continue_final_message) for chat in chats]
+        prompts = [render(chat, self.chat_template, continue_final_message) for chat in chats]
         if not tokenize:
             return prompts[0] if single else prompts
         images = [picture_of(part) for chat in chats for part in parts(chat[0]) if part["type"] in IMAGES]

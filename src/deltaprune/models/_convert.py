@@ -65,7 +65,9 @@ def convert(
     try:
         say("writing weights (MB)")
         weights = _counted(checkpoint.read(chosen), total, count)
-        files = write_folder(partial, checkpoint.config, checkpoint.tokenizer, weights, shard_bytes)
+        files = write_folder(
+            partial, checkpoint.config, checkpoint.tokenizer, weights, shard_bytes, checkpoint.chat_template
+        )
         say("computing checksums")
         record = _record(checkpoint, chosen, [file.name for file in files], total)
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""A model as a folder: `config.json`, `model.safetensors` (or shards and their index), `tokenizer.json`."""
+"""A model as a folder: `config.json`, `model.safetensors` (or shards), `tokenizer.json`, `chat_template.jinja`."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,8 @@ from deltaprune.models._files import read_safetensors
 from deltaprune.models._mllm import MLLM, MLLMConfig, blank
 from deltaprune.models._parts import read_tokenizer
 from deltaprune.models._processor import EOS
+from deltaprune.models._templates import FILE as TEMPLATE
+from deltaprune.models._templates import template_text
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 MODEL_TYPE, ARCHITECTURE = "deltaprune", "DeltapruneForConditionalGeneration"  # by these transformers knows the folder
@@ -59,6 +61,7 @@ def open_folder(folder: Path) -> Checkpoint:
         tokenizer=tokenizer,
         weights={name: weights[name] for name in wanted},
         sources={name: f"{file.name}: {name}" for file, tensors in held.items() for name in tensors},
+        chat_template=_chat_template(folder / TEMPLATE),
         files={"config": folder / CONFIG, "tokenizer": folder / TOKENIZER, **{file.name: file for file in files}},
     )
 
@@ -75,6 +78,7 @@ def write_folder(
     tokenizer: Tokenizer,
     weights: Iterable[tuple[str, Tensor]],
     shard_bytes: int = SHARD_BYTES,
+    chat_template: str | None = None,
 ) -> list[Path]:
     """Write a model folder from a stream of tensors, which is never held whole.
 
@@ -83,6 +87,7 @@ def write_folder(
         config, tokenizer: what to write beside the weights.
         weights: our name and tensor, contiguous, on the CPU.
         shard_bytes: a shard is closed before it grows beyond this.
+        chat_template: a Jinja text; by default the one that the configuration names.
 
     Returns:
         The weight files: `model.safetensors`, or shards with an index beside them as Hugging Face writes it.
@@ -92,6 +97,8 @@ def write_folder(
     about = {"model_type": MODEL_TYPE, "architectures": [ARCHITECTURE], "eos_token_id": eos_id, "pad_token_id": eos_id}
     (folder / CONFIG).write_text(json.dumps({**about, **config.to_dict()}, indent=2) + "\n")
     tokenizer.save(str(folder / TOKENIZER))
+    template = template_text(config.template) if chat_template is None else chat_template
+    (folder / TEMPLATE).write_text(template, encoding="utf-8")
     shards: list[dict[str, int]] = []  # name -> bytes
     gathered: dict[str, Tensor] = {}
     for name, weight in weights:
@@ -101,6 +108,16 @@ def write_folder(
         gathered[name] = weight
     shards.append(_write_shard(folder, len(shards), gathered))
     return _name_shards(folder, shards)
+
+
+def _chat_template(file: Path) -> str | None:
+    """The folder's own template, if it has one: folders that were written before 2026-11-27 have none."""
+    if not file.is_file():
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a chat template ({in_words(error)}): restore it.") from error
 
 
 def _partial(folder: Path, number: int) -> Path:

@@ -29,7 +29,7 @@ def read_pictures(images: Any) -> list[Image.Image]:
     """One or several pictures as upright 8-bit RGB; an array or tensor of four axes holds several.
 
     Raises:
-        UserError: something that is no picture, named by its type; or a picture that cannot be read.
+        UserError: something that is no picture, named by its type; a picture that cannot be read; or none at all.
     """
     if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
         return [read_picture(image) for image in images]
@@ -37,7 +37,10 @@ def read_pictures(images: Any) -> list[Image.Image]:
         return [read_picture(images)]
     if isinstance(images, _NOT_SEVERAL) or not isinstance(images, Iterable):
         raise UserError(f"{_kind(images)} is not an image: {_RULE}.")
-    return [read_picture(image, place) for place, image in enumerate(images, 1)]
+    pictures = [read_picture(image, place) for place, image in enumerate(images, 1)]
+    if not pictures:
+        raise UserError("images= is an empty list: give at least one picture, or leave it out.")
+    return pictures
 
 
 def read_picture(image: Any, place: int | None = None) -> Image.Image:
@@ -64,4 +67,5 @@ def read_picture(image: Any, place: int | None = None) -> Image.Image:
 
 
 def _kind(value: object) -> str:
-    return "None" if value is None else f"A {type(value).__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"An {name}" if name[0] in "aeiouAEIOU" else f"A {name}"
