@@ -78,7 +78,7 @@ def test_the_originals_string(
 def test_transformers_goes_on_with_an_answer_as_we_do(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
     asked = [{"role": "user", "content": "Is it red?"}, {"role": "assistant", "content": "It is"}]
     template = template_text(name)
-    theirs = tokenizer.apply_chat_template(asked, template, tokenize=False, continue_final_message=True)
+    theirs = tokenizer.apply_chat_template(asked, chat_template=template, tokenize=False, continue_final_message=True)
     assert theirs == render(asked, template, go_on=True)
 
 
@@ -86,15 +86,15 @@ def test_transformers_goes_on_with_an_answer_as_we_do(name: str, tokenizer: PreT
 @pytest.mark.parametrize("roles", [["system", "user"], ["assistant"], ["user", "user"]])
 def test_a_template_refuses_what_it_cannot_hold(name: str, roles: list[str]) -> None:
     """By itself, for those who render it without this library."""
-    with pytest.raises(UserError, match="in turn|single turn"):
+    with pytest.raises(UserError, match=r"in turn|single turn"):
         fill(template_text(name), [{"role": role, "content": "a"} for role in roles])
 
 
 def test_a_template_runs_in_a_sandbox() -> None:
-    for text in ("{{ ''.__class__.__mro__ }}", "{{ messages.append(1) }}"):
-        with pytest.raises(UserError, match="cannot be filled in"):
-            fill(text + "{{ nothing.at.all }}", [{"role": "user", "content": "a"}])
-    with pytest.raises(UserError, match="cannot be filled in .*TemplateSyntaxError"):
+    for text in ("{{ ''.__class__.__mro__[1] }}", "{{ messages.append(1) }}", "{{ nothing.at.all }}"):
+        with pytest.raises(UserError, match=r"cannot be filled in \((Security|Undefined)Error"):
+            fill(text, [{"role": "user", "content": "a"}])
+    with pytest.raises(UserError, match=r"cannot be filled in .*TemplateSyntaxError"):
         fill("{% for %}", [])
     with pytest.raises(UserError, match="no chat template 'zefyr': did you mean 'zephyr'"):
         template_text("zefyr")
@@ -105,26 +105,23 @@ def test_a_folder_holds_it_and_both_doors_read_it(tiny: tuple[dp.VLM, Processor]
 
     save_folder(tmp_path / "a", tiny[0].model, tiny[1].tokenizer)
     assert (tmp_path / "a" / FILE).read_text() == template_text("zephyr") == tiny[1].chat_template
-    other = (
-        template_text("zephyr").replace("<|user|>", "<|human|>").replace('"<|" + message.role', '"<|!" + message.role')
-    )
+    other = template_text("zephyr").replace('"<|" + message.role', '"<|!" + message.role')
     (tmp_path / "a" / FILE).write_text(other)
     convert(tmp_path / "a", tmp_path / "b")
     theirs = DeltapruneProcessor.from_pretrained(tmp_path / "b")
     theirs.save_pretrained(tmp_path / "c")
     save_folder(tmp_path / "c", tiny[0].model, tiny[1].tokenizer)  # the weights; it writes the usual template
     shutil.copy(tmp_path / "b" / FILE, tmp_path / "c" / FILE)
+    prompt = "<|!user|>\nWhat?<|endoftext|>\n<|assistant|>\n"
     for folder in ("b", "c"):
         _, ours = dp.load(tmp_path / folder)
         theirs = DeltapruneProcessor.from_pretrained(tmp_path / folder)
         assert ours.chat_template == theirs.chat_template == other
         asked = [{"role": "user", "content": "What?"}]
-        assert (
-            ours.prompt("What?")
-            == theirs.apply_chat_template(asked)
-            == "<|!user|>\nWhat?<|endoftext|>\n<|assistant|>\n"
-        )
+        assert ours.prompt("What?") == theirs.apply_chat_template(asked) == prompt
         assert torch.equal(ours(text="What?")["input_ids"], theirs(text="What?")["input_ids"])
+        plain = theirs.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        assert plain == prompt
 
 
 def test_a_folder_without_one_has_the_form_its_configuration_names(

@@ -30,6 +30,7 @@ class DeltapruneProcessor(ProcessorMixin):
     def __init__(self, tokenizer: PreTrainedTokenizerFast, config: DeltapruneConfig, chat_template: str | None = None):
         super().__init__(tokenizer, chat_template=chat_template or template_text(config.mllm.template))
         self.config = config
+        tokenizer.chat_template = self.chat_template
         tokenizer.clean_up_tokenization_spaces = True  # as the originals decode, see `clean_up`
         tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output = True
 
@@ -54,6 +55,13 @@ class DeltapruneProcessor(ProcessorMixin):
     def template(self) -> str:
         """The name of the prompt's form."""
         return self.config.mllm.template
+
+    @property
+    def _text(self) -> str:
+        """The chat template, which may be set anew."""
+        if not isinstance(self.chat_template, str):
+            raise UserError("processor.chat_template is no Jinja text: set one, or load the processor again.")
+        return self.chat_template
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -82,7 +90,7 @@ class DeltapruneProcessor(ProcessorMixin):
             raise UserError(f"The processor has no argument {name!r}: it takes images, text and image_index.")
         if padding not in (True, False, "longest"):
             raise UserError(f"padding={padding!r} is not supported: rows are padded to the longest, padding=True.")
-        inner = Processor(self.config.mllm, self.tokenizer.backend_tokenizer, chat_template=self.chat_template)
+        inner = Processor(self.config.mllm, self.tokenizer.backend_tokenizer, chat_template=self._text)
         inputs = inner(None if images is None else read_all(images), text, image_index, return_tensors)
         if "image_index" in inputs and torch.equal(inputs["image_index"], torch.arange(len(inputs["input_ids"]))):
             del inputs["image_index"]  # one image per row needs no index, and such batches can be put together
@@ -120,7 +128,7 @@ class DeltapruneProcessor(ProcessorMixin):
             raise UserError(f"chat_template cannot be chosen: the model was trained on its {self.template!r} template.")
         single = len(conversation) == 0 or isinstance(conversation[0], Mapping)
         chats: list[Any] = [conversation] if single else list(conversation)
-        prompts = [render(chat, self.chat_template, continue_final_message) for chat in chats]
+        prompts = [render(chat, self._text, continue_final_message) for chat in chats]
         if not tokenize:
             return prompts[0] if single else prompts
         images = [picture_of(part) for chat in chats for part in parts(chat[0]) if part["type"] in IMAGES]

@@ -127,9 +127,9 @@ class Processor:
 
 
 def clean_up(text: str) -> str:
-    """ "a ." becomes "a.", "it 's" becomes "it's": one after the other, each of `GLUED` loses its spaces.
+    """Without the spaces in "a ." and "it 's": one after the other, each of `GLUED` loses its own.
 
-    Cobra and RoboMamba decode with tokenizers whose `clean_up_tokenization_spaces` was on, so their answers read so, and
+    Cobra and RoboMamba decode with tokenizers whose `clean_up_tokenization_spaces` was on, so their answers read so and
     are graded so. transformers calls it destructive for such tokenizers and has since switched it off.
     """
     for marks in GLUED:
