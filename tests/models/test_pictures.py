@@ -149,6 +149,13 @@ def test_a_name_is_one_picture_however_long_it_is(tiny: tuple[dp.VLM, Processor]
         tiny[1](images="examples_triangles.png", text="What?")
 
 
+def test_which_of_several_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Image 2 has no pixels"):
+        read_pictures([Image.new("RGB", (2, 2)), Image.new("RGB", (0, 2))])
+    with pytest.raises(UserError, match=r"row 3 of 'hub' cannot be read: The image has no pixels \(0 x 2\)"):
+        HubPicture([{"image": Image.new("RGB", (0, 2))}] * 4, 3, "hub")()
+
+
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [

@@ -73,6 +73,15 @@ def test_a_question_is_a_chat_of_one_message(template: str, neox: Tokenizer) -> 
     assert processor.prompt(QUESTION) == processor.prompt(chat) == expected
 
 
+@pytest.mark.parametrize("config", [COBRA, ROBOMAMBA], ids=lambda config: config.name)
+def test_what_begins_like_the_template_is_taken_for_a_prompt(config: MLLMConfig, neox: Tokenizer) -> None:
+    processor = Processor(config, neox)
+    prompt = processor.prompt(QUESTION)
+    assert processor.prompt(prompt) == prompt
+    assert processor.prompt(prompt.partition(QUESTION)[0] + "?") == prompt.partition(QUESTION)[0] + "?"
+    assert processor.prompt(f"Say {prompt}") != f"Say {prompt}"
+
+
 def test_text_parts_stand_one_below_the_other() -> None:
     content = [{"type": "text", "text": "Look."}, {"type": "image"}, {"type": "text", "text": "What?"}]
     assert render([{"role": "user", "content": content}], ZEPHYR) == ask_in(ZEPHYR, "Look.\nWhat?")

@@ -64,8 +64,8 @@ class HubPicture:
             if not isinstance(image, Image.Image):
                 raise TypeError(f"a {type(image).__name__}")
             return to_rgb(image)
-        except UserError:
-            raise
+        except UserError as error:
+            raise UserError(f"The picture of row {self.index} of {self.name!r} cannot be read: {error}") from error
         except Exception as error:  # decoding happens inside the library, which adds kinds of its own
             raise UserError(
                 f"The picture of row {self.index} of {self.name!r} cannot be read ({in_words(error)}): "

@@ -56,7 +56,7 @@ def read_picture(image: Any, place: int | None = None) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         return open_image(image)
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return to_rgb(image, "The image" if place is None else f"Image {place}")
     if isinstance(image, Tensor):
         image = image.detach().cpu()
         image = (image.float() if image.dtype == torch.bfloat16 else image).numpy()

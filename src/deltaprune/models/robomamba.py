@@ -94,8 +94,8 @@ def _read(file: Path) -> dict[str, Tensor]:
     wrapped = [name for name in tensors if name.startswith(WRAPPERS)]
     if wrapped:  # else a tower of this kind would be taken for one that is left out
         raise UserError(
-            f"{file}: {len(wrapped)} of {len(tensors)} names begin with {' or '.join(WRAPPERS)} and the others do not, the "
-            f"first is {wrapped[0]!r}: save the tensors under their own names."
+            f"{file}: {len(wrapped)} of {len(tensors)} names begin with {' or '.join(WRAPPERS)}, the others do not "
+            f"(the first is {wrapped[0]!r}): save all tensors under their own names."
         )
     return tensors
 

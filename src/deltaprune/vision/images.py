@@ -34,14 +34,18 @@ def decode_image(content: bytes, name: str) -> Image.Image:
     return _decode(BytesIO(content), name, lambda: content[:HEAD])
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, name: str = "The image") -> Image.Image:
     """A PIL picture as 8-bit RGB: EXIF orientation applied, transparency on white, deeper greys scaled, see `rgb`.
+
+    Args:
+        image: the picture; it is not changed.
+        name: what a sentence calls it.
 
     Raises:
         UserError: it cannot be decoded, or has no pixels or more than `MAX_MEGAPIXELS`.
     """
-    with reading("The image"):
-        check_readable(image, "The image")
+    with reading(name):
+        check_readable(image, name)
         return rgb(image)
 
 
