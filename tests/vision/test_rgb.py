@@ -159,6 +159,7 @@ def test_arrays_with_alpha_are_laid_on_white() -> None:
 
 
 def test_booleans_and_what_rounding_put_beyond_the_ends() -> None:
+    assert eight_bits(np.array([[0, 200, 65535]], dtype=">u2")).tolist() == [[0, 1, 255]]
     assert eight_bits(np.array([[True, False]])).tolist() == [[255, 0]]
     assert eight_bits(np.array([[[-1e-3, 0.5, 1 + 1e-3]]])).tolist() == [[[0, 128, 255]]]
     assert eight_bits(np.array([[np.nan, np.inf, 1.0]])).tolist() == [[0, 0, 255]]

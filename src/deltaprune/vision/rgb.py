@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from deltaprune._registry import UserError
 
@@ -109,7 +109,7 @@ def eight_bits(levels: np.ndarray, sixteen: bool = False) -> np.ndarray:
 
 def _top(dtype: np.dtype, low: float, high: float, sixteen: bool) -> float | None:
     """The value that means white, None where no range fits, see `eight_bits`."""
-    if sixteen or dtype == np.uint16:
+    if sixteen or (dtype.kind == "u" and dtype.itemsize == 2):  # of either byte order
         return 65535.0
     tops = (1.0, 255.0) if dtype.kind == "f" else (255.0, 65535.0)
     return next((top for top in tops if low * 255 / top >= -HALF and high * 255 / top <= 255 + HALF), None)
@@ -137,9 +137,9 @@ def _clear_colour(image: Image.Image) -> tuple[int, ...] | None:
     if not isinstance(colour, int | tuple) or image.mode not in ("1", "L", "I", "I;16", "I;16B", "RGB"):
         return None
     levels = colour if isinstance(colour, tuple) else (colour,)
-    tiles: Any = getattr(image, "tile", ())  # only a file has them
-    layout = tiles[0][3] if tiles else ""
-    layout = layout if isinstance(layout, str) else next(iter(layout or ()), "")
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    layout: Any = tiles[0][3] if tiles else ""
+    layout = layout[0] if isinstance(layout, tuple) and layout else layout
     if layout == "RGB;16B" or (image.mode == "RGB" and max(levels) > 255):
         return tuple(level >> 8 for level in levels)
     scale = {"L;2": 85, "L;4": 17}.get(layout, 1)
