@@ -6,6 +6,7 @@ that none sees another's answer and a training row is exactly what the model mee
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, count
 
 import numpy as np
@@ -18,7 +19,8 @@ from bundled.drills import FORMS, Drill, drills
 from bundled.vocabulary import EOS
 from deltaprune.benchmarks.scenes import SKILLS, Question, Scene, scene_seed
 from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._prompts import TEMPLATES
+from deltaprune.models._prompts import ask_in
+from deltaprune.models._templates import template_text
 
 PATCH_CLASSES = {"color": 8, "shape": 6, "glyph": 37, "column": 11, "row": 11}
 WEIGHTS = {"existence": 1.5, "attribute": 1.5, "spatial": 2.0, "counting": 2.0, "reading": 1.0, "unanswerable": 1.0}
@@ -70,7 +72,7 @@ class Lessons(IterableDataset):
 
     def lesson(self, indices: range) -> Lesson:
         """The lesson on these pictures of the training stream."""
-        forest = Forest(self.tokenizer, TEMPLATES[self.config.template], self.config.n_visual)
+        forest = Forest(self.tokenizer, partial(ask_in, template_text(self.config.template)), self.config.n_visual)
         grid = round(self.config.n_visual**0.5)
         size = next(iter(self.config.towers.values())).image_size
         pixels: list[np.ndarray] = []

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from deltaprune._registry import UserError
@@ -17,11 +16,11 @@ from deltaprune.generate import generate
 from deltaprune.mamba.replays import WARM_UP
 from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
+from deltaprune.models._pictures import Picture
 from deltaprune.models._processor import Inputs, Processor
 from deltaprune.prefill import Prefilled
 from deltaprune.stages import Method
 from deltaprune.tokens import Tokens
-from deltaprune.vision.images import check_image, to_rgb
 from deltaprune.vlm import VLM
 
 REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer where they take more than 500 ms together
@@ -66,7 +65,7 @@ class AskRow:
 def ask(
     vlm: VLM,
     processor: Processor,
-    image: Image.Image,
+    image: Picture,
     questions: Sequence[str],
     method: Method | str,
     max_new_tokens: int = 16,
@@ -78,7 +77,7 @@ def ask(
 
     Args:
         vlm, processor: what `load` gave.
-        image: the picture.
+        image: the picture: a path, a PIL image, an array or a tensor.
         questions: at least one.
         method: an object, or a text such as "dtp:keep=0.5".
         max_new_tokens: upper bound of an answer's length.
@@ -92,8 +91,7 @@ def ask(
     for chosen in runs.values():
         chosen.checked_stages(vlm.shape)
     check_questions(questions)
-    check_image(image)
-    pixels = processor.encode_images([to_rgb(image)]).to(vlm.device)
+    pixels = processor.encode_images([image]).to(vlm.device)
     say("warming up (the first run on a machine compiles the kernels)")
     visual = _see(vlm, pixels)
     for chosen in runs.values():

@@ -1,13 +1,12 @@
 """What users hold in their hands: `load()` gives a `VLM` and its processor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from PIL import Image
 from torch import Tensor
 
 from deltaprune._registry import UserError
@@ -17,6 +16,7 @@ from deltaprune.models._checkpoint import build
 from deltaprune.models._inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
 from deltaprune.models._mllm import MLLM, MLLMConfig, weight_dtype
 from deltaprune.models._parts import Towers
+from deltaprune.models._pictures import Pictures
 from deltaprune.models._processor import Processor, encode_images
 from deltaprune.models._sources import open_source
 from deltaprune.prefill import Prefilled, prefill
@@ -117,21 +117,18 @@ class VLM:
         return prefill(self.model.lm, tokens, self.stages, resume)
 
     @torch.no_grad()
-    def encode_image(
-        self, images: Image.Image | Sequence[Image.Image] | Mapping[str, Tensor], visual: Tensor | None = None
-    ) -> ImagePrefix:
+    def encode_image(self, images: Pictures | Mapping[str, Tensor], visual: Tensor | None = None) -> ImagePrefix:
         """Run the images alone, pruned by the active method: what every later question can start from.
 
         Args:
-            images: a picture, several, or what the processor gave (of that only pixels and image keys are read).
+            images: what the processor takes as `images=`, or what it gave: of that pixels and image keys are read.
             visual: the result of `see`, if it is at hand.
 
         Raises:
             UserError: no image, or one that cannot be read.
         """
         if not isinstance(images, Mapping):
-            pictures = [images] if isinstance(images, Image.Image) else images
-            images = encode_images(self.config, pictures).to(self.device)
+            images = encode_images(self.config, images).to(self.device)
         visual = self.see(images) if visual is None else visual
         if visual is None or len(visual) == 0:
             raise UserError("encode_image was given no image: pass one, or the processor's output for at least one.")
@@ -217,5 +214,5 @@ def load(
     """
     checkpoint = open_source(source, towers, tokenizer)
     model = build(checkpoint, dtype, device)
-    processor = Processor(checkpoint.config, checkpoint.tokenizer)
+    processor = Processor(checkpoint.config, checkpoint.tokenizer, chat_template=checkpoint.chat_template)
     return VLM(model, processor.eos_id), processor

@@ -169,7 +169,7 @@ def test_a_broken_picture_is_named_and_never_blank(name, damage, tmp_path):
         first.mkdir()
     else:
         first.write_bytes({"cut": raw[: len(raw) // 2], "empty": b"", "text": b"<html>404</html>"}[damage])
-    with pytest.raises(UserError, match=r"no picture|is damaged") as caught:
+    with pytest.raises(UserError, match=r"no picture|is damaged|is empty|is not an image") as caught:
         sample.load()
     assert str(first) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -102,7 +102,11 @@ def truncated(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "sentence"),
     [
-        ("text.png", lambda path: path.write_text("no picture at all"), "text.png' is not an image, whatever its name"),
+        (
+            "text.png",
+            lambda path: path.write_text("no picture at all"),
+            "text.png' is not an image that can be read here",
+        ),
         ("cut.jpg", truncated, "cut.jpg' is damaged or cut short"),
         ("empty.png", lambda path: path.write_bytes(header(0, 7)), "has no pixels (0 x 7): an image is at least 1 x 1"),
         ("huge.png", lambda path: path.write_bytes(header(30_000, 30_000)), "has 900 megapixels"),

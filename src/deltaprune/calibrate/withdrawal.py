@@ -7,6 +7,9 @@ runs the whole model once for every k. Here one pass is enough: `VTW(k)` keeps t
 layers from k on see text alone and start from nothing. So what enters layer k in the full pass is saved, and only its
 text rows run through layers k .. L-1, all k side by side.
 
+eta is 0.003 in the original's default, for LLaVA-1.5-7B; its scripts take 0.0005 for 13B and 0.0001 for LLaVA-v1.6.
+There is none for Mamba models, so the default is kept.
+
 Deviations: every k from 0 on is tried (the original starts at 5), and when none passes the answer is k = L, no
 withdrawal (the original fails).
 """

@@ -1,12 +1,11 @@
 """A `VLM` as a `PreTrainedModel`: transformers loads, saves and decodes, the VLM does everything else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from PIL import Image
 from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -17,6 +16,7 @@ from deltaprune.hf.config import DeltapruneConfig
 from deltaprune.mamba.weights import FLOAT32
 from deltaprune.models._inputs import check_prompts, image_inputs, which_image
 from deltaprune.models._mllm import MLLM
+from deltaprune.models._pictures import Pictures
 from deltaprune.prefix import ImagePrefix
 from deltaprune.stages import Method, Plan, Shape
 from deltaprune.vlm import VLM
@@ -71,7 +71,7 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.config.plan = asdict(plan)
         return self
 
-    def encode_image(self, images: Image.Image | Sequence[Image.Image] | Mapping[str, Tensor]) -> ImagePrefix:
+    def encode_image(self, images: Pictures | Mapping[str, Tensor]) -> ImagePrefix:
         """Run images alone; `generate(prefix=...)` goes on from there, see `VLM.encode_image`."""
         return self.vlm.encode_image(images)
 

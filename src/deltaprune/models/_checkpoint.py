@@ -28,6 +28,7 @@ class Checkpoint:
         weights: our name -> tensor, a view of a mapped file wherever it can be one; every tensor of the model.
         sources: our name -> where the tensor comes from, "file: its name there"; what is made up of zeros has none.
         files: role ("config", "checkpoint", "dino", ...) -> the file that was read.
+        chat_template: a Jinja text that came with the model; None is the one that `config.template` names.
     """
 
     config: MLLMConfig
@@ -35,6 +36,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     sources: Mapping[str, str]
     files: Mapping[str, Path]
+    chat_template: str | None = None
 
     def dtype(self, wanted: torch.dtype | str | None = None) -> torch.dtype:
         """The model's dtype: the wanted one, or the one in which the checkpoint holds the LM's matrices.

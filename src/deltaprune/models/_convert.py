@@ -67,7 +67,10 @@ def convert(
     try:
         say("writing weights (MB)")
         weights = _counted(checkpoint.read(chosen), total, count)
-        files = write_folder(partial, checkpoint.config, checkpoint.tokenizer, sizes, weights, shard_bytes)
+        chat_template = checkpoint.chat_template
+        files = write_folder(
+            partial, checkpoint.config, checkpoint.tokenizer, sizes, weights, shard_bytes, chat_template
+        )
         say("computing checksums")
         record = _record(checkpoint, chosen, [file.name for file in files], total)
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")

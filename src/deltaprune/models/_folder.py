@@ -1,4 +1,4 @@
-"""A model as a folder: `config.json`, `model.safetensors` (or shards and their index), `tokenizer.json`."""
+"""A model as a folder: `config.json`, `model.safetensors` (or shards), `tokenizer.json`, `chat_template.jinja`."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,6 +16,8 @@ from deltaprune.models._files import read_safetensors
 from deltaprune.models._mllm import MLLM, MLLMConfig, blank
 from deltaprune.models._parts import read_tokenizer
 from deltaprune.models._processor import EOS
+from deltaprune.models._templates import FILE as TEMPLATE
+from deltaprune.models._templates import template_text
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 MODEL_TYPE, ARCHITECTURE = "deltaprune", "DeltapruneForConditionalGeneration"  # by these transformers knows the folder
@@ -60,6 +62,7 @@ def open_folder(folder: Path) -> Checkpoint:
         tokenizer=tokenizer,
         weights={name: weights[name] for name in wanted},
         sources={name: f"{file.name}: {name}" for file, tensors in held.items() for name in tensors},
+        chat_template=_chat_template(folder / TEMPLATE),
         files={"config": folder / CONFIG, "tokenizer": folder / TOKENIZER, **{file.name: file for file in files}},
     )
 
@@ -78,6 +81,7 @@ def write_folder(
     sizes: Mapping[str, int],
     weights: Iterable[tuple[str, Tensor]],
     shard_bytes: int = SHARD_BYTES,
+    chat_template: str | None = None,
 ) -> list[Path]:
     """Write a model folder from a stream of tensors, which is never held whole.
 
@@ -90,6 +94,7 @@ def write_folder(
         sizes: our name -> how many bytes its tensor has, of every tensor that comes.
         weights: our name and tensor, contiguous, on the CPU.
         shard_bytes: a shard grows no larger, unless one tensor is.
+        chat_template: a Jinja text; by default the one that the configuration names.
 
     Returns:
         The weight files: `model.safetensors`, or shards with an index beside them as Hugging Face writes it.
@@ -105,6 +110,8 @@ def write_folder(
     about = {"model_type": MODEL_TYPE, "architectures": [ARCHITECTURE], "eos_token_id": eos_id, "pad_token_id": eos_id}
     _write_json(folder / CONFIG, {**about, **config.to_dict()})
     tokenizer.save(str(folder / TOKENIZER))
+    template = template_text(config.template) if chat_template is None else chat_template
+    (folder / TEMPLATE).write_text(template, encoding="utf-8", newline="\n")
     gathered: dict[str, dict[str, Tensor]] = {}
     for name, weight in weights:
         file = split.tensor_to_filename[name]
@@ -116,6 +123,16 @@ def write_folder(
 
 def _write_json(file: Path, content: object) -> None:
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def _chat_template(file: Path) -> str | None:
+    """The folder's own template, if it has one: folders that were written before 2026-11-27 have none."""
+    if not file.is_file():
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a chat template ({in_words(error)}): restore it.") from error
 
 
 def _partial(folder: Path, file: str) -> Path:
