@@ -5,9 +5,11 @@ torch does on its own.
 """
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
+from jaxtyping import config
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -20,6 +22,14 @@ from deltaprune.models._processor import Processor
 from deltaprune.models.cobra import dino, siglip
 from deltaprune.stages import Plan
 from deltaprune.vlm import VLM
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """As for users: what has the wrong type is refused by the library itself, not by the tests' checks of types."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
