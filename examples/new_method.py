@@ -23,5 +23,5 @@ class ThreeSteps(dp.Method):
 
 model, processor = dp.load("bundled")
 inputs = processor(images=Image.open(Path(__file__).parent / "triangles.png"), text="How many objects are there?")
-with ThreeSteps()(model):
-    print(processor.batch_decode(model.generate(**inputs)), [kept.counts for kept in model.last.kept])
+prefilled = model.start(inputs, method=ThreeSteps())
+print(processor.batch_decode(model.continue_from(prefilled)), [kept.counts for kept in prefilled.kept])

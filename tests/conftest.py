@@ -6,9 +6,11 @@ torch does on its own.
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
+from jaxtyping import config
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -37,6 +39,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for mark, why in LEFT_OUT.items():
         if _left_out[mark]:
             terminalreporter.write_line(f"{_left_out[mark]} tests were left out that {why}")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """As for users: what has the wrong type is refused by the library itself, not by the tests' checks of types."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

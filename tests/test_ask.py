@@ -45,8 +45,8 @@ def test_the_answers_are_those_of_generate(tiny: tuple[VLM, Processor]) -> None:
         assert unpruned.new_tokens == ids.shape[1]
         with method(vlm):
             assert pruned.answer == processor.decode(vlm.generate(**inputs, max_new_tokens=6)[0])
-        assert vlm.last is not None
-        assert [k.tolist() for k in pruned.kept_origin] == [k.origin[0].tolist() for k in vlm.last.kept]
+            kept = vlm.start(inputs).kept
+        assert [k.tolist() for k in pruned.kept_origin] == [k.origin[0].tolist() for k in kept]
         assert pruned.method == repr(method)
     assert vlm.method is None
 

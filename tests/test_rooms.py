@@ -7,7 +7,19 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "deltaprune"
 FLOORS: list[set[str]] = [
-    {"_registry", "_checks", "_disk", "_similarity", "_tensors", "tokens", "plans", "stages", "merge"},
+    {
+        "_registry",
+        "_active",
+        "_checks",
+        "_disk",
+        "_scoring",
+        "_similarity",
+        "_tensors",
+        "tokens",
+        "plans",
+        "stages",
+        "merge",
+    },
     {"kernels"},
     {"scores", "methods"},
     {"mamba", "vision"},

@@ -9,6 +9,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import threading
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
@@ -19,6 +20,10 @@ Entry = TypeVar("Entry")
 
 class UserError(ValueError):
     """The user's mistake, told in one sentence: what was wrong, the rule, the nearest right answer."""
+
+
+class NotFinite(ArithmeticError):
+    """NaN or infinity where a number must be: weights or activations overflowed, told in one sentence."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -48,6 +53,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
         self._broken: dict[str, Exception] = {}
         self._complete = False
+        self._lock = threading.RLock()
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
         """Decorator: add the object below it under `name`; taking a name twice is an error."""
@@ -87,9 +93,12 @@ class Registry(Generic[T]):
             importlib.import_module(module)
 
     def _import_everything(self) -> None:
-        if self._complete:
-            return
-        self._complete = True
+        with self._lock:  # a thread that comes while another imports waits for the rest
+            if not self._complete:
+                self._complete = True
+                self._import_folder_and_entry_points()
+
+    def _import_folder_and_entry_points(self) -> None:
         folder = importlib.import_module(self.package)
         for info in pkgutil.iter_modules(folder.__path__):
             if not info.name.startswith("_"):

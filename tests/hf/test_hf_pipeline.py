@@ -82,3 +82,10 @@ def test_stop_sequences(pipe: ImageTextToTextPipeline) -> None:
     assert stop in ended
     assert free.startswith(ended)
     assert len(ended) < len(free)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_method_around_the_pipeline_itself_says_what_to_prune(pipe: ImageTextToTextPipeline) -> None:
+    with pytest.raises(dp.UserError, match=r"ImageTextToTextPipeline, which holds the model .* attribute \.model"):
+        dp.DTP()(pipe).__enter__()
+    assert pipe.model.method is None

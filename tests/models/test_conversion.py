@@ -31,9 +31,8 @@ def given(published: Published) -> dict[str, Any]:
 
 def answer(model: dp.VLM, processor: Processor) -> tuple[torch.Tensor, str]:
     inputs = processor(images=Scene.from_seed(7).image, text="How many red circles are there?")
-    ids = model.generate(**inputs)
-    assert model.last is not None
-    return model.model.lm.logits(model.last.hidden), processor.decode(ids[0])
+    prefilled = model.start(inputs)
+    return model.model.lm.logits(prefilled.hidden), processor.decode(model.continue_from(prefilled)[0])
 
 
 @pytest.mark.parametrize("name", ["cobra", "robomamba"])

@@ -25,7 +25,8 @@ from torch import Tensor
 from deltaprune._registry import UserError
 from deltaprune.calibrate._full_pass import FullPass, full_pass
 from deltaprune.calibrate.spread import Choice, check_some
-from deltaprune.prefill import NonFiniteScore
+from deltaprune.generate import NonFiniteLogits, overflowed
+from deltaprune.kernels import without_autocast
 from deltaprune.tokens import cumulate
 from deltaprune.vlm import VLM
 
@@ -54,12 +55,13 @@ def withdrawal(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> Withdrawal:
 
     Raises:
         UserError: no samples, or a sample without an image.
-        NonFiniteScore: the weights or activations overflowed.
+        NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
     """
     return mean_kl([kl_of(vlm, full_pass(vlm, batch)) for batch in inputs])
 
 
 @torch.no_grad()
+@without_autocast
 def kl_of(vlm: VLM, full: FullPass) -> Float[Tensor, "L B"]:
     """KL(P_k || P) of each k = 0 .. L-1 and each sample, float64, in nats."""
     lm, tokens = vlm.model.lm, full.tokens
@@ -73,7 +75,7 @@ def kl_of(vlm: VLM, full: FullPass) -> Float[Tensor, "L B"]:
     withdrawn = _log_p(vlm, rows, boundaries).unflatten(0, (len(lm.layers), len(words)))
     kl = (withdrawn.exp() * (withdrawn - unpruned)).sum(-1).cpu()
     if not kl.isfinite().all():
-        raise NonFiniteScore("The next token's logits are not finite (NaN or infinite): the weights are broken.")
+        raise NonFiniteLogits(overflowed(lm))
     return kl
 
 

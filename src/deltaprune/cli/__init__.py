@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from deltaprune import __version__
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune._registry import NotFinite, UserError, did_you_mean
 from deltaprune.cli.ask import ask
 from deltaprune.cli.bench import bench
 from deltaprune.cli.budget import budget
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """One command. Returns the exit code: 0; 2 for a mistake of the user, told in one sentence on stderr."""
+    """One command. Returns the exit code: 0; 2 for a mistake of the user or an overflow, told in one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an answer may hold letters that the terminal has not
@@ -76,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
         code = app(list(argv), prog_name="deltaprune", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except UserError as error:
+    except (UserError, NotFinite) as error:
         return _refuse(str(error))
     except USAGE as error:
         return _refuse(_usage(error, argv))

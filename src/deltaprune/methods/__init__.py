@@ -4,10 +4,25 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from deltaprune._registry import Registry, UserError, did_you_mean
-from deltaprune.scores import registry as scores
+from deltaprune.scores import as_score
 from deltaprune.stages import Method
 
 registry: Registry[type[Method]] = Registry("method", "deltaprune.methods")
+
+
+def as_method(method: object) -> Method:
+    """A method as it is, or the one that a text such as "dtp:keep=0.5" names.
+
+    Raises:
+        UserError: the text names none, or it is neither a method nor a text.
+    """
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str):
+        return parse(method)
+    if isinstance(method, type) and issubclass(method, Method):
+        raise UserError(f"method={method.__name__} is the class of a method: give an object, {method.__name__}().")
+    raise UserError(f"method={method!r} is not a method: give an object such as DTP(keep=0.5), or 'dtp:keep=0.5'.")
 
 
 def parse(text: str) -> Method:
@@ -37,7 +52,7 @@ def parse(text: str) -> Method:
 
 def _value(key: str, text: str) -> Any:
     if key == "score":
-        return scores[text]()
+        return as_score(text)
     if text.lower() in ("none", "true", "false"):
         return {"none": None, "true": True, "false": False}[text.lower()]
     for kind in (int, float):
