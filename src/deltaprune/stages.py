@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, floor
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -53,7 +53,13 @@ def dart_count(keep: float, n_image: int) -> int:
 
 
 class Score(ABC):
-    """Token importance. Subclasses are frozen dataclasses, one file each in `scores/`; higher is kept."""
+    """Token importance. Subclasses are frozen dataclasses, one file each in `scores/`; higher is kept.
+
+    Class attributes:
+        paper: where it comes from, as `deltaprune methods` prints it.
+    """
+
+    paper: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -199,7 +205,12 @@ class Method(ABC):
 
     The fields are the paper's hyper-parameters and the `repr` is a run's identity. `with method(vlm):` switches it on
     and restores the model on exit, also after an exception; nothing is patched.
+
+    Class attributes:
+        paper: where it comes from, as `deltaprune methods` prints it.
     """
+
+    paper: ClassVar[str] = ""
 
     @abstractmethod
     def stages(self, shape: Shape) -> tuple[Stage, ...]:

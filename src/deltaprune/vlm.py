@@ -210,7 +210,7 @@ def load(
         tokenizer: a tokenizer.json or its folder, likewise.
         dtype: of the weights, "float32", "bfloat16" or "float16"; by default the one the checkpoint has. What the LM
             computes in float32 anyway (A, D, dt's bias, the norms) is kept in float32.
-        device: where to; the CPU by default.
+        device: where to, "cpu", "cuda" or "auto" (a GPU if there is one); the CPU by default.
 
     Raises:
         UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.

@@ -91,22 +91,28 @@ def build(
     Raises:
         UserError: the dtype or the device cannot be had, or the weights are not finite.
     """
-    device = device or "cpu"
-    _check_device(device)
+    device = choose_device(device)
     model = blank(checkpoint.config)
     model.load_state_dict(dict(checkpoint.read(checkpoint.dtype(dtype), device)), assign=True)
     restore_buffers(model)
     return model.to(device=device).eval().requires_grad_(False)
 
 
-def _check_device(device: torch.device | str) -> None:
-    """Torch can put a tensor there, else a `UserError`."""
+def choose_device(wanted: torch.device | str | None = None) -> torch.device:
+    """Where a model goes: None is the CPU, "auto" a GPU if torch sees one and else the CPU.
+
+    Raises:
+        UserError: torch cannot put a tensor there.
+    """
+    if wanted is None or str(wanted) == "auto":
+        return torch.device("cuda" if wanted is not None and torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
+        torch.empty(0, device=wanted)
+        return torch.device(wanted)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"The device {str(device)!r} cannot be used ({in_words(error)}): choose 'cpu', or install a build of torch "
-            "for it."
+            f"The device {str(wanted)!r} cannot be used ({in_words(error)}): choose 'cpu' or 'auto', or install a "
+            "build of torch for it."
         ) from error
 
 

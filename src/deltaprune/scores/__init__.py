@@ -3,4 +3,4 @@
 from deltaprune._registry import Registry
 from deltaprune.stages import Score
 
-registry: Registry[type[Score]] = Registry("score", "deltaprune.scores")
+registry: Registry[type[Score]] = Registry("score", "deltaprune.scores", Score)
