@@ -61,7 +61,7 @@ def test_scores_of_the_method_that_is_named(
     assert [len(row) for row in scores] == [16] * 3
     assert [int(mask.sum()) for mask in best] == [4] * 3
     assert all(row[mask].min() >= row[~mask].max() for row, mask in zip(scores, best, strict=True))
-    assert title == "OutputNorm() by layer, tiny"
+    assert title == "Scores by which dtp:keep=0.25,score=output ranks the visual tokens of tiny, layer by layer"
 
 
 @pytest.mark.parametrize(("layers", "after"), [("4,2", [2, 4]), ("all", [1, 2, 3, 4]), ("3", [3])])
