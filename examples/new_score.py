@@ -1,7 +1,7 @@
 """A score of your own: the distance of a token from the image's mean token, in ten lines of code.
 
 python examples/new_score.py
-deltaprune ask examples/triangles.png "How many objects are there?" --plugin examples/new_score.py --method dtp:score=unusual
+deltaprune ask examples/triangles.png "How many stars?" --plugin examples/new_score.py --method dtp:score=unusual
 """
 
 from dataclasses import dataclass

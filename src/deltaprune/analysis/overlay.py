@@ -118,11 +118,8 @@ def shaded(picture: Image.Image, dropped_at: np.ndarray, grid: tuple[int, int]) 
     for patch, stage in enumerate(dropped_at.tolist()):
         if stage >= 0:
             row, column = divmod(patch, columns)
-            _strike(
-                pen,
-                (xs[column], ys[row], xs[column + 1] - 1, ys[row + 1] - 1),
-                crossed=bool(stage == 0 and n_stages > 1),
-            )
+            box = (xs[column], ys[row], xs[column + 1] - 1, ys[row + 1] - 1)
+            _strike(pen, box, crossed=bool(stage == 0 and n_stages > 1))
     return out
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -55,11 +55,11 @@ def _with_plugins(command: Callable[..., Any]) -> Callable[..., Any]:
             load_plugin(file)
         return command(**values)
 
-    signature = inspect.signature(command)
+    signature, wrapped = inspect.signature(command), cast(Any, run)
     last = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PluginOption)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), last])  # what typer reads
-    run.__annotations__ = {**command.__annotations__, "plugin": PluginOption}
-    return run
+    wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), last])  # what typer reads
+    wrapped.__annotations__ = {**command.__annotations__, "plugin": PluginOption}
+    return wrapped
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=HELP)

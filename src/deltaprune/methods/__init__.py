@@ -13,9 +13,10 @@ registry: Registry[type[Method]] = Registry("method", "deltaprune.methods", Meth
 def parse(text: str) -> Method:
     """`"dtp:keep=0.5,early=3"` -> `DTP(keep=0.5, early=3)`; `;` works in place of `,`."""
     name, _, rest = text.strip().partition(":")
-    cls: Any = registry[name.strip()]
-    if not is_dataclass(cls):
-        raise UserError(f"The method {name!r} has no fields: write @dataclass(frozen=True) above class {cls.__name__}.")
+    found = registry[name.strip()]
+    if not is_dataclass(found):
+        raise UserError(f"{found.__name__} is no dataclass: write @dataclass(frozen=True) above the method's class.")
+    cls: Any = found
     known = {f.name: f for f in fields(cls)}
     values: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in rest.replace(";", ",").split(","))):
