@@ -40,7 +40,8 @@ def load_plugin(path: str | Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a user's file may raise anything
         del sys.modules[spec.name]
-        raise UserError(f"The plugin {name!r} cannot be imported{_line(error, file)} ({in_words(error)}).") from error
+        why = str(error).rstrip(".") if isinstance(error, UserError) else in_words(error)
+        raise UserError(f"The plugin {name!r} cannot be imported{_line(error, file)} ({why}).") from error
     _LOADED[file] = module
     return module
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from deltaprune._checks import check_local
 from deltaprune._registry import UserError
 
 MAX_MEGAPIXELS = 100  # a larger file is a bomb or a mistake: the towers see at most 384 x 384
@@ -118,8 +119,7 @@ def _check_file(file: Path) -> None:
 
 def _missing(file: Path) -> str:
     """What to say of a path that leads nowhere, with the nearest name in its folder."""
-    if re.match(r"(?i)(https?|ftp|s3):/", str(file)):
-        return f"{str(file)!r} is a web address: download the image and give the path of the file."
+    check_local("The image", file)
     if not file.parent.is_dir():
         return f"There is no image {str(file)!r}: the folder {str(file.parent)!r} does not exist."
     try:

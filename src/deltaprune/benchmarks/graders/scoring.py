@@ -113,7 +113,7 @@ def _of_method(given: list[Prediction], method: Collection[str], file: Path) -> 
     if not method:
         if len(held) > 1:
             raise UserError(
-                f"{file} holds the answers of several methods, {_listed(held.values())}: name one (method)."
+                f"{file} holds the answers of several methods, {_listed(held.values())}: choose one (method)."
             )
         return given
     if not held:
