@@ -154,9 +154,9 @@ def test_several_reports(report: Path, tmp_path: Path, drawn: dict[str, Any]) ->
         ("EMPTY", "is no report, because it has no rows"),
         ("PART", "is no report, because a row lacks 'method'"),
         ("REPORT OTHER", "has seed 1 beside 0: a figure is about one seed, so draw them apart."),
-        ("REPORT --model bundled", "--model means nothing to plot tradeoff: it takes REPORT."),
-        ("REPORT --device cpu", "--device means nothing to plot tradeoff"),
-        ("REPORT --layers 2", "--layers means nothing to plot tradeoff"),
+        ("REPORT --model bundled", "--model is not for plot tradeoff: it takes REPORT."),
+        ("REPORT --device cpu", "--device is not for plot tradeoff"),
+        ("REPORT --layers 2", "--layers is not for plot tradeoff"),
     ],
 )
 def test_mistakes_on_the_command_line(
@@ -178,4 +178,4 @@ def test_mistakes_on_the_command_line(
 
 def test_the_other_figures_take_no_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plot", "spread", "report.json"]) == 2
-    assert re.match("REPORT means nothing to plot spread: it takes", capsys.readouterr().err)
+    assert re.match("REPORT is not for plot spread: it takes", capsys.readouterr().err)

@@ -106,8 +106,8 @@ def test_the_files_are_named_after_the_figure(
     [
         ("", "Missing argument 'spread|scores|attention|tokens|tradeoff|growth': the form is deltaprune plot"),
         ("spred", "There is no figure 'spred': did you mean 'spread'?"),
-        ("spread --layers 2", "--layers means nothing to plot spread: it takes --benchmark, --rule, --samples."),
-        ("tokens --samples 2", "--samples means nothing to plot tokens"),
+        ("spread --layers 2", "--layers is not for plot spread: it takes --benchmark, --rule, --samples."),
+        ("tokens --samples 2", "--samples is not for plot tokens"),
         ("spread --samples 0", "--samples 0 is out of range"),
         ("spread --rule argmn", "did you mean 'argmin'?"),
         ("spread --benchmark scens", "did you mean 'scenes'?"),

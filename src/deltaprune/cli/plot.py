@@ -19,7 +19,7 @@ from deltaprune.cli._options import (
 from deltaprune.cli._plots import DRAW, QUESTION, Asked
 from deltaprune.cli._progress import Working
 
-TAKES = {  # the options that mean something to a figure, beside --out and what every model takes
+TAKES = {  # the options that a figure takes, beside --out and what every model takes
     "spread": {"--benchmark", "--samples", "--rule"},
     "scores": {"--image", "--question", "--method", "--layers", "--plan"},
     "attention": {"--image", "--question", "--layers", "--plan"},
@@ -118,8 +118,8 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _check_options(figure: str, given: set[str]) -> None:
-    """A known figure, and no option that means nothing to it, else a `UserError`."""
+    """A known figure, and only options that it takes, else a `UserError`."""
     if figure not in TAKES:
         raise UserError(f"There is no figure {figure!r}: {did_you_mean(figure, TAKES)}.")
     for option in sorted(given - TAKES[figure]):
-        raise UserError(f"{option} means nothing to plot {figure}: it takes {', '.join(sorted(TAKES[figure]))}.")
+        raise UserError(f"{option} is not for plot {figure}: it takes {', '.join(sorted(TAKES[figure]))}.")
