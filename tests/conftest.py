@@ -16,11 +16,14 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from bundled.vocabulary import train_tokenizer
+from deltaprune.benchmarks import registry as benchmarks
 from deltaprune.benchmarks.scenes import corpus
 from deltaprune.mamba import MambaConfig
+from deltaprune.methods import registry as methods
 from deltaprune.models._mllm import MLLM, MLLMConfig
 from deltaprune.models._processor import Processor
 from deltaprune.models.cobra import dino, siglip
+from deltaprune.scores import registry as scores
 from deltaprune.stages import Plan
 from deltaprune.vlm import VLM
 
@@ -74,3 +77,12 @@ def tiny() -> tuple[VLM, Processor]:
         layer.mixer.D.mul_(0.01)
     processor = Processor(config, tokenizer)
     return VLM(model, processor.eos_id), processor
+
+
+@pytest.fixture
+def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test registers is forgotten after it."""
+    for registry in (scores, methods, benchmarks):
+        registry.names()  # all of ours are there from now on
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr("deltaprune._plugins._LOADED", {})

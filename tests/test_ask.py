@@ -25,7 +25,7 @@ def test_each_question_has_an_unpruned_and_a_pruned_row(tiny: tuple[VLM, Process
     assert [(row.question, row.method) for row in rows] == [
         (question, method) for question in QUESTIONS for method in ("none", "dtp:keep=0.5")
     ]
-    assert [row.kept for row in rows] == [[], [8, 0]] * 2
+    assert [row.kept for row in rows] == [None, [8, 0]] * 2
     assert [row.after for row in rows] == [[], [1, 3]] * 2
     for row in rows:
         assert row.to_dict().keys() >= KEYS

@@ -21,15 +21,18 @@ from deltaprune.vlm import VLM
 
 ROOT = Path(__file__).parents[1]
 HUGGINGFACE, MODELS = ((ROOT / "docs" / name).read_text() for name in ("huggingface.md", "models.md"))
+EVALUATE = (ROOT / "docs" / "evaluate.md").read_text()
 
 
-def test_the_page_on_hugging_face_runs_top_to_bottom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("own_names")
+@pytest.mark.parametrize(("page", "least"), [(HUGGINGFACE, 5), (EVALUATE, 3)], ids=["huggingface", "evaluate"])
+def test_a_page_runs_top_to_bottom(
+    page: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    blocks = re.findall(r"```(bash|python)\n(.*?)```", HUGGINGFACE, re.DOTALL)
-    assert [kind for kind, _ in blocks].count("python") >= 5
+    blocks = re.findall(r"```(bash|python)\n(.*?)```", page, re.DOTALL)
+    assert [kind for kind, _ in blocks].count("python") >= least
     names: dict[str, object] = {}
     for kind, block in blocks:
         if kind == "bash":
@@ -37,7 +40,7 @@ def test_the_page_on_hugging_face_runs_top_to_bottom(
                 assert run(shlex.split(line)[1:]) == 0
         else:
             exec(block, names)
-    promised = re.findall(r"print\(.*\)  # (.+)", HUGGINGFACE)
+    promised = re.findall(r"print\(.*\)  # (.+)", page)
     assert promised
     out = capsys.readouterr().out
     assert all(line in out for line in promised)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, floor
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -59,7 +59,12 @@ class Score(ABC):
     """Token importance. Subclasses are frozen dataclasses, one file each in `scores/`; higher is kept.
 
     What a score gives, and that it reads nothing but its `needs`, is checked each time, see `importance`.
+
+    Class attributes:
+        paper: where it comes from, as `deltaprune methods` prints it.
     """
+
+    paper: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -200,7 +205,12 @@ class Method(ABC):
     The fields are the paper's hyper-parameters and the `repr` is a run's identity. `with method(vlm):` switches it on
     and off again on exit, also after an exception; nothing is patched. It is on in this thread, or asyncio task, alone:
     other threads that use the same model are left as they are.
+
+    Class attributes:
+        paper: where it comes from, as `deltaprune methods` prints it.
     """
+
+    paper: ClassVar[str] = ""
 
     @abstractmethod
     def stages(self, shape: Shape) -> tuple[Stage, ...]:

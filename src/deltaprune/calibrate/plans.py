@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deltaprune import __version__
+from deltaprune._checks import check_local
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune.calibrate.spread import RULES, Spread, check_depth, late
 from deltaprune.calibrate.withdrawal import ETA, Withdrawal, earliest
@@ -121,6 +122,7 @@ def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
 
 def _read(path: Path) -> dict[str, Any]:
     """The file's JSON object."""
+    check_local("The plan", path)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

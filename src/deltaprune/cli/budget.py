@@ -5,16 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltaprune._tables import budget_table, show
-from deltaprune.cli._common import (
-    ConventionOption,
-    JsonOption,
-    ModelOption,
-    PlanOption,
-    TextTokensOption,
-    check_whole,
-    print_json,
-    read_model_config,
-)
+from deltaprune.cli._common import check_whole, print_json, read_model_config
+from deltaprune.cli._options import ConventionOption, JsonOption, ModelOption, PlanOption, TextTokensOption
 from deltaprune.cli._progress import Working
 
 if TYPE_CHECKING:
@@ -67,6 +59,6 @@ def _row(config: "MLLMConfig", text: str, share: float, text_tokens: int, conven
         "budget": share,
         "share": met.share,
         met.knob: met.value,
-        "kept": met.kept,
+        "kept": met.kept or None,
         "macs": macs(config, met.method, text_tokens, convention).components,
     }

@@ -1,7 +1,7 @@
 """DTP: Delta-guided Two-stage Pruning, the paper's method."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from deltaprune._checks import check_candidates, check_keep, check_layer
 from deltaprune.methods import registry
@@ -26,6 +26,8 @@ class DTP(Ranking):
     2507.14042, the same mean), DeciMamba (arXiv 2406.14528, its L2 norm) and MaMe (arXiv 2508.13599, Delta as
     informativeness).
     """
+
+    paper: ClassVar[str] = "DTP, the paper this library is about"
 
     keep: float = 0.5
     early: int | Literal["plan"] = "plan"

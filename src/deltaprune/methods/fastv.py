@@ -1,6 +1,7 @@
 """FastV (Chen et al., ECCV 2024): one early cut."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from deltaprune._checks import check_keep, check_layer
 from deltaprune.methods import registry
@@ -22,6 +23,8 @@ class FastV(Ranking):
 
     Deviations: selected once during prefill (as FastV's own cached variant does), ties go to the lower index.
     """
+
+    paper: ClassVar[str] = "FastV, Chen et al., ECCV 2024 (arXiv 2403.06764)"
 
     keep: float = 0.5
     after: int = 2

@@ -1,7 +1,7 @@
 """Pyramid: PyramidDrop's schedule (Xing et al., CVPR 2025), fewer tokens the deeper."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from deltaprune._checks import check_at_least_one, check_keep, check_layer
 from deltaprune.methods import registry
@@ -25,6 +25,8 @@ class Pyramid(Ranking):
     Deviations: PyramidDrop ranks by the attention the last instruction token pays; Mamba has none, `Delta()` stands in
     and `HiddenAttention()` is the faithful counterpart.
     """
+
+    paper: ClassVar[str] = "PyramidDrop, Xing et al., CVPR 2025 (arXiv 2410.17247)"
 
     keep: float = 0.5
     early: int | Literal["plan"] = "plan"

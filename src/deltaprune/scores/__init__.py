@@ -3,7 +3,7 @@
 from deltaprune._registry import Registry, UserError, in_words
 from deltaprune.stages import Score
 
-registry: Registry[type[Score]] = Registry("score", "deltaprune.scores")
+registry: Registry[type[Score]] = Registry("score", "deltaprune.scores", Score)
 
 
 def as_score(score: object) -> Score:

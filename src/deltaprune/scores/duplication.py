@@ -1,7 +1,7 @@
 """Duplication: DART's rule, keep what is least like a few pivots."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -40,6 +40,8 @@ class Duplication(Score):
     Jaccard index of 0.84); ties go to the lower index;
     where candidates run out the quota is cut, and where the text has fewer than 4 tokens all of them are pivots.
     """
+
+    paper: ClassVar[str] = "DART (arXiv 2502.11494)"
 
     keep: float = 0.5
     pivots: Literal["B", "delta", "x", "random"] = "B"

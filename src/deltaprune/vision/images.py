@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import re
 import stat
 from collections.abc import Callable
 from io import BytesIO
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from deltaprune._checks import check_local
 from deltaprune._registry import UserError
 from deltaprune.vision.refusals import check_readable, reading, reason
 from deltaprune.vision.rgb import rgb
@@ -80,9 +80,7 @@ def _check_file(file: Path) -> None:
 
 def _missing(file: Path) -> str:
     """What to say of a path that leads nowhere, with the nearest name in its folder."""
-    if address := re.match(r"(?i)(https?|ftp|s3):/+", str(file)):  # a path has lost one of the two slashes
-        written = f"{address[1]}://{str(file)[address.end() :]}"
-        return f"{written!r} is a web address: download the image and give the path of the file."
+    check_local("The image", file)
     if not file.parent.is_dir():
         return f"There is no image {str(file)!r}: the folder {str(file.parent)!r} does not exist."
     try:

@@ -1,7 +1,8 @@
 """The evaluation stream: fixed pictures by split and seed, one question of each skill about each."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,7 +43,7 @@ OFFICIAL = Protocol(
     grade=exact_match,
     decoding=Greedy(max_new_tokens=8),
     summary=mean_of_skills,
-    source="this file",
+    source="deltaprune's own",
     checked=True,
 )
 
@@ -65,15 +66,25 @@ class Scenes(Benchmark):
     def samples(self, split: str, seed: int = 0, limit: int | None = None) -> Iterator[Sample]:
         """Picture after picture, one question of each skill; a picture without a sign has no reading question."""
         indices = range(self.pictures) if limit is None else itertools.count()
-        return itertools.islice(self._all(split, seed, indices), limit)
+        return itertools.islice(itertools.chain.from_iterable(_about(split, seed, index) for index in indices), limit)
 
-    def _all(self, split: str, seed: int, indices: "range | itertools.count[int]") -> Iterator[Sample]:
-        for index in indices:
-            scene, questions = picture(split, seed, index)
-            image_id = f"{split}-{seed}-{index:06d}"
-            for asked in questions:
-                load = _Load(scene)
-                yield Sample(f"{image_id}-{asked.skill}", image_id, load, asked.text, asked.answer, asked.skill)
+    def asked(self, split: str, ids: Collection[str]) -> Iterator[Sample]:
+        """The questions named, of whatever seed; the stream has no end, so that nobody answers all of it."""
+        found = (re.fullmatch(rf"{split}-(\d+)-(\d{{6,}})-\w+", name) for name in ids)
+        pictures = dict.fromkeys((int(each[1]), int(each[2])) for each in found if each is not None)
+        if not pictures:
+            return self.samples(split)
+        named = set(ids)
+        return (sample for seed, index in pictures for sample in _about(split, seed, index) if sample.id in named)
+
+
+def _about(split: str, seed: int, index: int) -> Iterator[Sample]:
+    """The questions about one picture."""
+    scene, questions = picture(split, seed, index)
+    image_id = f"{split}-{seed}-{index:06d}"
+    for asked in questions:
+        load = _Load(scene)
+        yield Sample(f"{image_id}-{asked.skill}", image_id, load, asked.text, asked.answer, asked.skill)
 
 
 @dataclass(frozen=True)
