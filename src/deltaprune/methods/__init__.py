@@ -5,7 +5,8 @@ from typing import Any
 
 from deltaprune._registry import Registry, UserError, did_you_mean
 from deltaprune.scores import as_score
-from deltaprune.stages import Method
+from deltaprune.scores import registry as scores
+from deltaprune.stages import Method, Score
 
 registry: Registry[type[Method]] = Registry("method", "deltaprune.methods", Method)
 
