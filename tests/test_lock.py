@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = [Requirement(line.partition("#")[0]) for line in LOCK.splitlines() if line and not line.startswith("#")]
 EXTRAS = PROJECT["optional-dependencies"].values()
 DIRECT = sorted({*PROJECT["dependencies"], *(line for extra in EXTRAS for line in extra)})
-PLATFORMS = {"linux": "Linux", "darwin": "Darwin"}
+PLATFORMS = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}
 
 
 def pins(name: str, python: str, platform: str) -> list[Requirement]:
