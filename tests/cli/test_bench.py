@@ -58,10 +58,11 @@ def test_fewer_layers_are_in_the_name(cli: Callable, model: Path) -> None:
     assert row["name"] == "tiny, 3 of 4 layers"
 
 
-def test_random_weights_in_bfloat16(cli: Callable, model: Path) -> None:
-    argv = ("bench", "--model", model, "--random-weights", "--dtype", "bfloat16", "--rounds", 1, "--json")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_random_weights_in_half_precision(cli: Callable, model: Path, dtype: str) -> None:
+    argv = ("bench", "--model", model, "--random-weights", "--dtype", dtype, "--rounds", 1, "--peers", "--json")
     *rows, _ = cli(*argv).rows
-    assert {row["dtype"] for row in rows} == {"bfloat16"}
+    assert {row["dtype"] for row in rows} == {dtype}
 
 
 def test_the_table_names_what_was_measured(cli: Callable, model: Path) -> None:

@@ -31,8 +31,9 @@ def budget(
     plan: PlanOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the keep that meets a share of the MACs, so that methods can be compared at the same cost.
+    """Find the keep that meets a share of the MACs.
 
+    So that methods can be compared at the same cost.
     The most visual tokens that stay within the share; for vtw the nearest layer. Needs no weights.
     """
     check_whole("--text-tokens", text_tokens)

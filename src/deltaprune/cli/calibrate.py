@@ -49,9 +49,10 @@ def calibrate(
     dtype: DtypeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the layers to prune after, for dtp and for vtw, in one pass over some pictures.
+    """Find the layers to prune after, for dtp and for vtw.
 
-    dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal leaves the answer as it was.
+    In one pass over some pictures. dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal
+    leaves the answer as it was.
     """
     check_whole("--samples", samples)
     check_whole("--seed", seed, least=0)

@@ -30,9 +30,9 @@ def cost(
     plan: PlanOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Count operations in closed form: a prefill's, and those of each token decoded after it.
+    """Count a prefill's operations in closed form.
 
-    Needs no weights; the unit is multiply-accumulates.
+    And those of each token decoded after it. Needs no weights; the unit is multiply-accumulates.
     """
     check_whole("--text-tokens", text_tokens)
     with Working("starting"):

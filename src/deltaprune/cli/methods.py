@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def methods(json: JsonOption = False) -> None:
-    """List every method and score: what it does, its fields with their defaults, and the paper it comes from.
+    """List every method and score with defaults and papers.
 
     A method is written name:field=value,field=value; a score is the value of a method's field score.
     """

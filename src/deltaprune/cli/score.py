@@ -36,7 +36,7 @@ def score(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Grade the answers of any system by the official rules, this one's included.
+    """Grade the answers of any system by the official rules.
 
     Each answer is {"question_id": ..., "answer": ...}, or a line of the answers.jsonl that evaluate --out writes;
     pictures are not needed.
