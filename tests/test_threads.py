@@ -74,6 +74,18 @@ def test_generate_in_eight_threads_of_one_block_each(tiny: tuple[dp.VLM, Process
     assert wrong_in_threads(METHODS, ask, expected.__getitem__, 3) == []
 
 
+def test_a_call_leaves_nothing_on_the_model(tiny: tuple[dp.VLM, Processor]) -> None:
+    """What another thread could read: the window between writing and reading a result is too short for chance."""
+    vlm, processor = tiny
+    known = vlm.fingerprint
+    before = {name: id(value) for name, value in vars(vlm).items()}
+    with dp.DTP(0.5)(vlm):
+        vlm.generate(**processor(PICTURE, QUESTIONS), max_new_tokens=3, do_sample=True)
+        vlm.generate(**processor(text=QUESTIONS), prefix=vlm.encode_image(PICTURE), max_new_tokens=3)
+        assert {name: id(value) for name, value in vars(vlm).items()} == before
+    assert vlm.fingerprint == known
+
+
 def test_a_block_prunes_nothing_in_another_thread(tiny: tuple[dp.VLM, Processor]) -> None:
     vlm, processor = tiny
     inputs, seen = processor(PICTURE, QUESTIONS[0]), []
