@@ -78,9 +78,9 @@ MUTATIONS = (
     ),
     Mutation(
         "prompts: RoboMamba's lacks the blank before Answer",
-        f"{SRC}/models/_prompts.py",
-        " Answer:",
-        "Answer:",
+        f"{SRC}/models/_templates/robomamba.jinja",
+        '{{- " Answer:" -}}',
+        '{{- "Answer:" -}}',
         ("tests/models/test_prompts.py",),
     ),
     Mutation(

@@ -39,7 +39,7 @@ def text_without_encoding(tree: ast.AST) -> list[int]:
         opens = name == "open" and (not method or bool(words) or not call.args) and not any("b" in w for w in words)
         given = {keyword.arg for keyword in call.keywords}
         wanted = {"encoding", "newline"} if name == "write_text" else {"encoding"}
-        if (opens or name in ("read_text", "write_text")) and not wanted <= given:
+        if (opens or (method and name in ("read_text", "write_text"))) and not wanted <= given:
             lines.append(call.lineno)
     return lines
 
