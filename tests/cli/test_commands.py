@@ -40,10 +40,13 @@ def test_cost_of_a_folder_as_a_table(cli: Callable[..., Any], model: Path) -> No
 def test_ask_in_json_prints_one_document(cli: Callable[..., Any], model: Path, scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "kept.png"
     questions = ["How many red circles are there?", "What color is the star?"]
-    rows = cli(
+    ran = cli(
         *("ask", scene, *questions, "--model", model, "--method", "dtp:keep=0.25", "--overlay", out, "--json"),
         *("--max-new-tokens", 3),
-    ).rows
+    )
+    assert ran.code == 0
+    assert ran.err.startswith(f"wrote {out}: the patches kept for the first question by dtp:keep=0.25")
+    rows = json.loads(ran.out)
     assert [(row["question"], row["method"]) for row in rows] == [
         (q, m) for q in questions for m in ("none", "dtp:keep=0.25")
     ]
