@@ -57,6 +57,15 @@ def test_every_method_equals_its_eager_prefill(captures, text):
     assert len(captures) == 1
 
 
+def test_autocast_around_it_changes_nothing(captures):
+    model, stages, tokens = small(), stages_of("dtp"), drawn()
+    eager = prefill(model, tokens, stages, graphed=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert same(prefill(model, tokens, stages, graphed=True), eager)
+    assert same(prefill(model, tokens, stages, graphed=True), eager)
+    assert len(captures) == 1
+
+
 @pytest.mark.parametrize("text", ["none", "dtp", "dart", "divprune"])
 def test_questions_on_a_prefix(captures, text):
     """Also where the prefix waits for the question, and with another image each time."""
