@@ -1,6 +1,7 @@
 """A method of your own: DTP with a third stage in between.
 
 python examples/new_method.py
+deltaprune ask examples/triangles.png "How many objects are there?" --plugin examples/new_method.py --method three_steps
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 from PIL import Image
 
 import deltaprune as dp
+from deltaprune.methods import registry
 
 
+@registry.register("three_steps")
 @dataclass(frozen=True)
 class ThreeSteps(dp.Method):
     """Half of the image after the early layer, a quarter half-way to the late one, nothing after it."""
@@ -21,7 +24,8 @@ class ThreeSteps(dp.Method):
         return (*(dp.Stage(after, keep, dp.Delta()) for after, keep in cuts), dp.Stage(late, 0.0))
 
 
-model, processor = dp.load("bundled")
-inputs = processor(images=Image.open(Path(__file__).parent / "triangles.png"), text="How many objects are there?")
-with ThreeSteps()(model):
-    print(processor.batch_decode(model.generate(**inputs)), [kept.counts for kept in model.last.kept])
+if __name__ == "__main__":
+    model, processor = dp.load("bundled")
+    inputs = processor(images=Image.open(Path(__file__).parent / "triangles.png"), text="How many objects are there?")
+    prefilled = model.start(inputs, method=ThreeSteps())
+    print(processor.batch_decode(model.continue_from(prefilled)), [kept.counts for kept in prefilled.kept])

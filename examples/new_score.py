@@ -1,6 +1,7 @@
 """A score of your own: the distance of a token from the image's mean token, in ten lines of code.
 
 python examples/new_score.py
+deltaprune ask examples/triangles.png "How many stars?" --plugin examples/new_score.py --method dtp:score=unusual
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 from PIL import Image
 
 import deltaprune as dp
+from deltaprune.scores import registry
 
 
+@registry.register("unusual")
 @dataclass(frozen=True)
 class Unusual(dp.Score):
     """|| hidden_j - mean over the image's tokens of hidden ||; what is unlike the rest is kept."""
@@ -26,7 +29,8 @@ class Unusual(dp.Score):
         return scores
 
 
-model, processor = dp.load("bundled")
-inputs = processor(images=Image.open(Path(__file__).parent / "triangles.png"), text="How many objects are there?")
-with dp.DTP(keep=0.5, score=Unusual())(model):
-    print(processor.batch_decode(model.generate(**inputs)))
+if __name__ == "__main__":
+    model, processor = dp.load("bundled")
+    inputs = processor(images=Image.open(Path(__file__).parent / "triangles.png"), text="How many objects are there?")
+    with dp.DTP(keep=0.5, score=Unusual())(model):
+        print(processor.batch_decode(model.generate(**inputs)))

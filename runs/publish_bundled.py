@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 import deltaprune as dp
 from bundled.card import card, table
-from deltaprune.benchmarks.scenes import Scenes
+from deltaprune.benchmarks.scenes import Scenes2
 from deltaprune.calibrate import ETA, NAMES, RULES, divergence, measure, plan
 from deltaprune.calibrate.plans import JS
 from deltaprune.cli.calibrate import pick_questions
@@ -54,7 +54,7 @@ def answer(vlm: dp.VLM, processor, methods: list, split: str, n: int, label: str
         return evaluate(
             vlm,
             processor,
-            Scenes(),
+            Scenes2(),
             methods,
             split=split,
             limit=n,
@@ -65,7 +65,7 @@ def answer(vlm: dp.VLM, processor, methods: list, split: str, n: int, label: str
 
 def plans_of(vlm: dp.VLM, processor, samples: int) -> dict[str, dp.Plan]:
     """Each rule's plan, all from the same `samples` validation pictures, one question about each."""
-    asked = pick_questions(Scenes(), "val", 0, samples)
+    asked = pick_questions(Scenes2(), "val", 0, samples)
     batches = [processor(images=s.image, text=s.question) for s in asked]
     curves, moved = measure(vlm, batches), divergence(vlm, batches)
     return {rule: plan(curves.spread, rule, "scenes", "val", 0, curves.withdrawal, ETA, moved) for rule in NAMES}
@@ -91,7 +91,7 @@ def choose_plan(vlm: dp.VLM, processor, samples: int, questions: int) -> dp.Plan
         for rule, p in plans.items()
     ]
     papers = max(RULES, key=lambda rule: row_of[rule].mean)
-    against = change(row_of[JS].records, row_of[papers].records, Scenes().rules.summary)
+    against = change(row_of[JS].records, row_of[papers].records, Scenes2().rules.summary)
     better = against.points > 0 and against.p is not None and against.p < 0.05
     said = (
         f"DTP keep=0.5 on {questions} validation questions: the paper's better rule is {papers}; ours against it "

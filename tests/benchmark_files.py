@@ -206,7 +206,7 @@ WRITERS: Mapping[str, Callable[[Path], None]] = {
     "vsr": write_vsr,
     "vizwiz": write_vizwiz,
 }
-NAMES = sorted(WRITERS)
+NAMES = sorted(WRITERS)  # the seven official ones
 QUESTIONS = {  # the file that holds each benchmark's questions
     "gqa": "testdev_balanced_questions.json",
     "vqav2": "v2_OpenEnded_mscoco_val2014_questions.json",

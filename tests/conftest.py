@@ -5,21 +5,51 @@ torch does on its own.
 """
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 import torch
+from jaxtyping import config
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from bundled.vocabulary import train_tokenizer
+from deltaprune.benchmarks import registry as benchmarks
 from deltaprune.benchmarks.scenes import corpus
 from deltaprune.mamba import MambaConfig
+from deltaprune.methods import registry as methods
 from deltaprune.models._mllm import MLLM, MLLMConfig
 from deltaprune.models._processor import Processor
 from deltaprune.models.cobra import dino, siglip
+from deltaprune.scores import registry as scores
 from deltaprune.stages import Plan
 from deltaprune.vlm import VLM
+
+LEFT_OUT = {"gpu": "need a GPU: sh runs/gpu.sh runs them there", "slow": "are slow: pytest -m slow runs them"}
+_left_out: Counter[str] = Counter()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count what the command line left out, by its mark."""
+    for item in items:
+        _left_out.update([next((mark for mark in LEFT_OUT if item.get_closest_marker(mark)), "")])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Nothing is left out in silence."""
+    for mark, why in LEFT_OUT.items():
+        if _left_out[mark]:
+            terminalreporter.write_line(f"{_left_out[mark]} tests were left out that {why}")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """As for users: what has the wrong type is refused by the library itself, not by the tests' checks of types."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +77,12 @@ def tiny() -> tuple[VLM, Processor]:
         layer.mixer.D.mul_(0.01)
     processor = Processor(config, tokenizer)
     return VLM(model, processor.eos_id), processor
+
+
+@pytest.fixture
+def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test registers is forgotten after it."""
+    for registry in (scores, methods, benchmarks):
+        registry.names()  # all of ours are there from now on
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr("deltaprune._plugins._LOADED", {})

@@ -53,6 +53,46 @@ def test_samples_follow_the_distribution_inside_the_nucleus() -> None:
     torch.testing.assert_close(seen, torch.tensor([0.5, 0.3, 0.15, 0.0]) / 0.95, atol=0.01, rtol=0)
 
 
+def kept_by_hand(logits: torch.Tensor, sample: Sample) -> torch.Tensor:
+    """The tokens that can be drawn, from the definition: the likeliest k, of these the first that reach the mass p."""
+    scaled, ids = (logits / sample.temperature).sort(dim=-1, descending=True, stable=True)
+    if sample.top_k:
+        scaled[:, sample.top_k :] = -torch.inf
+    p = scaled.softmax(-1)
+    if sample.top_p < 1:
+        p = p.masked_fill(p.cumsum(-1) - p >= sample.top_p, 0.0)  # the token that crosses top_p is still in
+    return torch.zeros_like(p).scatter(-1, ids, p / p.sum(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("top_k", [0, 1, 7, 500])
+@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.9, 1.0])
+def test_what_can_be_drawn_and_how_often(temperature: float, top_k: int, top_p: float) -> None:
+    logits = 3 * torch.randn(20, 60, generator=torch.Generator().manual_seed(0))
+    sample = Sample(temperature, top_k, top_p)
+    p = sample.narrowed(logits.clone()).softmax(-1)
+    expected = kept_by_hand(logits.double(), sample)
+    assert torch.equal(p > 0, expected > 0)
+    torch.testing.assert_close(p.double(), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_the_logits_themselves_are_left_alone() -> None:
+    logits = torch.randn(3, 20)
+    before = logits.clone()
+    Sample(0.7, 5, 0.5)(logits)
+    assert torch.equal(logits, before)
+
+
+def test_a_generator_makes_it_repeatable() -> None:
+    logits = torch.randn(50, 40)
+    first, again = (Sample(generator=torch.Generator().manual_seed(3))(logits) for _ in range(2))
+    assert torch.equal(first, again)
+    torch.manual_seed(0)
+    held = torch.get_rng_state()
+    Sample(generator=torch.Generator())(logits)
+    assert torch.equal(torch.get_rng_state(), held)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "sentence"),
     [({"temperature": 0.0}, "above 0"), ({"top_p": 0.0}, "above 0"), ({"top_k": -1}, "positive count")],

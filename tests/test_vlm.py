@@ -51,8 +51,8 @@ def test_pruning_is_undone_and_does_not_nest(tiny: tuple[dp.VLM, Processor]) -> 
     model, processor = tiny
     inputs = processor(images=images()[0], text=QUESTIONS[0])
     before = model.generate(**inputs)
-    with pytest.raises(RuntimeError), dp.DTP(0.1)(model):
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), dp.DTP(0.1)(model):
+        raise ZeroDivisionError
     assert model.method is None
     assert torch.equal(model.generate(**inputs), before)
     with dp.DTP()(model), pytest.raises(dp.UserError, match="do not nest"), dp.DTP()(model):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bundled.recipe import SCENES
 from deltaprune.benchmarks.scenes import Scene, scene_seed
 from deltaprune.benchmarks.scenes.questions import MARGIN, UNANSWERABLE, corner
 from deltaprune.benchmarks.scenes.world import COLORS, SHAPES, SIDE, Thing
@@ -98,5 +99,5 @@ def _words(name: tuple[str, str]) -> str:
 def corpus(n: int) -> list[str]:
     """Drills on `n` scenes of the train split and their answers, for the tokenizer."""
     rng = np.random.default_rng(0)
-    scenes = (Scene.from_seed(scene_seed("train", 0, index)) for index in range(n))
+    scenes = (Scene.from_seed(scene_seed("train", 0, index), SCENES) for index in range(n))
     return [text for scene in scenes for drill in drills(scene.things, rng, 20) for text in (drill.text, drill.answer)]

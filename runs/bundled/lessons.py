@@ -6,6 +6,7 @@ that none sees another's answer and a training row is exactly what the model mee
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, count
 
 import numpy as np
@@ -15,10 +16,12 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from bundled.drills import FORMS, Drill, drills
+from bundled.recipe import SCENES
 from bundled.vocabulary import EOS
 from deltaprune.benchmarks.scenes import SKILLS, Question, Scene, scene_seed
 from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._prompts import TEMPLATES
+from deltaprune.models._prompts import ask_in
+from deltaprune.models._templates import template_text
 
 PATCH_CLASSES = {"color": 8, "shape": 6, "glyph": 37, "column": 11, "row": 11}
 WEIGHTS = {"existence": 1.5, "attribute": 1.5, "spatial": 2.0, "counting": 2.0, "reading": 1.0, "unanswerable": 1.0}
@@ -73,14 +76,14 @@ class Lessons(IterableDataset):
 
     def lesson(self, indices: range) -> Lesson:
         """The lesson on these pictures of the training stream."""
-        forest = Forest(self.tokenizer, TEMPLATES[self.config.template], self.config.n_visual)
+        forest = Forest(self.tokenizer, partial(ask_in, template_text(self.config.template)), self.config.n_visual)
         grid = round(self.config.n_visual**0.5)
         size = next(iter(self.config.towers.values())).image_size
         pixels: list[np.ndarray] = []
         patches: dict[str, list[np.ndarray]] = {name: [] for name in PATCH_CLASSES}
         for index in indices:
             seed = scene_seed(self.split, 0, index)
-            scene, rng = Scene.from_seed(seed), np.random.default_rng([seed, 1])
+            scene, rng = Scene.from_seed(seed, SCENES), np.random.default_rng([seed, 1])
             pixels.append(np.asarray(scene.image.resize((size, size), 3), dtype=np.float32) / np.float32(255))
             labels = scene.patch_labels(grid)
             labels |= {"column": tenths(labels["x"]), "row": tenths(labels["y"])}

@@ -16,6 +16,9 @@ CONFIG = MLLMConfig(
 )
 
 
+SCENES = 2  # the version of `scenes` that is drawn from
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What was found to work: everything jointly, with drills, exits and a dense loss on the towers' patches.

@@ -11,7 +11,7 @@ from bundled import drills
 from bundled.lessons import KINDS, Lesson
 from bundled.muon import Muon
 from bundled.network import Classroom, begin
-from bundled.recipe import CONFIG, Recipe, Start
+from bundled.recipe import CONFIG, SCENES, Recipe, Start
 from bundled.vocabulary import train_tokenizer
 from deltaprune.benchmarks.scenes import corpus
 from deltaprune.models._folder import save_folder
@@ -26,7 +26,7 @@ class Run:
     def __init__(self, out: Path, recipe: Recipe, device: str):
         self.out, self.recipe, self.device = out, recipe, device
         torch.manual_seed(recipe.seed)
-        self.tokenizer = train_tokenizer([*corpus(20_000), *drills.corpus(1000)], CONFIG.lm.vocab_size)
+        self.tokenizer = train_tokenizer([*corpus(20_000, version=SCENES), *drills.corpus(1000)], CONFIG.lm.vocab_size)
         if self.tokenizer.get_vocab_size() > CONFIG.lm.vocab_size:
             raise SystemExit(
                 f"The tokenizer has {self.tokenizer.get_vocab_size()} tokens; raise vocab_size in recipe.py."

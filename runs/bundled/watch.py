@@ -11,7 +11,7 @@ import torch
 import deltaprune as dp
 from bundled.lessons import KINDS, Lessons
 from bundled.network import Classroom
-from deltaprune.benchmarks.scenes import SKILLS, Scenes
+from deltaprune.benchmarks.scenes import SKILLS, Scenes2
 from deltaprune.evaluate import evaluate
 from deltaprune.methods.none import NoPruning
 from deltaprune.models._mllm import MLLM
@@ -61,7 +61,9 @@ class Watch:
                 methods[f"dtp {early} {keep}"] = dp.DTP(keep, early, late)
                 methods[f"random {early} {keep}"] = dp.RandomPruning(keep, early, late)
         vlm = dp.VLM(model, processor.eos_id)
-        rows = evaluate(vlm, processor, Scenes(), [*methods.values()], split="val", limit=self.questions, batch_size=48)
+        rows = evaluate(
+            vlm, processor, Scenes2(), [*methods.values()], split="val", limit=self.questions, batch_size=48
+        )
         return {name: round(row.mean, 1) for name, row in zip(methods, rows, strict=True)} | {
             f"none {skill}": round(value, 1) for skill, value in rows[0].by_skill.items()
         }

@@ -1,5 +1,7 @@
 """What a user may write into a stage or a method, told in one sentence where it is not."""
 
+import re
+
 from deltaprune._registry import UserError, did_you_mean
 
 
@@ -53,3 +55,19 @@ def check_candidates(candidates: object) -> None:
     """Who competes to be kept is "visual" or "all", else a `UserError`."""
     if candidates not in ("visual", "all"):
         raise UserError(f'candidates={candidates!r} is unknown: it is "visual" or "all".')
+
+
+def check_local(name: str, path: object) -> None:
+    """A path is none of the web, else a `UserError`; `Path` turns "https://x" into "https:/x", which is told as it was.
+
+    Args:
+        name: the option or argument, for the sentence.
+        path: what was given.
+    """
+    found = re.match(r"(?i)((?:https?|ftp|s3|gs):)/+(.*)", str(path))
+    if found is None:
+        return
+    address = f"{found[1]}//{found[2]}"
+    hub = re.match(r"(?i)https?://(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)/?$", address)
+    also = "" if hub is None else f", or the id of the Hub, {hub[1]!r}, where one is taken"
+    raise UserError(f"{name} {address!r} is a web address: download it and give the path on this machine{also}.")

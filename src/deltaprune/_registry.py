@@ -9,6 +9,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import threading
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
@@ -21,6 +22,10 @@ class UserError(ValueError):
     """The user's mistake, told in one sentence: what was wrong, the rule, the nearest right answer."""
 
 
+class NotFinite(ArithmeticError):
+    """NaN or infinity where a number must be: weights or activations overflowed, told in one sentence."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The nearest known names as a half sentence, or all of them when none is near."""
     known = sorted(known)
@@ -29,7 +34,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? ({listed})" if near else listed
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """An error of somebody else's code on one line, for a sentence of ours."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")
 
@@ -40,22 +45,37 @@ class Registry(Generic[T]):
     Args:
         kind: what an entry is called in messages and in the entry-point group, e.g. `"score"`.
         package: the folder to discover, e.g. `"deltaprune.scores"`.
+        base: the class of which every entry is a subclass; None where entries are something else.
     """
 
-    def __init__(self, kind: str, package: str):
+    def __init__(self, kind: str, package: str, base: type | None = None):
         self.kind = kind
         self.package = package
+        self.base = base
         self._entries: dict[str, T] = {}
         self._broken: dict[str, Exception] = {}
         self._complete = False
+        self._lock = threading.RLock()
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """Decorator: add the object below it under `name`; taking a name twice is an error."""
+        """Decorator: add the object below it under `name`.
+
+        Raises:
+            UserError: the name is taken, or the object is no subclass of `base`.
+        """
 
         def add(entry: Entry) -> Entry:
+            if self.base is not None and not (isinstance(entry, type) and issubclass(entry, self.base)):
+                raise UserError(
+                    f"{entry!r} cannot be the {self.kind} {name!r}: register a subclass of {self.base.__name__}."
+                )
+            if name not in self._entries:
+                self._import_file_of(name)  # a file of ours that has the name holds it
             held = self._entries.get(name)
             if held is not None and _identity(held) != _identity(entry):
-                raise ValueError(f"{self.kind} {name!r} is registered twice: {held!r} and {entry!r}.")
+                raise UserError(
+                    f"The {self.kind} {name!r} is registered twice, as {held!r} and {entry!r}: choose another name."
+                )
             self._entries[name] = cast(Any, entry)
             return entry
 
@@ -87,9 +107,12 @@ class Registry(Generic[T]):
             importlib.import_module(module)
 
     def _import_everything(self) -> None:
-        if self._complete:
-            return
-        self._complete = True
+        with self._lock:  # a thread that comes while another imports waits for the rest
+            if not self._complete:
+                self._complete = True
+                self._import_folder_and_entry_points()
+
+    def _import_folder_and_entry_points(self) -> None:
         folder = importlib.import_module(self.package)
         for info in pkgutil.iter_modules(folder.__path__):
             if not info.name.startswith("_"):

@@ -1,4 +1,4 @@
-"""One picture, some questions: the unpruned answer beside the pruned one, with what each kept, cost and took."""
+"""One picture, some questions: the unpruned answer beside the pruned ones, with what each kept, cost and took."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from deltaprune._registry import UserError
@@ -17,11 +16,11 @@ from deltaprune.generate import generate
 from deltaprune.mamba.replays import WARM_UP
 from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
+from deltaprune.models._pictures import Picture
 from deltaprune.models._processor import Inputs, Processor
 from deltaprune.prefill import Prefilled
 from deltaprune.stages import Method
 from deltaprune.tokens import Tokens
-from deltaprune.vision.images import check_image, to_rgb
 from deltaprune.vlm import VLM
 
 REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer where they take more than 500 ms together
@@ -37,7 +36,7 @@ class AskRow:
         question: as it was asked.
         method: as it was asked for where that was a text, else its `repr`.
         answer: what the model said.
-        kept: visual tokens after each stage.
+        kept: visual tokens after each stage; None where there is no stage, so that nothing was pruned.
         macs_share: the LM prefill's MACs for this prompt over those without pruning, a fraction.
         ms: milliseconds for `vision` (towers and projector, once for all rows), `prefill` (image and question) and
             `decode` (the whole answer); compilation is not in them, and no row reuses another's prefill.
@@ -50,7 +49,7 @@ class AskRow:
     question: str
     method: str
     answer: str
-    kept: list[int]
+    kept: list[int] | None
     macs_share: float
     ms: dict[str, float]
     after: list[int]
@@ -66,21 +65,21 @@ class AskRow:
 def ask(
     vlm: VLM,
     processor: Processor,
-    image: Image.Image,
+    image: Picture,
     questions: Sequence[str],
-    method: Method | str,
+    method: Method | str | Sequence[Method | str],
     max_new_tokens: int = 16,
     on_step: Callable[[str], None] | None = None,
 ) -> list[AskRow]:
-    """For each question a row of `none` and a row of the method (one row where the method is `none`).
+    """For each question a row of `none`, then one of each method that is not `none`, in the order asked for.
 
     Everything runs once before anything is timed, so that compilation and first touches are not counted.
 
     Args:
         vlm, processor: what `load` gave.
-        image: the picture.
+        image: the picture: a path, a PIL image, an array or a tensor.
         questions: at least one.
-        method: an object, or a text such as "dtp:keep=0.5".
+        method: an object, or a text such as "dtp:keep=0.5"; or several of them.
         max_new_tokens: upper bound of an answer's length.
         on_step: told what is being done, for who shows progress.
 
@@ -88,12 +87,11 @@ def ask(
         UserError: no or an empty question, an unusable image, or a method that does not fit the model.
     """
     say = on_step or (lambda _: None)
-    runs = _runs(method)
+    runs = _runs([method] if isinstance(method, Method | str) else method)
     for chosen in runs.values():
         chosen.checked_stages(vlm.shape)
     check_questions(questions)
-    check_image(image)
-    pixels = processor.encode_images([to_rgb(image)]).to(vlm.device)
+    pixels = processor.encode_images([image]).to(vlm.device)
     say("warming up (the first run on a machine compiles the kernels)")
     visual = _see(vlm, pixels)
     for chosen in runs.values():
@@ -123,10 +121,14 @@ def check_questions(questions: Sequence[str]) -> None:
             raise UserError(f"Question {i + 1} is not valid UTF-8 text: check the encoding of your terminal or script.")
 
 
-def _runs(method: Method | str) -> dict[str, Method]:
-    """Label -> method: `none` first, then the other one unless it is the same."""
-    label, chosen = (method, parse(method)) if isinstance(method, str) else (repr(method), method)
-    return {"none": NoPruning()} if chosen == NoPruning() else {"none": NoPruning(), label: chosen}
+def _runs(methods: Sequence[Method | str]) -> dict[str, Method]:
+    """Label -> method: `none` first, then each of the others once."""
+    runs: dict[str, Method] = {"none": NoPruning()}
+    for method in methods:
+        label, chosen = (method, parse(method)) if isinstance(method, str) else (repr(method), method)
+        if chosen not in runs.values():
+            runs[label] = chosen
+    return runs
 
 
 def _row(
@@ -149,7 +151,7 @@ def _row(
         question=question,
         method=label,
         answer=processor.decode(ids[0]),
-        kept=[stage.counts[0] for stage in prefilled.kept],
+        kept=[stage.counts[0] for stage in prefilled.kept] or None,
         macs_share=share_of(vlm.config, method, text_tokens),
         ms={"vision": vision_ms, "prefill": prefill_ms, "decode": decode_ms},
         after=[stage.after for stage in prefilled.kept],

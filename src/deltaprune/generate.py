@@ -3,17 +3,22 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from deltaprune._registry import UserError
+from deltaprune._registry import NotFinite, UserError
 from deltaprune.mamba import MambaLM
 from deltaprune.mamba.graphs import stepping
 from deltaprune.prefill import Prefilled
 
 Sampler = Callable[[Float[Tensor, "B V"]], Int[Tensor, "B"]]
+
+
+class NonFiniteLogits(NotFinite):
+    """A logit was NaN or infinite: the model's weights or activations overflowed."""
 
 
 def greedy(logits: Float[Tensor, "B V"]) -> Int[Tensor, "B"]:
@@ -24,6 +29,8 @@ def greedy(logits: Float[Tensor, "B V"]) -> Int[Tensor, "B"]:
 @dataclass(frozen=True)
 class Sample:
     """Draw from softmax(logits / temperature), cut to the `top_k` likeliest and to the nucleus of mass `top_p`.
+
+    The cuts are transformers' own, in its order: tokens as likely as the last of the `top_k` stay in as well.
 
     Attributes:
         temperature: above 0; small is close to greedy.
@@ -46,13 +53,21 @@ class Sample:
             raise UserError(f"top_p={self.top_p} must lie above 0 and not above 1 (1 keeps all).")
 
     def __call__(self, logits: Float[Tensor, "B V"]) -> Int[Tensor, "B"]:
-        logits, ids = (logits / self.temperature).sort(dim=-1, descending=True, stable=True)
+        p = self.narrowed(logits).softmax(-1)
+        return torch.multinomial(p, 1, generator=self.generator)[:, 0]
+
+    def narrowed(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+        """Logits over the temperature, -inf where a token cannot be drawn."""
+        from transformers.generation import logits_process as warpers
+
+        unread: Any = None  # the warpers take the ids so far and do not look at them
+        if self.temperature != 1:
+            logits = warpers.TemperatureLogitsWarper(float(self.temperature))(unread, logits)
         if self.top_k:
-            logits[:, self.top_k :] = -torch.inf
-        p = logits.softmax(-1)
-        p = p.masked_fill(p.cumsum(-1) - p >= self.top_p, 0.0)  # the token that crosses top_p is still in
-        drawn = torch.multinomial(p, 1, generator=self.generator)
-        return ids.gather(-1, drawn)[:, 0]
+            logits = warpers.TopKLogitsWarper(self.top_k)(unread, logits)
+        if self.top_p < 1:
+            logits = warpers.TopPLogitsWarper(self.top_p)(unread, logits)
+        return logits
 
 
 @torch.no_grad()
@@ -67,23 +82,58 @@ def stream(
     """Yield one id per row until every row has ended; an ended row goes on yielding `eos_id`.
 
     The model's state never grows, so each token costs the same. On a GPU the step is a CUDA graph where it can be one;
-    `graphed` asks for it, or forbids it.
+    `graphed` asks for it, or forbids it. The device is asked once per token, whether all have ended and all is finite.
+
+    Raises:
+        UserError: no token is asked for; a graph is asked for and cannot be had.
+        NonFiniteScore, NonFiniteLogits: the weights or activations overflowed, in a row that had not ended.
     """
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens={max_new_tokens} must be at least 1.")
-    ids = sampler(model.logits(prefilled.hidden))
+    logits = model.logits(prefilled.hidden)
     prefilled.checked()
-    ended = torch.zeros_like(ids, dtype=torch.bool)
-    step = None
+    ended, step = torch.zeros(len(logits), dtype=torch.bool, device=logits.device), None
     with ExitStack() as stack:
         for i in range(max_new_tokens):
-            ids = torch.where(ended, eos_id, ids)
+            usable = finite(logits)
+            if sampler is not greedy:  # a GPU could not go on after drawing from what is not a distribution
+                logits = torch.where(usable[:, None], logits, 0)
+            ids, usable = torch.where(ended, eos_id, sampler(logits)), usable | ended
+            ended = ended | (ids == eos_id)
+            all_usable, all_ended = torch.stack([usable, ended]).all(1).tolist()
+            if not all_usable:
+                raise NonFiniteLogits(overflowed(model))
             yield ids
-            ended |= ids == eos_id
-            if i + 1 == max_new_tokens or bool(ended.all()):
+            if all_ended or i + 1 == max_new_tokens:
                 return
             step = step or stack.enter_context(stepping(model, list(prefilled.states), graphed))
-            ids = sampler(step(ids))
+            logits = step(ids)
+
+
+def finite(logits: Float[Tensor, "B V"]) -> Bool[Tensor, "B"]:
+    """Whether all logits of a row are numbers. 0 * inf and 0 * nan are nan, and one pass less than `isfinite`."""
+    return (0 * logits).sum(-1) == 0
+
+
+def first_logits(model: MambaLM, prefilled: Prefilled) -> Float[Tensor, "B V"]:
+    """The logits of the first token, checked.
+
+    Raises:
+        NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
+    """
+    logits = model.logits(prefilled.checked().hidden)
+    if not bool(finite(logits).all()):
+        raise NonFiniteLogits(overflowed(model))
+    return logits
+
+
+def overflowed(model: MambaLM) -> str:
+    """The sentence for logits that are not finite."""
+    if model.backbone.embedding.weight.dtype == torch.float16:
+        why = "float16 holds no number above 65504, load the model with dtype='bfloat16' or 'float32'"
+    else:
+        why = "the weights or the activations are broken"
+    return f"The logits of the next token are not finite (NaN or infinite): {why}."
 
 
 def generate(
@@ -93,5 +143,5 @@ def generate(
     max_new_tokens: int,
     sampler: Sampler = greedy,
 ) -> Int[Tensor, "B L"]:
-    """All new ids `(B, L)`, L <= max_new_tokens; rows that end early are filled up with `eos_id`."""
+    """New ids `(B, L)`, L <= max_new_tokens; rows that end early are filled up with `eos_id`; raises as `stream`."""
     return torch.stack(list(stream(model, prefilled, eos_id, max_new_tokens, sampler)), dim=1)

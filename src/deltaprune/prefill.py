@@ -6,6 +6,7 @@ A `Prefilled` can be continued: text after an image, a second turn after a first
 the image alone can only be run up to it; the `Prefilled` then stands at that depth and each question pays the rest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,7 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from deltaprune.kernels import reuse
+from deltaprune._registry import NotFinite
+from deltaprune._scoring import importance
+from deltaprune.kernels import reuse, without_autocast
 from deltaprune.mamba import MambaLM, State
 from deltaprune.mamba.replays import run_or_replay
 from deltaprune.stages import Stage, check_order, select
@@ -22,8 +25,11 @@ from deltaprune.tokens import Tokens, Trace, join, map_rows, on_device
 MOST_ROWS, MOST_SAMPLES = 1024, 32  # beyond them a GPU computes for longer than launching takes, or holds large states
 
 
-class NonFiniteScore(ArithmeticError):
+class NonFiniteScore(NotFinite):
     """A score was NaN or infinite: the model's weights or activations overflowed."""
+
+
+Check = tuple[int, str, Bool[Tensor, ""]]  # after how many layers, the score, whether all it gave was finite
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Prefilled:
         depth: how many layers have run; the model's depth unless a stage has to wait for text.
         trace: what the waiting stage will read of the rows here.
         seen: rows per sample before any pruning: where a continuation's `origin` goes on.
-        checks: device flags "all scores of the stage after=k were finite", read together with the first token.
+        checks: device flags "all that this score gave after k layers was finite", read together with the first token.
         replayed: whether a CUDA graph was replayed for it.
     """
 
@@ -62,12 +68,12 @@ class Prefilled:
     depth: int
     trace: Trace
     seen: tuple[int, ...]
-    checks: tuple[tuple[int, Bool[Tensor, ""]], ...] = ()
+    checks: tuple[Check, ...] = ()
     replayed: bool = False
 
     def checked(self) -> "Prefilled":
         """Read the device flags, see `raise_if_not_finite`."""
-        raise_if_not_finite(list(self.checks))
+        raise_if_not_finite(self.checks)
         return replace(self, checks=())
 
     def repeat(self, index: Int[Tensor, "Q"]) -> "Prefilled":
@@ -89,6 +95,7 @@ class Prefilled:
 
 
 @torch.no_grad()
+@without_autocast
 @reuse()
 def prefill(
     model: MambaLM,
@@ -165,24 +172,24 @@ def _run(
     return prefilled(len(layers), Trace())
 
 
-def _apply(stage: Stage, tokens: Tokens, trace: Trace, checks: list[tuple[int, Tensor]]) -> Tokens:
+def _apply(stage: Stage, tokens: Tokens, trace: Trace, checks: list[Check]) -> Tokens:
     """One stage: score, check, select, reduce. A choice of everything or nothing needs no score."""
     scores = None
-    if stage.score is not None and 0 < stage.keep < 1:
-        scores = stage.score(tokens, trace)
-        checks.append((stage.after, torch.isfinite(scores).all()))
+    if stage.score is not None and 0 < stage.keep < 1 and len(tokens.x) > 0:
+        scores = importance(stage.score, stage.score.needs, tokens, trace, stage.after)
+        checks.append((stage.after, repr(stage.score), torch.isfinite(scores).all()))
         if scores.device.type == "cpu":
             raise_if_not_finite(checks)
             checks.clear()
     return stage.reduce(tokens, select(stage, scores, tokens))
 
 
-def raise_if_not_finite(checks: list[tuple[int, Tensor]]) -> None:
-    """Read the flags; a score that was not finite is an error that names the layer."""
-    for after, finite in checks:
+def raise_if_not_finite(checks: Sequence[Check]) -> None:
+    """Read the flags; a score that was not finite is an error that names it and the layer."""
+    for after, score, finite in checks:
         if not finite.item():
             raise NonFiniteScore(
-                f"The token scores read after layer {after} are not finite (NaN or infinite): "
+                f"The token scores of {score}, read after layer {after}, are not finite (NaN or infinite): the score, "
                 "the weights or the activations up to that layer are broken."
             )
 

@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, floor
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune._active import Prunable as Prunable
+from deltaprune._active import check_prunable, switched
 from deltaprune._checks import check_candidates, check_keep, check_layer
 from deltaprune._registry import UserError
+from deltaprune._scoring import check_needs
 from deltaprune.plans import Plan as Plan
 from deltaprune.plans import Shape as Shape
 from deltaprune.tokens import Tokens, Trace
@@ -53,7 +56,15 @@ def dart_count(keep: float, n_image: int) -> int:
 
 
 class Score(ABC):
-    """Token importance. Subclasses are frozen dataclasses, one file each in `scores/`; higher is kept."""
+    """Token importance. Subclasses are frozen dataclasses, one file each in `scores/`; higher is kept.
+
+    What a score gives, and that it reads nothing but its `needs`, is checked each time, see `importance`.
+
+    Class attributes:
+        paper: where it comes from, as `deltaprune methods` prints it.
+    """
+
+    paper: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -113,7 +124,11 @@ class Stage:
         check_keep(self.keep)
         if self.score is None and 0 < self.keep < 1:
             raise UserError(f"Stage(after={self.after}, keep={self.keep}) needs a score to choose by, such as Delta().")
+        if self.score is not None and not isinstance(self.score, Score):
+            raise UserError(f"score={self.score!r} is not a score: Stage takes an object such as Delta().")
         check_candidates(self.candidates)
+        if self.score is not None:
+            check_needs(self.score, self.score.needs)
         if self.after == 0 and self.score is not None and self.score.needs - {"hidden"}:
             raise UserError(f"Stage(after=0) acts before any layer, where {self.score!r} has nothing to read.")
 
@@ -184,22 +199,18 @@ def select(stage: Stage, scores: Float[Tensor, "T"] | None, tokens: Tokens) -> S
     return Selection(torch.cat(kept), tuple(lengths), tuple(n_visual), tuple(ranked))
 
 
-@runtime_checkable
-class Prunable(Protocol):
-    """Anything a method can be switched on for."""
-
-    method: "Method | None"
-
-    @property
-    def shape(self) -> Shape: ...
-
-
 class Method(ABC):
     """A pruning method. Subclasses are frozen dataclasses, one file each in `methods/`.
 
     The fields are the paper's hyper-parameters and the `repr` is a run's identity. `with method(vlm):` switches it on
-    and restores the model on exit, also after an exception; nothing is patched.
+    and off again on exit, also after an exception; nothing is patched. It is on in this thread, or asyncio task, alone:
+    other threads that use the same model are left as they are.
+
+    Class attributes:
+        paper: where it comes from, as `deltaprune methods` prints it.
     """
+
+    paper: ClassVar[str] = ""
 
     @abstractmethod
     def stages(self, shape: Shape) -> tuple[Stage, ...]:
@@ -213,11 +224,9 @@ class Method(ABC):
 
     @contextmanager
     def __call__(self, model: Prunable) -> Iterator[None]:
+        check_prunable(model, self)
         if model.method is not None:
             raise UserError(f"{model.method!r} is already on: methods do not nest; leave its `with` block first.")
         self.checked_stages(model.shape)
-        model.method = self
-        try:
+        with switched(model, self):
             yield
-        finally:
-            model.method = None

@@ -1,22 +1,25 @@
 """What users hold in their hands: `load()` gives a `VLM` and its processor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from PIL import Image
 from torch import Tensor
 
+from deltaprune._active import activate, active, switched
 from deltaprune._registry import UserError
 from deltaprune.generate import Sample, Sampler, generate, greedy
+from deltaprune.methods import as_method
 from deltaprune.methods.none import NoPruning
 from deltaprune.models._checkpoint import build
 from deltaprune.models._inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
 from deltaprune.models._mllm import MLLM, MLLMConfig, weight_dtype
 from deltaprune.models._parts import Towers
+from deltaprune.models._pictures import Pictures
 from deltaprune.models._processor import Processor, encode_images
 from deltaprune.models._sources import open_source
 from deltaprune.prefill import Prefilled, prefill
@@ -26,22 +29,31 @@ from deltaprune.tokens import Tokens
 
 
 class VLM:
-    """A model, its end-of-text id and the active method.
+    """A model and its end-of-text id. Several threads may use one at once.
 
         with dp.DTP(keep=0.5)(model):
             ids = model.generate(**processor(images=image, text=question), max_new_tokens=16)
 
-    Attributes:
-        method: the active pruning method, None for none; set it through `with method(model):`.
-        last: the `Prefilled` of the last `generate`: which tokens were kept, for who wants to look.
+    `generate` is `start` and `continue_from` in one; `start` gives what was kept as well:
+
+        prefilled = model.start(inputs, method=dp.DTP(keep=0.5))
+        ids = model.continue_from(prefilled, max_new_tokens=16)
+        print([kept.counts for kept in prefilled.kept])
     """
 
     def __init__(self, model: MLLM, eos_id: int):
         self.model = model
         self.eos_id = eos_id
-        self.method: Method | None = None
-        self.last: Prefilled | None = None
         self._fingerprint: tuple[object, str] | None = None
+
+    @property
+    def method(self) -> Method | None:
+        """The method that is on in this thread, or asyncio task; None for none. Set it by `with method(model):`."""
+        return active(self)
+
+    @method.setter
+    def method(self, method: Method | None) -> None:
+        activate(self, method)
 
     @property
     def config(self) -> MLLMConfig:
@@ -81,19 +93,21 @@ class VLM:
         """A hash of sizes, plan and weights; computed when first asked for, and again when one of them has changed."""
         weights = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in self.model.parameters())
         state = (self.config, weights)
-        if self._fingerprint is None or self._fingerprint[0] != state:
-            self._fingerprint = (state, fingerprint(self.model))
-        return self._fingerprint[1]
+        known = self._fingerprint
+        if known is None or known[0] != state:
+            known = self._fingerprint = (state, fingerprint(self.model))
+        return known[1]
 
     @torch.no_grad()
     def see(self, inputs: Mapping[str, Any]) -> Tensor | None:
         """The images' visual tokens `(I, P, d_model)`, or None where there is no image."""
-        pixels = {key.removeprefix(PIXELS): value for key, value in inputs.items() if key.startswith(PIXELS)}
+        here = ((key, value.to(self.device)) for key, value in inputs.items() if key.startswith(PIXELS))
+        pixels = {key.removeprefix(PIXELS): value for key, value in here}
         return self.model.encode(pixels) if pixels else None
 
     @torch.no_grad()
     def pack(self, inputs: Mapping[str, Any], visual: Tensor | None = None) -> Tokens:
-        """Processor outputs -> packed tokens: each row's image, then its text; padding is left behind.
+        """Processor outputs -> packed tokens, where the model is: each row's image, then its text, without padding.
 
         Args:
             inputs: what the processor gave.
@@ -102,15 +116,16 @@ class VLM:
         Raises:
             UserError: padding between tokens, or an `image_index` that does not fit the images.
         """
-        ids = inputs["input_ids"]
-        mask = real_tokens(ids, inputs.get("attention_mask"))
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        mask = real_tokens(ids, mask).to(self.device)
+        ids = ids.to(self.device)
         text = list(self.model.lm.embed(ids[mask]).split(mask.sum(1).tolist()))
         visual = self.see(inputs) if visual is None else visual
         if visual is None:
             return Tokens.pack([rows[:0] for rows in text], text)
         index = which_image(inputs.get("image_index"), len(visual), len(ids))
         key = inputs.get("image_key", torch.zeros(len(visual), dtype=torch.int64, device=ids.device))
-        return Tokens.pack([visual[i] for i in index.tolist()], text, key[index.to(key.device)])
+        return Tokens.pack([visual[i] for i in index.tolist()], text, key[index.to(key.device)].to(self.device))
 
     def prefill(self, tokens: Tokens, resume: Prefilled | None = None) -> Prefilled:
         """Run packed tokens with the active method."""
@@ -118,49 +133,76 @@ class VLM:
 
     @torch.no_grad()
     def encode_image(
-        self, images: Image.Image | Sequence[Image.Image] | Mapping[str, Tensor], visual: Tensor | None = None
+        self,
+        images: Pictures | Mapping[str, Tensor],
+        visual: Tensor | None = None,
+        method: Method | str | None = None,
     ) -> ImagePrefix:
         """Run the images alone, pruned by the active method: what every later question can start from.
 
         Args:
-            images: a picture, several, or what the processor gave (of that only pixels and image keys are read).
+            images: what the processor takes as `images=`, or what it gave: of that pixels and image keys are read.
             visual: the result of `see`, if it is at hand.
+            method: in place of the active one, see `generate`.
 
         Raises:
-            UserError: no image, or one that cannot be read.
+            UserError: no image, or one that cannot be read; an unknown or unfit method.
         """
         if not isinstance(images, Mapping):
-            pictures = [images] if isinstance(images, Image.Image) else images
-            images = encode_images(self.config, pictures).to(self.device)
+            images = encode_images(self.config, images).to(self.device)
         visual = self.see(images) if visual is None else visual
         if visual is None or len(visual) == 0:
             raise UserError("encode_image was given no image: pass one, or the processor's output for at least one.")
         empty = visual.new_zeros(0, visual.shape[-1])
-        tokens = Tokens.pack(list(visual), [empty] * len(visual), images.get("image_key"))
-        prefilled = prefill(self.model.lm, tokens, self.stages, awaits_text=True)
-        return ImagePrefix(prefilled, self.fingerprint, repr(self.method or NoPruning()))
+        key = images.get("image_key")
+        tokens = Tokens.pack(list(visual), [empty] * len(visual), None if key is None else key.to(self.device))
+        with self.pruned_by(method):
+            prefilled = prefill(self.model.lm, tokens, self.stages, awaits_text=True)
+            return ImagePrefix(prefilled, self.fingerprint, repr(self.method or NoPruning()))
 
-    def start(self, inputs: Mapping[str, Any], prefix: ImagePrefix | None = None) -> Prefilled:
-        """Run a prompt with the active method: its images, or the prefix of some, and its text.
+    def pruned_by(self, method: Method | str | None) -> AbstractContextManager[None]:
+        """Within it, this method in place of the active one; None changes nothing."""
+        return switched(self, None if method is None else as_method(method))
+
+    def start(
+        self,
+        inputs: Mapping[str, Any],
+        prefix: ImagePrefix | None = None,
+        method: Method | str | None = None,
+        text_follows: bool = False,
+    ) -> Prefilled:
+        """Run a prompt, its images (or the prefix of some) and its text: what `continue_from` answers from.
 
         Args:
             inputs: the processor's output.
-            prefix: `encode_image`'s result by this model under the active method; `inputs` then hold no pixels.
+            prefix: `encode_image`'s result by this model under the same method; `inputs` then hold no pixels.
+            method: in place of the active one, see `generate`.
+            text_follows: this is the beginning of a prompt, and a row may hold no text yet.
+
+        Returns:
+            The model's state, and in `kept` which visual tokens each stage of the method left.
 
         Raises:
-            UserError: an unknown input, or inputs that do not fit each other or the prefix.
+            UserError: a row without text, an unknown input, inputs that do not fit each other or the prefix, or an
+                unknown or unfit method.
         """
-        if prefix is None:
-            check_names(inputs, self.config.towers)
-            self.last = self.prefill(self.pack(inputs))
-            return self.last
-        if any(key.startswith(PIXELS) for key in inputs):
+        if not text_follows:
+            check_prompts(inputs)
+        if prefix is not None and any(key.startswith(PIXELS) for key in inputs):
             raise UserError("A prefix stands in place of pixels: with prefix=..., pass processor(text=...) alone.")
-        check_names(inputs, ())
-        prefix.check(self.fingerprint, repr(self.method or NoPruning()))
-        index = which_image(inputs.get("image_index"), prefix.n_images, len(inputs["input_ids"]))
-        self.last = self.prefill(self.pack(inputs), prefix.to(self.device).prefilled.repeat(index.to(self.device)))
-        return self.last
+        check_names(inputs, self.config.towers if prefix is None else ())
+        with self.pruned_by(method):
+            if prefix is None:
+                return self.prefill(self.pack(inputs))
+            prefix.check(self.fingerprint, repr(self.method or NoPruning()))
+            index = which_image(inputs.get("image_index"), prefix.n_images, len(inputs["input_ids"])).to(self.device)
+            return self.prefill(self.pack(inputs), prefix.to(self.device).prefilled.repeat(index))
+
+    def continue_from(
+        self, prefilled: Prefilled, max_new_tokens: int = 16, sampler: Sampler = greedy
+    ) -> Int[Tensor, "B L"]:
+        """Answer what `start` has read: new ids, as from `generate`, and raises as it; `sampler` may be a `Sample`."""
+        return generate(self.model.lm, prefilled, self.eos_id, max_new_tokens, sampler)
 
     def generate(
         self,
@@ -170,6 +212,7 @@ class VLM:
         top_k: int = 0,
         top_p: float = 1.0,
         prefix: ImagePrefix | None = None,
+        method: Method | str | None = None,
         **inputs: Any,
     ) -> Int[Tensor, "B L"]:
         """Answer: new ids `(B, L)`, rows that end early filled up with end-of-text.
@@ -179,15 +222,17 @@ class VLM:
             do_sample, temperature, top_k, top_p: sampling; greedy when `do_sample` is off.
             prefix: `encode_image`'s result under the same method; `inputs` then hold no pixels and `image_index`
                 tells which image each question is about.
+            method: for this call, in place of the one that a `with` block has switched on; an object, or a text such as
+                "dtp:keep=0.5". `NoPruning()` prunes nothing.
             inputs: the processor's output.
 
         Raises:
-            UserError: a row holds no text, an unknown input, inputs that do not fit each other or the prefix, or
-                impossible sampling.
+            UserError: a row holds no text, an unknown input, inputs that do not fit each other or the prefix, an
+                unknown or unfit method, or impossible sampling.
+            NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
         """
-        check_prompts(inputs)
         sampler: Sampler = Sample(temperature, top_k, top_p) if do_sample else greedy
-        return generate(self.model.lm, self.start(inputs, prefix), self.eos_id, max_new_tokens, sampler)
+        return self.continue_from(self.start(inputs, prefix, method), max_new_tokens, sampler)
 
 
 def load(
@@ -210,12 +255,12 @@ def load(
         tokenizer: a tokenizer.json or its folder, likewise.
         dtype: of the weights, "float32", "bfloat16" or "float16"; by default the one the checkpoint has. What the LM
             computes in float32 anyway (A, D, dt's bias, the norms) is kept in float32.
-        device: where to; the CPU by default.
+        device: where to; the CPU by default. "auto" takes a GPU when one is there, else the CPU.
 
     Raises:
         UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.
     """
     checkpoint = open_source(source, towers, tokenizer)
     model = build(checkpoint, dtype, device)
-    processor = Processor(checkpoint.config, checkpoint.tokenizer)
+    processor = Processor(checkpoint.config, checkpoint.tokenizer, chat_template=checkpoint.chat_template)
     return VLM(model, processor.eos_id), processor

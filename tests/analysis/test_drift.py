@@ -31,16 +31,13 @@ def test_against_the_model_itself(tiny, inputs):
     vlm, _ = tiny
     method = DTP(keep=0.25, early=1, late=None)
     found = drift(vlm, inputs, method, max_new_tokens=8)
-    full = vlm.generate(**inputs, max_new_tokens=8)
-    states = vlm.last.states
-    p = torch.softmax(vlm.model.lm.logits(vlm.last.hidden).double(), -1)
-    with method(vlm):
-        pruned = vlm.generate(**inputs, max_new_tokens=8)
-    q = torch.softmax(vlm.model.lm.logits(vlm.last.hidden).double(), -1)
+    whole, left = vlm.start(inputs), vlm.start(inputs, method=method)
+    full, pruned = (vlm.continue_from(prefilled, max_new_tokens=8) for prefilled in (whole, left))
+    p, q = (torch.softmax(vlm.model.lm.logits(each.hidden).double(), -1) for each in (whole, left))
     assert not found.state[0].any()  # the layer before the stage saw everything
     for l in (1, 2, 3):
         for s in range(6):
-            h, pruned_h = states[l].ssm[s], vlm.last.states[l].ssm[s]
+            h, pruned_h = whole.states[l].ssm[s], left.states[l].ssm[s]
             expected = float(((h - pruned_h) ** 2).sum() ** 0.5 / (h**2).sum() ** 0.5)
             assert found.state[l, s] == pytest.approx(expected, rel=1e-4)
     np.testing.assert_allclose(found.kl, (p * torch.log(p / q)).sum(-1), rtol=1e-4)

@@ -163,6 +163,40 @@ def test_scores_stand_where_their_patch_is() -> None:
     assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == ["best 33 %", "the others"]
 
 
+def test_a_score_far_out_does_not_black_out_the_others() -> None:
+    values = np.linspace(0, 1, 100, dtype=np.float32)
+    values[42] = 1000
+    figure = figures.score_maps(Image.new("RGB", (30, 30)), [values], [values > 0.5], [7], (10, 10))
+    where, dots = figure.axes[2:4]
+    assert where.get_images()[0].get_clim() == (0, 1)
+    assert dots.get_ylim() == (0, 1)
+    (triangle,) = (spots for spots in dots.collections if len(spots.get_offsets()) == 1)
+    assert triangle.get_offsets().tolist() == [[42, 1]]  # at the end of the scale, above its place
+    assert figure.axes[1].get_legend().get_texts()[-1].get_text() == "beyond the scale"
+
+
+@pytest.mark.parametrize("values", [np.arange(100), np.ones(100), np.arange(100) ** 3, np.eye(100)[0]], ids=str)
+def test_scores_without_any_far_out_are_shown_whole(values: np.ndarray) -> None:
+    figure = figures.score_maps(Image.new("RGB", (30, 30)), [values.astype(np.float32)], [values > 50], [7], (10, 10))
+    drawn = figure.axes[2].get_images()[0]
+    assert drawn.get_clim() == (drawn.get_array().min(), drawn.get_array().max())
+    assert len(figure.axes[1].get_legend().get_texts()) == 2
+
+
+def test_growth_is_read_off_plain_numbers() -> None:
+    tokens = [2**k for k in range(8, 15)]
+    figure = figures.growth_curves(tokens, [0.4 * n for n in tokens], [10**9] * 7)
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = axis.get_view_interval()
+            ticks = [t for t in [*axis.get_major_ticks(), *axis.get_minor_ticks()] if low <= t.get_loc() <= high]
+            texts = {tick.label1.get_text(): tick.get_loc() for tick in ticks if tick.label1.get_text()}
+            assert len(texts) >= 2
+            assert all(float(text) == pytest.approx(place) for text, place in texts.items())
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["256", "2048", "16384"]
+
+
 def test_tokens_say_what_is_left() -> None:
     figure = figures.kept_tokens(
         Image.new("RGB", (480, 480), "red"), [np.array([0]), np.array([], int)], [2, 3], (2, 2)

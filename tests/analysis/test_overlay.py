@@ -5,18 +5,18 @@ import pytest
 from PIL import Image
 
 from deltaprune._registry import UserError
-from deltaprune.analysis import overlay
+from deltaprune.analysis import overlay, side_by_side
 from deltaprune.analysis.overlay import _caption
 
 NONE = np.array([], dtype=np.int64)
 
 
 def centres(drawn: Image.Image, size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
-    """The colours in the middle of each patch `(rows, columns, 3)`; `size` is that of the drawn picture."""
+    """The colours beside the stroke through each patch `(rows, columns, 3)`; `size` is that of the drawn picture."""
     rows, columns = grid
     left = (drawn.width - size[0]) // 2
     xs = [left + int((column + 0.5) * size[0] / columns) for column in range(columns)]
-    ys = [int((row + 0.5) * size[1] / rows) for row in range(rows)]
+    ys = [int((row + 0.3) * size[1] / rows) for row in range(rows)]
     return np.asarray(drawn)[np.ix_(ys, xs)].astype(int)
 
 
@@ -58,6 +58,33 @@ def test_a_patch_is_darker_the_earlier_it_was_dropped() -> None:
     colours = centres(overlay(Image.new("RGB", (480, 480), "red"), kept, (1, 3)), (480, 480), (1, 3))[0]
     assert is_grey(colours).tolist() == [False, True, True]
     assert colours[1].max() > colours[2].max() + 10
+
+
+@pytest.mark.parametrize("colour", ["black", "white", (128, 128, 128), (97, 97, 97)], ids=str)
+def test_what_was_dropped_is_seen_on_any_picture(colour) -> None:
+    """Darkening does not show on black: a stroke with a light core and a dark rim does, and kept patches have none."""
+    drawn = np.asarray(overlay(Image.new("RGB", (480, 480), colour), [np.array([0])], (2, 2)).convert("L")).astype(int)
+    kept, dropped = drawn[10:230, 10:230], drawn[10:230, 250:470]
+    assert np.ptp(kept) == 0
+    assert dropped.max() - dropped.min() > 100
+    changed = np.abs(dropped - kept[0, 0]) > 40
+    assert changed.any(0).mean() > 0.6  # from one side of the patch to the other
+    assert changed.any(1).mean() > 0.6
+
+
+def test_the_first_stage_crosses_out_and_later_ones_strike() -> None:
+    drawn = np.asarray(overlay(Image.new("RGB", (480, 480)), [np.array([0, 1]), np.array([0])], (2, 2)).convert("L"))
+    later, first = drawn[10:230, 250:470], drawn[250:470, 10:230]
+    falling = [np.array([patch[i, i] for i in range(60, 160)]) for patch in (later, first)]
+    assert [int((values > 100).sum()) > 50 for values in falling] == [False, True]
+
+
+def test_pictures_stand_side_by_side() -> None:
+    red, blue = Image.new("RGB", (30, 20), "red"), Image.new("RGB", (40, 50), "blue")
+    both = side_by_side([red, blue])
+    assert both.size == (82, 50)
+    assert (both.getpixel((10, 10)), both.getpixel((60, 40))) == ((255, 0, 0), (0, 0, 255))
+    assert min(both.getpixel((10, 40))) > 240  # paper
 
 
 def test_withdrawal_alone_greys_everything() -> None:

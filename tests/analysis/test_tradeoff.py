@@ -1,4 +1,4 @@
-"""`plot tradeoff`: points where their cost and accuracy put them, side by side where they would cover each other."""
+"""`plot tradeoff`: points where their cost and accuracy put them."""
 
 import itertools
 import json
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import test_figures
 from answers import answers, row
@@ -65,22 +64,17 @@ def test_points_stand_at_their_cost() -> None:
     assert [(line.get_ydata()[0], line.get_label()) for line in dashed] == [(98.0, "none: 98.0 %")]
 
 
-def test_points_that_would_cover_each_other_stand_side_by_side() -> None:
+def test_points_that_coincide_stand_where_they_are_and_are_told_apart() -> None:
+    """Each marker is hollow and smaller than the one before."""
     figure = tradeoff_curves(CROWDED, NONE)
-    places = np.array([[x for x, _ in drawn_at(curve)] for curve in curves(figure).values()])
-    for column, share in zip(places.T, (60, 90), strict=True):
-        assert column.mean() == pytest.approx(share)
-        assert np.all(np.diff(column) > 0)  # in the order of the legend
-        assert np.ptp(np.diff(column)) < 1e-9
-    assert "side by side where they coincide" in figure.axes[0].get_xlabel()
-    FigureCanvasAgg(figure).draw()
-    centres = [figure.axes[0].transData.transform(point) for c in curves(figure).values() for point in drawn_at(c)]
-    assert min(np.hypot(*(a - b)) for a, b in itertools.combinations(centres, 2)) * 72 / figure.dpi > 3.2
-
-
-def test_equal_cost_alone_moves_nothing() -> None:
-    figure = tradeoff_curves({"a": [(0.6, 70, 69, 71)], "b": [(0.6, 90, 89, 91)], "c": [(0.9, 90, 89, 91)]})
-    assert [drawn_at(c)[0][0] for c in curves(figure).values()] == [60, 60, 90]
+    found = curves(figure)
+    for name, points in CROWDED.items():
+        assert drawn_at(found[name]) == [(100 * share, mean) for share, mean, _, _ in points]
+    lines = [curve.lines[0] for curve in found.values()]
+    sizes = [line.get_markersize() for line in lines]
+    assert all(first > second for first, second in itertools.pairwise(sizes))
+    assert {line.get_markerfacecolor() for line in lines} == {"none"}
+    assert figure.axes[0].get_xlabel() == "MACs of the LM's prefill, % of none"
 
 
 def test_a_mean_outside_its_interval_is_drawn() -> None:
@@ -160,9 +154,9 @@ def test_several_reports(report: Path, tmp_path: Path, drawn: dict[str, Any]) ->
         ("EMPTY", "is no report, because it has no rows"),
         ("PART", "is no report, because a row lacks 'method'"),
         ("REPORT OTHER", "has seed 1 beside 0: a figure is about one seed, so draw them apart."),
-        ("REPORT --model bundled", "--model means nothing to plot tradeoff: it takes REPORT."),
-        ("REPORT --device cpu", "--device means nothing to plot tradeoff"),
-        ("REPORT --layers 2", "--layers means nothing to plot tradeoff"),
+        ("REPORT --model bundled", "--model is not for plot tradeoff: it takes REPORT."),
+        ("REPORT --device cpu", "--device is not for plot tradeoff"),
+        ("REPORT --layers 2", "--layers is not for plot tradeoff"),
     ],
 )
 def test_mistakes_on_the_command_line(
@@ -184,4 +178,4 @@ def test_mistakes_on_the_command_line(
 
 def test_the_other_figures_take_no_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plot", "spread", "report.json"]) == 2
-    assert re.match("REPORT means nothing to plot spread: it takes", capsys.readouterr().err)
+    assert re.match("REPORT is not for plot spread: it takes", capsys.readouterr().err)

@@ -8,8 +8,8 @@ import torch
 from deltaprune import DTP, VTW, UserError
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import ETA, earliest, measure, spread, withdrawal
+from deltaprune.generate import NonFiniteLogits
 from deltaprune.mamba import Layer
-from deltaprune.prefill import NonFiniteScore
 
 TEXTS = ["a?", "How many red circles are there?", "c c c?"]
 
@@ -95,7 +95,7 @@ def test_logits_that_are_not_finite(tiny, batches):
     held = weight.clone()
     try:
         weight[0] = torch.nan
-        with pytest.raises(NonFiniteScore, match="next token's logits"):
+        with pytest.raises(NonFiniteLogits, match="logits of the next token"):
             withdrawal(vlm, batches)
     finally:
         weight.copy_(held)

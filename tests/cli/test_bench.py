@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from deltaprune.models import registry
+
 KEYS = {"name", "method", "tokens", "batch", "dtype", "device", "kernel", "prefill_ms", "decode_ms", "peak_bytes"}
 METHODS = ("none", "dtp:keep=0.5")
+LAYERS = registry["bundled"].config().lm.n_layers
 
 
 def test_json_rows_and_ratios(cli: Callable, model: Path) -> None:
@@ -55,10 +58,11 @@ def test_fewer_layers_are_in_the_name(cli: Callable, model: Path) -> None:
     assert row["name"] == "tiny, 3 of 4 layers"
 
 
-def test_random_weights_in_bfloat16(cli: Callable, model: Path) -> None:
-    argv = ("bench", "--model", model, "--random-weights", "--dtype", "bfloat16", "--rounds", 1, "--json")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_random_weights_in_half_precision(cli: Callable, model: Path, dtype: str) -> None:
+    argv = ("bench", "--model", model, "--random-weights", "--dtype", dtype, "--rounds", 1, "--peers", "--json")
     *rows, _ = cli(*argv).rows
-    assert {row["dtype"] for row in rows} == {"bfloat16"}
+    assert {row["dtype"] for row in rows} == {dtype}
 
 
 def test_the_table_names_what_was_measured(cli: Callable, model: Path) -> None:
@@ -78,7 +82,7 @@ def test_the_table_names_what_was_measured(cli: Callable, model: Path) -> None:
         (["--growth", "--most-tokens", 0], "--most-tokens 0 is out of range"),
         (["--growth", "--questions", 2], "--growth and --questions are two measurements: ask for one of them."),
         (["--layers", 2], "--layers cuts a model of random weights: add --random-weights."),
-        (["--random-weights", "--layers", 99], "layers=99 is no cut of bundled: give 1 to 16."),
+        (["--random-weights", "--layers", 99], f"layers=99 is no cut of bundled: give 1 to {LAYERS}."),
         (["--model", "cobr", "--random-weights"], "There is no model 'cobr'"),
         (["--method", "dtpp"], "There is no method 'dtpp'"),
     ],

@@ -61,7 +61,7 @@ def test_scores_of_the_method_that_is_named(
     assert [len(row) for row in scores] == [16] * 3
     assert [int(mask.sum()) for mask in best] == [4] * 3
     assert all(row[mask].min() >= row[~mask].max() for row, mask in zip(scores, best, strict=True))
-    assert title == "OutputNorm() by layer, tiny"
+    assert title == "Scores by which dtp:keep=0.25,score=output ranks the visual tokens of tiny, layer by layer"
 
 
 @pytest.mark.parametrize(("layers", "after"), [("4,2", [2, 4]), ("all", [1, 2, 3, 4]), ("3", [3])])
@@ -106,8 +106,8 @@ def test_the_files_are_named_after_the_figure(
     [
         ("", "Missing argument 'spread|scores|attention|tokens|tradeoff|growth': the form is deltaprune plot"),
         ("spred", "There is no figure 'spred': did you mean 'spread'?"),
-        ("spread --layers 2", "--layers means nothing to plot spread: it takes --benchmark, --rule, --samples."),
-        ("tokens --samples 2", "--samples means nothing to plot tokens"),
+        ("spread --layers 2", "--layers is not for plot spread: it takes --benchmark, --rule, --samples."),
+        ("tokens --samples 2", "--samples is not for plot tokens"),
         ("spread --samples 0", "--samples 0 is out of range"),
         ("spread --rule argmn", "did you mean 'argmin'?"),
         ("spread --benchmark scens", "did you mean 'scenes'?"),

@@ -87,17 +87,25 @@ def test_gives_one_finite_float32_per_row(score: Score) -> None:
     assert values.isfinite().all()
 
 
+def with_row(tokens: Tokens, trace: Trace, row: int, value: float) -> tuple[Tokens, Trace]:
+    """One row of the residual stream and of everything in the trace is this value."""
+
+    def changed(rows: torch.Tensor) -> torch.Tensor:
+        return rows.index_fill(0, torch.tensor([row]), value)
+
+    filled = {f.name: getattr(trace, f.name) for f in fields(Trace)}
+    return tokens.with_x(changed(tokens.x)), Trace(**{k: v if k == "A" else changed(v) for k, v in filled.items()})
+
+
 def test_a_broken_row_is_not_hidden(score: Score) -> None:
-    """A score that read a NaN says so, also where it only ranks; one that did not read it does not change."""
+    """A score that reads a row gives another number for another row, and one that is not finite for a NaN."""
     tokens, trace = example()
     before = score(tokens, trace)
-    broken = {f.name: getattr(trace, f.name).clone() for f in fields(Trace)}
-    for name in broken.keys() - {"A"}:
-        broken[name][2] = torch.nan
-    x = tokens.x.clone()
-    x[2] = torch.nan
-    after = score(tokens.with_x(x), Trace(**broken))
-    assert not after.isfinite().all() or torch.equal(before, after)
+    other, broken = (score(*with_row(tokens, trace, 2, value)) for value in (9.0, torch.nan))
+    reads = not torch.equal(before, other)
+    assert reads or not score.needs
+    assert bool(broken.isfinite().all()) != reads
+    assert reads or torch.equal(before, broken)
 
 
 def test_a_batch_equals_the_loop(score: Score) -> None:
@@ -107,15 +115,16 @@ def test_a_batch_equals_the_loop(score: Score) -> None:
         torch.testing.assert_close(together[a:b], score(*part(tokens, trace, i)))
 
 
-def test_an_image_does_not_see_the_text_unless_it_says_so(score: Score) -> None:
+def test_an_image_sees_the_text_if_and_only_if_it_says_so(score: Score) -> None:
+    """Another text, and no text but its last row: the visual tokens' scores stay, or change where the text is seen."""
     tokens, trace = example(((12, 3),))
-    other, other_trace = example(((12, 3),))
     visual = tokens.visual
-    changed = {
-        f.name: getattr(other_trace, f.name).where(visual[:, None] if getattr(trace, f.name).ndim == 2 else visual, 0.7)
-        for f in fields(Trace)
-        if f.name != "A"
-    }
+    filled = {f.name: getattr(trace, f.name) for f in fields(Trace)}
+    other = {k: v if k == "A" else v.where(visual[:, None] if v.ndim == 2 else visual, 0.7) for k, v in filled.items()}
     before = score(tokens, trace)[visual]
-    after = score(other, Trace(A=trace.A, **changed))[visual]
-    assert torch.equal(before, after) or score.sees_text
+    after = score(tokens.with_x(tokens.x.where(visual[:, None], 0.7)), Trace(**other))[visual]
+    assert torch.equal(before, after) != score.sees_text
+    index = torch.cat([torch.arange(12), torch.tensor([14])])
+    shorter = tokens.take(index, (13,), (12,))
+    cut = score(shorter, Trace(**{k: v if k == "A" else v[index] for k, v in filled.items()}))[:12]
+    assert torch.equal(before, cut) != score.sees_text

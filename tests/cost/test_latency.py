@@ -122,7 +122,7 @@ def test_peak_memory_sees_a_buffer_that_is_gone() -> None:
 def test_timed() -> None:
     result, ms = timed(lambda: time.sleep(0.01) or "done", torch.device("cpu"))
     assert result == "done"
-    assert ms >= 10
+    assert 10 <= ms < 1000, "milliseconds"
 
 
 def test_nothing_to_measure_is_a_sentence(tiny: tuple[VLM, Processor]) -> None:

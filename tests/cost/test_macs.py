@@ -149,7 +149,15 @@ def test_an_unknown_convention():
         decode_macs(TINY, "ful")
 
 
-@pytest.mark.parametrize("method", [DTP(), DTP(early=1, late=6), DTP(early=3, late=2)], ids=repr)
-def test_a_method_that_does_not_fit_the_model(method: Method):
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        (DTP(), 'early="plan", but this model has no plan'),
+        (DTP(early=1, late=6), "A stage after layer 6 lies beyond the model: `after` is at most 5 for 6 layers"),
+        (DTP(early=3, late=2), "Stages must ascend, but after=2 follows after=3"),
+    ],
+    ids=str,
+)
+def test_a_method_that_does_not_fit_the_model(method: Method, told: str):
+    with pytest.raises(UserError, match=told):
         macs(TINY, method, 22)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -209,17 +210,39 @@ def test_mcnemar_by_hand(only_ours: int, only_theirs: int, p: float) -> None:
     assert exact_mcnemar(theirs, ours) == pytest.approx(p)
 
 
-def test_mcnemar_of_many() -> None:
-    """Against whole numbers, where no rounding can hide."""
-    ours, theirs = [1] * 2100 + [0] * 1950, [0] * 2100 + [1] * 1950
-    exact = 2 * sum(math.comb(4050, k) for k in range(1951)) / 2**4050
-    assert exact_mcnemar(ours, theirs) == pytest.approx(exact, rel=1e-8)
+@pytest.mark.parametrize(("only_ours", "only_theirs"), [(2100, 1950), (86, 150), (1, 700), (3, 4)])
+def test_mcnemar_against_whole_numbers(only_ours: int, only_theirs: int) -> None:
+    """Where no rounding can hide; to 1e-12, as before scipy computed it."""
+    n = only_ours + only_theirs
+    tail = sum(math.comb(n, k) for k in range(min(only_ours, only_theirs) + 1))
+    found = exact_mcnemar([1] * only_ours + [0] * only_theirs, [0] * only_ours + [1] * only_theirs)
+    assert found == pytest.approx(float(Fraction(2 * tail, 2**n)), rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("only_ours", "only_theirs", "printed"),
+    [
+        (86, 150, "3.716e-05"),  # Agresti, Categorical Data Analysis, table 10.1; p by R's exact2x2
+        (121, 59, "4.434e-06"),  # the worked example of Wikipedia on the test; p by statsmodels
+    ],
+)
+def test_mcnemar_as_published(only_ours: int, only_theirs: int, printed: str) -> None:
+    found = exact_mcnemar([1] * only_ours + [0] * only_theirs, [0] * only_ours + [1] * only_theirs)
+    assert f"{found:.3e}" == printed
 
 
 def test_mcnemar_needs_right_or_wrong() -> None:
     assert exact_mcnemar([0.3, 1], [1, 0]) is None
     partly = [replace(each, correct=0.3 * each.correct) for each in answers(20, 0.5, seed=1)]
     assert change(partly, partly, mean_of_skills).mcnemar is None
+
+
+def test_holm_as_published() -> None:
+    """R's multtest, as statsmodels' own tests hold it (10 p-values of one experiment)."""
+    raw = [0.838541367553, 0.642193923795, 0.680845947633, 0.967833824309, 0.71626938238, 0.177096952723]
+    raw += [5.23656777208e-05, 0.0202732688798, 0.00028140506198, 0.0149877310796]
+    expected = [1.0] * 6 + [5.23656777208e-04, 1.4191288215860001e-01, 2.5326455578199999e-03, 1.1990184863680001e-01]
+    assert holm(raw) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 def test_holm_by_hand() -> None:

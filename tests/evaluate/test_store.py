@@ -15,13 +15,19 @@ import pytest
 from deltaprune import UserError
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.evaluate import evaluate
-from deltaprune.evaluate.store import ANSWERS, ERRORS, Key, Store, prompt_hash
+from deltaprune.evaluate.store import ANSWERS, ERRORS, Key, Note, Store, prompt_hash
 from deltaprune.evaluate.work import Answer, Worker
+from deltaprune.methods import parse
 from deltaprune.models._folder import save_folder
 
 KEY = Key("model", "cpu", "DTP()", "toy 1", "prompt", "q1")
+NOTE = Note("dtp", "picture", "Is it?", "yes", "existence", "official", 1.0)
 METHODS = ["dtp:keep=0.5", "random:keep=0.25,early=1"]
 KILLS = 20
+
+
+def add(store: Store, key: Key, answer: Answer) -> None:
+    store.add({key: answer}, {key: NOTE}, {})
 
 
 def run(tiny, out: Path, methods=METHODS, limit=24, **changes):
@@ -93,7 +99,7 @@ def test_another_model_or_plan_meets_no_old_answer(tiny, tmp_path, asked):
 @pytest.mark.parametrize("name", [field.name for field in fields(Key)])
 def test_every_part_of_the_key_counts(tmp_path, name):
     with Store(tmp_path) as store:
-        store.add({KEY: Answer("q1", "yes")}, {})
+        add(store, KEY, Answer("q1", "yes"))
     with Store(tmp_path) as store:
         assert store.get(KEY) == Answer("q1", "yes")
         assert store.get(replace(KEY, **{name: "other"})) is None
@@ -103,8 +109,8 @@ def test_every_part_of_the_key_counts(tmp_path, name):
 def test_the_first_answer_stands(tmp_path):
     told = {"Yes": 0.75, "No": 0.25}
     with Store(tmp_path) as store:
-        store.add({KEY: Answer("q1", "yes\u2028\nja", told)}, {})
-        store.add({KEY: Answer("q1", "no")}, {})
+        add(store, KEY, Answer("q1", "yes\u2028\nja", told))
+        add(store, KEY, Answer("q1", "no"))
     with Store(tmp_path) as store:
         assert store.get(KEY) == Answer("q1", "yes\u2028\nja", told)
     assert len((tmp_path / ANSWERS).read_bytes().split(b"\n")) == 2
@@ -115,6 +121,39 @@ def test_two_runs_on_one_folder(tmp_path):
         pass
     with Store(tmp_path):
         pass
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from deltaprune.evaluate.store import Store
+
+with Store(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_another_process_holds_the_folder_until_it_dies(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "held\n"
+            with pytest.raises(UserError, match="Another run is writing"), Store(tmp_path):
+                pass
+        finally:
+            process.kill()
+    with Store(tmp_path) as store:
+        store.add({KEY: Answer("q1", "yes")}, {})
+
+
+def test_a_folder_that_could_not_be_read_is_free_again(tmp_path):
+    (tmp_path / ANSWERS).write_text("{}\n")
+    with pytest.raises(UserError, match="is damaged"), Store(tmp_path):
+        pass
+    (tmp_path / ANSWERS).unlink()
+    with Store(tmp_path) as store:
+        assert len(store) == 0
 
 
 def test_a_line_cut_off_is_asked_again(tiny, tmp_path):
@@ -145,14 +184,14 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with Store(tmp_path) as store:
-        store.add({KEY: Answer("q1", "yes")}, {})
+        add(store, KEY, Answer("q1", "yes"))
         before = (tmp_path / ANSWERS).read_bytes()
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", full)
             with pytest.raises(UserError, match=r"No space left on device.*the 1 answers before are safe"):
-                store.add({replace(KEY, id="q2"): Answer("q2", "no")}, {})
+                add(store, replace(KEY, id="q2"), Answer("q2", "no"))
         assert (tmp_path / ANSWERS).read_bytes() == before
-        store.add({replace(KEY, id="q2"): Answer("q2", "no")}, {})
+        add(store, replace(KEY, id="q2"), Answer("q2", "no"))
     with Store(tmp_path) as store:
         assert len(store) == 2
 
@@ -165,7 +204,7 @@ def test_a_disk_that_is_gone_is_told_all_the_same(tmp_path, monkeypatch):
         patch.setattr(os, "write", gone)
         patch.setattr(os, "ftruncate", gone)
         with pytest.raises(UserError, match="Input/output error"):
-            store.add({KEY: Answer("q1", "yes")}, {})
+            add(store, KEY, Answer("q1", "yes"))
 
 
 def test_a_new_folder_and_its_files_have_their_names_on_the_disk(tmp_path, monkeypatch):
@@ -244,3 +283,33 @@ def test_killed_again_and_again(tiny, tmp_path):
     assert kills >= KILLS, sizes
     assert lines(killed) == lines(whole)
     assert len(lines(whole)) == len(set(lines(whole))) == 3 * 240
+
+
+def test_a_line_says_what_it_answers(tiny, tmp_path):
+    rows = run(tiny, tmp_path)
+    held = [json.loads(line) for line in (tmp_path / ANSWERS).read_text().splitlines()]
+    for row, identity in zip(rows, map(repr, map(parse, METHODS)), strict=True):
+        mine = {line["id"]: line for line in held if line["method"] == row.method}
+        assert {line["identity"] for line in mine.values()} == {identity}
+        for record in row.records:
+            line = mine.pop(record.id)
+            assert line["gold"] == record.answer
+            names = ("image_id", "question", "prediction", "skill", "correct")
+            assert [line[name] for name in names] == [getattr(record, name) for name in names]
+            assert line["protocol"] == "official"
+        assert not mine
+    assert {line["method"] for line in held} == {*METHODS, "none"}
+
+
+def test_an_older_folder_goes_on(tiny, tmp_path, asked):
+    """Its lines hold the method's repr alone, and nothing of the question."""
+    rows, units = run(tiny, tmp_path), len(asked)
+    held = [json.loads(line) for line in (tmp_path / ANSWERS).read_text().splitlines()]
+    old = [
+        {**{field.name: line[field.name] for field in fields(Key)}, "method": line["identity"]}
+        | {"prediction": line["prediction"]}
+        for line in held
+    ]
+    (tmp_path / ANSWERS).write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert run(tiny, tmp_path) == rows
+    assert len(asked) == units

@@ -20,7 +20,7 @@ def folder(tiny: tuple[dp.VLM, Processor], tmp_path_factory: pytest.TempPathFact
     """A model folder as `convert` and training write it: three files."""
     folder = tmp_path_factory.mktemp("tiny")
     save_folder(folder, tiny[0].model, tiny[1].tokenizer)
-    assert len(list(folder.iterdir())) == 3
+    assert len(list(folder.iterdir())) == 4
     return folder
 
 

@@ -32,13 +32,11 @@ def new(out: torch.Tensor, inputs: dict) -> torch.Tensor:
 def test_it_answers_like_a_vlm(model: Model, tiny: tuple[dp.VLM, Processor], inputs: dict, method: dp.Method) -> None:
     vlm, processor = tiny
     with method(model):
-        ours = new(model.generate(**inputs, max_new_tokens=6), inputs)
-    with method(vlm):
-        theirs = vlm.generate(**processor(pictures(), QUESTIONS, image_index=[0, 1, 0]), max_new_tokens=6)
-    assert torch.equal(ours, theirs)
-    assert vlm.last is not None
-    assert model.vlm.last is not None
-    assert [kept.counts for kept in model.vlm.last.kept] == [kept.counts for kept in vlm.last.kept]
+        ours = model.generate(**inputs, max_new_tokens=6, return_dict_in_generate=True)
+    prefilled = vlm.start(processor(pictures(), QUESTIONS, image_index=[0, 1, 0]), method=method)
+    assert torch.equal(new(ours.sequences, inputs), vlm.continue_from(prefilled, max_new_tokens=6))
+    cache = ours[NAME]
+    assert [kept.counts for kept in cache.prefilled.kept] == [kept.counts for kept in prefilled.kept]
 
 
 def test_text_alone(model: Model, tiny: tuple[dp.VLM, Processor], processor: HFProcessor) -> None:
@@ -103,8 +101,6 @@ def test_unknown_and_missing_inputs_are_named(model: Model, tiny: tuple[dp.VLM, 
         model.generate(**inputs, max_new_token=3)
     with pytest.raises(dp.UserError, match="no input 'max_length'"):
         tiny[0].generate(**inputs, max_length=3)
-    with pytest.raises(dp.UserError, match="no input 'labels'"):
-        model(**inputs, labels=inputs["input_ids"])
     with pytest.raises(dp.UserError, match="lacks pixel_values_siglip"):
         model.vlm.generate(**{key: value for key, value in inputs.items() if key != "pixel_values_siglip"})
     with pytest.raises(dp.UserError, match="lacks pixel_values_dino and pixel_values_siglip"):
@@ -256,3 +252,13 @@ def test_what_a_recurrence_cannot_do_is_refused(model: Model, inputs: dict) -> N
     for name in ("output_attentions", "output_hidden_states"):
         with pytest.raises(dp.UserError, match=f"{name}=True is not supported"):
             model.generate(**inputs, **{name: True})
+
+
+def test_there_is_no_training(model: Model, inputs: dict) -> None:
+    with pytest.raises(dp.UserError, match=r"labels= is not supported: a deltaprune model cannot be trained"):
+        model(**inputs, labels=inputs["input_ids"])
+    with pytest.raises(dp.UserError, match=r"train\(\) is not supported: a deltaprune model cannot be trained"):
+        model.train()
+    assert not model.eval().training
+    assert not model.train(False).training
+    assert not model(**inputs, labels=None).logits.requires_grad

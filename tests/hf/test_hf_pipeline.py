@@ -7,7 +7,7 @@ from hf_samples import QUESTIONS, pictures, unreadable
 from transformers import ImageTextToTextPipeline, pipeline
 
 import deltaprune as dp
-from deltaprune.models._processor import Processor
+from deltaprune.models._processor import Processor, clean_up
 
 NEW = {"max_new_tokens": 5, "return_full_text": False}
 
@@ -25,7 +25,7 @@ def answers(tiny: tuple[dp.VLM, Processor], *asked: object) -> list[str]:
     """What the VLM says, decoded as the pipeline decodes."""
     vlm, processor = tiny
     ids = vlm.generate(**processor(*asked), max_new_tokens=5)
-    return [processor.tokenizer.decode(row.tolist()) for row in ids]
+    return [clean_up(processor.tokenizer.decode(row.tolist())) for row in ids]
 
 
 def test_an_image_and_a_question(pipe: ImageTextToTextPipeline, tiny: tuple[dp.VLM, Processor]) -> None:
@@ -82,3 +82,10 @@ def test_stop_sequences(pipe: ImageTextToTextPipeline) -> None:
     assert stop in ended
     assert free.startswith(ended)
     assert len(ended) < len(free)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_method_around_the_pipeline_itself_says_what_to_prune(pipe: ImageTextToTextPipeline) -> None:
+    with pytest.raises(dp.UserError, match=r"ImageTextToTextPipeline, which holds the model .* attribute \.model"):
+        dp.DTP()(pipe).__enter__()
+    assert pipe.model.method is None

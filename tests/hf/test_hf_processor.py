@@ -68,9 +68,9 @@ def test_what_is_no_picture_ends_in_a_sentence(
 ) -> None:
     (tmp_path / "text.png").write_text("no picture at all")
     for source, sentence in (
-        (str(tmp_path / "text.png"), "is not an image, whatever its name says"),
+        (str(tmp_path / "text.png"), "is not an image that can be read here, whatever its name says"),
         (str(tmp_path / "tekst.png"), r"did you mean '.*text\.png'\?"),
-        ("x" * 2000, "A text of 2000 letters is no base64 image"),
+        ("x" * 1999, "The text of 1999 letters is no base64 image"),
     ):
         with pytest.raises(dp.UserError, match=sentence):
             processor(source, "What?")
@@ -78,7 +78,7 @@ def test_what_is_no_picture_ends_in_a_sentence(
     def fail(*_: object, **__: object) -> Image.Image:
         raise OSError("no network")
 
-    monkeypatch.setattr("deltaprune.hf.processor.load_image", fail)
+    monkeypatch.setattr("deltaprune.hf.pictures.urlopen", fail)
     with pytest.raises(dp.UserError, match=r"'https://example\.org/a\.png' gives no image \(OSError: no network\)"):
         processor("https://example.org/a.png", "What?")
 

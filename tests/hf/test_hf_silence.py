@@ -37,7 +37,8 @@ model.generate(**inputs, max_new_tokens=2, use_cache=False)
 model(**inputs, use_cache=False)
 model.save_pretrained(copy)
 processor.save_pretrained(copy)
-pipeline("image-text-to-text", model=copy)(images=picture, text="What?", max_new_tokens=2)
+chat = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "What?"}]}]
+pipeline("image-text-to-text", model=copy)(text=chat, max_new_tokens=2)
 print("done")
 """
 

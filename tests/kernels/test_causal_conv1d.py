@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import backends, device_of, moved, typed_backends
 
 from deltaprune.kernels import causal_conv1d
 
-BACKENDS = ["reference", "numba"]
+BACKENDS = backends("causal_conv1d")
 
 
 def inputs(lengths, channels=48, width=4, seed=0, dtype=torch.float32, state=False) -> dict:
@@ -39,6 +40,12 @@ def cut(made: dict, s: int) -> dict:
     return {**made, "x": x, "cu_seqlens": bounds, "initial_state": state}
 
 
+def run(backend: str, made: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """The convolution where the backend runs; what it gives on the CPU."""
+    out, end = causal_conv1d(**moved(made, device_of("causal_conv1d", backend)), backend=backend)
+    return out.cpu(), end.cpu()
+
+
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
     """Memory that nobody has written is NaN."""
@@ -57,20 +64,19 @@ def poisoned(monkeypatch):
 @pytest.mark.parametrize("state", [False, True], ids=["fresh", "carried"])
 def test_lengths(backend, width, length, state):
     made = inputs([length], width=width, seed=length, state=state)
-    out, end = causal_conv1d(**made, backend=backend)
+    out, end = run(backend, made)
     want, want_end = truth(**made)
     torch.testing.assert_close(out.double(), want, rtol=1e-5, atol=1e-6)
     assert torch.equal(end.double(), want_end)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("backend", "dtype"), typed_backends("causal_conv1d", torch.float32, torch.bfloat16, torch.float64)
+)
 @pytest.mark.parametrize("channels", [1, 16, 50, 192], ids="E{}".format)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_widths_and_types(backend, channels, dtype):
-    if backend == "numba" and dtype == torch.float64:
-        pytest.skip("the numba backend takes float32 and bfloat16")
     made = inputs([40], channels, seed=channels, dtype=dtype, state=True)
-    out, end = causal_conv1d(**made, backend=backend)
+    out, end = run(backend, made)
     assert out.dtype == end.dtype == dtype
     rtol = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float64: 1e-7}[dtype]
     torch.testing.assert_close(out.double(), truth(**made)[0], rtol=rtol, atol=rtol * 0.1)
@@ -82,8 +88,8 @@ def test_widths_and_types(backend, channels, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_batch_is_bit_equal_to_its_samples(backend, lengths, state, dtype):
     made = inputs(lengths, channels=50, seed=len(lengths), dtype=dtype, state=state)
-    out, end = causal_conv1d(**made, backend=backend)
-    parts = [causal_conv1d(**cut(made, s), backend=backend) for s in range(len(lengths))]
+    out, end = run(backend, made)
+    parts = [run(backend, cut(made, s)) for s in range(len(lengths))]
     assert torch.equal(out, torch.cat([p[0] for p in parts]))
     assert torch.equal(end, torch.cat([p[1] for p in parts]))
 
@@ -93,10 +99,10 @@ def test_batch_is_bit_equal_to_its_samples(backend, lengths, state, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_split_with_carried_state_is_bit_equal_to_whole(backend, at, dtype):
     made = inputs([40], channels=50, seed=at, dtype=dtype)
-    out, end = causal_conv1d(**made, backend=backend)
+    out, end = run(backend, made)
     pair = {**made, "cu_seqlens": torch.tensor([0, at, 40], dtype=torch.int32)}
-    head, middle = causal_conv1d(**cut(pair, 0), backend=backend)
-    tail, last = causal_conv1d(**{**cut(pair, 1), "initial_state": middle}, backend=backend)
+    head, middle = run(backend, cut(pair, 0))
+    tail, last = run(backend, {**cut(pair, 1), "initial_state": middle})
     assert torch.equal(out, torch.cat([head, tail]))
     assert torch.equal(end, last)
 
@@ -105,6 +111,6 @@ def test_split_with_carried_state_is_bit_equal_to_whole(backend, at, dtype):
 def test_rows_cut_from_wider_ones(backend):
     made = inputs([40], seed=2)
     wide = torch.cat([made["x"], made["x"] + 1], 1)
-    want, got = (causal_conv1d(**{**made, "x": x}, backend=backend) for x in (made["x"], wide[:, :48]))
+    want, got = (run(backend, {**made, "x": x}) for x in (made["x"], wide[:, :48]))
     assert torch.equal(want[0], got[0])
     assert torch.equal(want[1], got[1])

@@ -4,21 +4,15 @@ import inspect
 
 import pytest
 import torch
+from backends import backends, device_of, moved
 from torch import Tensor
 from triton_cases import poisoned as poisoned
-from triton_cases import there
 
 from deltaprune.kernels import hidden_attention, select
-from deltaprune.kernels._backend import names
 
-OP = "deltaprune.kernels.hidden_attention"
 LENGTHS = [1, 2, 3, 63, 64, 65, 257, 1000]
-BACKENDS = ["reference", "numba", "triton"]
+BACKENDS = backends("hidden_attention")
 pytestmark = pytest.mark.usefixtures("poisoned")
-
-
-def test_every_backend_is_tested():
-    assert sorted(BACKENDS) == names(OP)
 
 
 def inputs(length: int, channels: int = 40, order: int = 8) -> dict[str, Tensor]:
@@ -35,10 +29,8 @@ def inputs(length: int, channels: int = 40, order: int = 8) -> dict[str, Tensor]
 
 
 def run(backend: str | None, made: dict[str, Tensor]) -> Tensor:
-    if backend == "triton":
-        pytest.importorskip("triton")
-        made = there(made)
-    return hidden_attention(**made, backend=backend).cpu()
+    device = "cpu" if backend is None else device_of("hidden_attention", backend)
+    return hidden_attention(**moved(made, device), backend=backend).cpu()
 
 
 def exact(delta: Tensor, A: Tensor, B: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +155,7 @@ def test_gradients_go_through_the_reference():
 
 
 def test_the_fast_one_is_taken():
-    assert select(OP, "cpu", dtype=torch.float32).name == "numba"
+    assert select("deltaprune.kernels.hidden_attention", "cpu", dtype=torch.float32).name == "numba"
 
 
 @pytest.mark.parametrize("name", ["A", "B", "c"])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import backends, device_of
 from torch import Tensor
 from triton_cases import DEVICE
 
@@ -14,8 +15,7 @@ from deltaprune.kernels.layer_step import triton as fused
 from deltaprune.mamba import MambaConfig
 from deltaprune.mamba.layer import Layer, State
 
-BACKENDS = ["reference", "triton"]
-BFLOAT16 = 8e-2 if INTERPRETED else 1e-2  # the interpreter cuts bits off at each rounding; a GPU rounds to nearest
+BACKENDS = backends("layer_step")
 
 Result = tuple[Tensor, Tensor, Tensor]
 
@@ -67,12 +67,17 @@ def there(weights: LayerWeights, device: str) -> LayerWeights:
 
 def run(backend: str, x: Tensor, weights: LayerWeights, ssm: Tensor, conv: Tensor, **options) -> Result:
     """The op where the backend runs; results on the CPU."""
-    if backend == "triton":
-        pytest.importorskip("triton")
-    device = DEVICE if backend == "triton" else "cpu"
+    device = device_of("layer_step", backend)
     x, ssm, conv = (t.to(device) for t in (x, ssm, conv))
     x, ssm, conv = layer_step(x, there(weights, device), ssm, conv, backend=backend, **options)
     return x.cpu(), ssm.cpu(), conv.cpu()
+
+
+def tolerance(backend: str, dtype: torch.dtype) -> float:
+    """Triton's interpreter cuts bits off at each rounding to bfloat16; a GPU rounds to nearest, as torch does."""
+    if dtype == torch.float32:
+        return 1e-5
+    return 8e-2 if backend == "triton" and INTERPRETED else 1e-2
 
 
 def assert_close(got: Result, want: Result, rtol: float) -> None:
@@ -88,12 +93,13 @@ def assert_close(got: Result, want: Result, rtol: float) -> None:
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("batch", [1, 3, fused.MOST_ROWS + 1], ids="B{}".format)
-@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.bfloat16, BFLOAT16)], ids=str)
-def test_equations(backend, sizes, batch, dtype, rtol):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_equations(backend, sizes, batch, dtype):
     weights = made(**sizes, dtype=dtype)
     given = states(weights, batch)
     kept = [t.clone() for t in given]
-    assert_close(run(backend, given[0], weights, *given[1:]), truth(given[0], weights, *given[1:]), rtol)
+    want = truth(given[0], weights, *given[1:])
+    assert_close(run(backend, given[0], weights, *given[1:]), want, tolerance(backend, dtype))
     assert all(torch.equal(a, b) for a, b in zip(given, kept, strict=True)), "the caller's states stand"
 
 
@@ -123,9 +129,7 @@ def test_every_plan_is_right(how):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_layer_steps_as_it_prefills(backend):
     """Five rows at once, and one after the other."""
-    if backend == "triton":
-        pytest.importorskip("triton")
-    device = DEVICE if backend == "triton" else "cpu"
+    device = device_of("layer_step", backend)
     layer = Layer(MambaConfig(d_model=6, n_layers=1, vocab_size=8)).requires_grad_(False).to(device)
     x = torch.randn(5, 6, device=device)
     want, end, _ = layer.prefill(x, torch.tensor([0, 5], dtype=torch.int32, device=device))

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from backends import backends, device_of, typed_backends
 from torch import Tensor
 
 from deltaprune.kernels import matvec
 from deltaprune.kernels.matvec.numba import BLOCK, MOST_ROWS
 
-CASES = [("reference", torch.float32), ("reference", torch.bfloat16), ("numba", torch.bfloat16)]
+BACKENDS = backends("matvec")
 ROUNDED = {torch.float32: 1e-6, torch.bfloat16: 2**-8}
 
 
@@ -18,26 +19,32 @@ def close(got: Tensor, x: Tensor, weight: Tensor) -> None:
     assert ((got.double() - want).abs() <= ROUNDED[x.dtype] * want.abs() + 1e-6 * size).all()  # NaN does not pass
 
 
-@pytest.mark.parametrize(("backend", "dtype"), CASES, ids=str)
+def run(backend: str, x: Tensor, weight: Tensor) -> Tensor:
+    device = device_of("matvec", backend)
+    return matvec(x.to(device), weight.to(device), backend).cpu()
+
+
+@pytest.mark.parametrize(("backend", "dtype"), typed_backends("matvec", torch.float32, torch.bfloat16))
 @pytest.mark.parametrize("rows", [1, 2, MOST_ROWS, MOST_ROWS + 1], ids="B{}".format)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 17), (BLOCK + 1, 64), (100, 1000), (7, 4097)], ids=str)
 def test_products(backend, dtype, rows, shape):
     x, weight = torch.randn(rows, shape[1]).to(dtype), torch.randn(shape).to(dtype)
-    close(matvec(x, weight, backend), x, weight)
+    close(run(backend, x, weight), x, weight)
 
 
-@pytest.mark.parametrize("backend", ["reference", "numba"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_cut_from_wider_ones(backend):
     x, weight = torch.randn(2, 40).bfloat16(), torch.randn(30, 50).bfloat16()
-    close(matvec(x[:, 5:25], weight[:, 10:30], backend), x[:, 5:25], weight[:, 10:30])
+    close(run(backend, x[:, 5:25], weight[:, 10:30]), x[:, 5:25], weight[:, 10:30])
 
 
-def test_large_and_special_values():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_large_and_special_values(backend):
     x, weight = (
         torch.full((1, 3), 1e30).bfloat16(),
         torch.tensor([[1e30, 0, 0], [torch.nan, 0, 0], [1, -1, 0]]).bfloat16(),
     )
-    got = matvec(x, weight, "numba")[0]
+    got = run(backend, x, weight)[0]
     assert got[0] == torch.inf
     assert got[1].isnan()
     assert got[2] == 0

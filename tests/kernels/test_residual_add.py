@@ -2,23 +2,28 @@
 
 import pytest
 import torch
+from backends import backends, device_of
 
 from deltaprune.kernels import residual_add, reuse
 
+BACKENDS = backends("residual_add")
 
-@pytest.mark.parametrize("backend", ["reference", "numba"])
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 17), (200, 64)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_sums(backend, shape, dtype):
     x, branch = torch.randn(shape), torch.randn(shape).to(dtype)
-    got = residual_add(x, branch, backend)
+    device = device_of("residual_add", backend)
+    got = residual_add(x.to(device), branch.to(device), backend).cpu()
     assert got.dtype == torch.float32
     assert torch.equal(got, (x.double() + branch.double()).float()), "rounded once"
 
 
-def test_rows_cut_from_wider_ones():
-    wide = torch.randn(5, 30)
-    assert torch.equal(residual_add(wide[:, :10], wide[:, 20:], "numba"), wide[:, :10] + wide[:, 20:])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_cut_from_wider_ones(backend):
+    wide = torch.randn(5, 30).to(device_of("residual_add", backend))
+    assert torch.equal(residual_add(wide[:, :10], wide[:, 20:], backend), wide[:, :10] + wide[:, 20:])
 
 
 def test_the_stream_that_is_added_to_stands():

@@ -4,13 +4,13 @@ import inspect
 
 import pytest
 import torch
+from backends import backends, device_of
 from torch import Tensor
-from triton_cases import DEVICE
 
 from deltaprune.kernels._triton import INTERPRETED
 from deltaprune.kernels.rms_norm import rms_norm
 
-BACKENDS = ["reference", "numba", "triton"]
+BACKENDS = backends("rms_norm")
 
 
 def formula(x: Tensor, weight: Tensor, eps: float, branch: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -19,9 +19,7 @@ def formula(x: Tensor, weight: Tensor, eps: float, branch: Tensor | None) -> tup
 
 
 def run(backend: str, *tensors: Tensor | None, **options) -> tuple[Tensor, Tensor]:
-    if backend == "triton":
-        pytest.importorskip("triton")
-    device = DEVICE if backend == "triton" else "cpu"
+    device = device_of("rms_norm", backend)
     x, weight, branch = (t if t is None else t.to(device) for t in tensors)
     stream, normed = rms_norm(x, weight, 1e-5, branch, backend=backend, **options)
     return stream.cpu(), normed.cpu()

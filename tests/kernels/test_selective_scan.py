@@ -4,20 +4,21 @@ from collections.abc import Iterable
 
 import pytest
 import torch
+from backends import backends, device_of, moved
 from torch import Tensor
 
 from deltaprune.kernels import Scan, selective_scan
-from deltaprune.kernels._backend import names
 
 EXTRAS = frozenset({"delta", "delta_mean", "y"})
-BACKENDS = ["reference", "numba"]
+BACKENDS = backends("selective_scan")
 LENGTHS = [1, 2, 3, 63, 64, 65, 257, 1000]
 ROWWISE = ("u", "dt", "z", "B", "C")
 
 
-def test_every_backend_is_tested():
-    # A backend that needs a GPU is tested in its own file.
-    assert set(BACKENDS) <= set(names("deltaprune.kernels.selective_scan"))
+def run(backend: str, made: dict, extras: frozenset[str] = EXTRAS) -> Scan:
+    """The scan where the backend runs; what it gives on the CPU."""
+    got = selective_scan(**moved(made, device_of("selective_scan", backend)), extras=extras, backend=backend)
+    return Scan(**moved({name: getattr(got, name) for name in ("out", "state", "delta", "delta_mean", "y")}, "cpu"))
 
 
 def boundaries(lengths: Iterable[int]) -> Tensor:
@@ -107,7 +108,7 @@ def test_reference_against_the_unrolled_kernel(seed):
 def test_lengths(backend, length):
     made = inputs([length], seed=length, state=length % 2 == 0)
     want = selective_scan(**doubled(made), extras=EXTRAS, backend="reference")
-    assert_near(selective_scan(**made, extras=EXTRAS, backend=backend), want)
+    assert_near(run(backend, made), want)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -116,7 +117,7 @@ def test_lengths(backend, length):
 def test_widths(backend, channels, order):
     made = inputs([9, 30], channels, order, seed=channels + order, state=True)
     want = selective_scan(**doubled(made), extras=EXTRAS, backend="reference")
-    assert_near(selective_scan(**made, extras=EXTRAS, backend=backend), want)
+    assert_near(run(backend, made), want)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -125,11 +126,11 @@ def test_widths(backend, channels, order):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_batch_is_bit_equal_to_its_samples(backend, lengths, state, dtype):
     made = inputs(lengths, channels=50, seed=len(lengths), dtype=dtype, state=state)
-    whole = selective_scan(**made, extras=EXTRAS, backend=backend)
+    whole = run(backend, made)
     bounds, parts = made["cu_seqlens"].tolist(), []
     for s in range(len(lengths)):
         before = made["initial_state"][s : s + 1] if state else None
-        parts.append(selective_scan(**cut(made, bounds[s], bounds[s + 1], before), extras=EXTRAS, backend=backend))
+        parts.append(run(backend, cut(made, bounds[s], bounds[s + 1], before)))
     assert_identical(whole, joined(parts, torch.cat([p.state for p in parts])))
 
 
@@ -138,10 +139,10 @@ def test_batch_is_bit_equal_to_its_samples(backend, lengths, state, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_split_with_carried_state_is_bit_equal_to_whole(backend, at, dtype):
     made = inputs([97], channels=50, order=16, seed=at, dtype=dtype)
-    whole = selective_scan(**made, extras=EXTRAS, backend=backend)
-    head = selective_scan(**cut(made, 0, at, None), extras=EXTRAS, backend=backend)
+    whole = run(backend, made)
+    head = run(backend, cut(made, 0, at, None))
     kept = head.state.clone()
-    tail = selective_scan(**cut(made, at, 97, head.state), extras=EXTRAS, backend=backend)
+    tail = run(backend, cut(made, at, 97, head.state))
     assert torch.equal(head.state, kept), "the caller's state was written to"
     assert_identical(whole, joined([head, tail], tail.state))
 
@@ -151,7 +152,7 @@ def test_bfloat16(backend):
     """Inputs are exact in float32, all sums are in float32: only `out` is rounded, to 2^-8 relative at most."""
     made = inputs([200], channels=50, seed=3, dtype=torch.bfloat16)
     truth = selective_scan(**doubled(made), extras=EXTRAS, backend="reference")
-    got = selective_scan(**made, extras=EXTRAS, backend=backend)
+    got = run(backend, made)
     assert got.out.dtype == torch.bfloat16
     assert got.state.dtype == got.delta.dtype == torch.float32
     torch.testing.assert_close(got.out.double(), truth.out, rtol=2**-8, atol=1e-5 * float(truth.out.std()))
@@ -167,7 +168,7 @@ def test_extremes(backend):
     made["A"] = -torch.logspace(-3, 6, 4).expand(50, 4).contiguous()
     made["z"] = torch.linspace(-200, 200, 70)[:, None].expand(70, 50).contiguous()
     want = selective_scan(**doubled(made), extras=EXTRAS, backend="reference")
-    assert_near(selective_scan(**made, extras=EXTRAS, backend=backend), want)
+    assert_near(run(backend, made), want)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -175,7 +176,7 @@ def test_extremes(backend):
 def test_nan_reaches_the_output(backend, name):
     made = inputs([5], seed=1, state=True)
     made[name][(0,) * made[name].dim()] = torch.nan
-    assert selective_scan(**made, backend=backend).out[0, 0].isnan()
+    assert run(backend, made).out[0, 0].isnan()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -184,8 +185,8 @@ def test_rows_cut_from_wider_ones(backend):
     wide = torch.cat([made["u"], made["z"], made["B"], made["C"]], 1)
     u, z, B, C = wide.split([48, 48, 8, 8], 1)
     strided = {**made, "u": u, "z": z, "B": B, "C": C, "dt": made["dt"].T.contiguous().T}
-    plain = selective_scan(**made, extras=EXTRAS, backend=backend)
-    got = selective_scan(**strided, extras=EXTRAS, backend=backend)
+    plain = run(backend, made)
+    got = run(backend, strided)
     if backend == "numba":
         assert_identical(plain, got)
     torch.testing.assert_close(plain.out, got.out)
@@ -196,9 +197,9 @@ def test_rows_cut_from_wider_ones(backend):
 @pytest.mark.parametrize("length", [0, 6])
 def test_only_what_is_asked_for(backend, extras, length):
     made = inputs([length], seed=1)
-    got = selective_scan(**made, extras=frozenset(extras), backend=backend)
+    got = run(backend, made, frozenset(extras))
     assert {name for name in EXTRAS if getattr(got, name) is not None} == extras
-    full = selective_scan(**made, extras=EXTRAS, backend=backend)
+    full = run(backend, made)
     for name in ("out", "state", *extras):
         assert torch.equal(getattr(got, name), getattr(full, name))
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from deltaprune._registry import UserError
-from deltaprune.generate import stream
+from deltaprune.generate import NonFiniteLogits, stream
 from deltaprune.kernels import use
 from deltaprune.mamba import MambaConfig, MambaLM, State, graphs
 from deltaprune.prefill import Prefilled, prefill
@@ -69,6 +69,28 @@ def test_one_capture_serves_many_answers(captures):
     with use("reference"):
         answer(model, prefilled(model), 4)
     assert len(captures) == 2, "another kernel is another graph"
+
+
+def test_a_replay_that_overflows_is_told_and_the_graph_is_lent_again(captures):
+    model, given = small(), []
+    start, skip = prefilled(model), model.layers[0].mixer.D
+    whole, held = answer(model, start, 4), skip[0].clone()
+    skip[0] = torch.inf  # in place, so that the graph stays; what was prefilled does not read it again
+    with pytest.raises(NonFiniteLogits):
+        given.extend(stream(model, start, EOS, 4))
+    skip[0] = held
+    assert len(given) == 1
+    assert torch.equal(answer(model, start, 4), whole)
+    assert len(captures) == 1
+
+
+def test_autocast_around_it_changes_nothing(captures):
+    model = small()
+    start = prefilled(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = answer(model, start, 6)
+    assert len(captures) == 1
+    assert torch.equal(under, answer(model, start, 6, graphed=False))
 
 
 def test_two_at_once_do_not_share_buffers(captures):

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from safetensors import safe_open
 import deltaprune as dp
 from deltaprune.benchmarks.scenes import Scene
 from deltaprune.models._convert import convert
-from deltaprune.models._folder import INDEX, save_folder
+from deltaprune.models._folder import INDEX, save_folder, write_folder
 from deltaprune.models._processor import Processor
 
 
@@ -29,9 +31,8 @@ def given(published: Published) -> dict[str, Any]:
 
 def answer(model: dp.VLM, processor: Processor) -> tuple[torch.Tensor, str]:
     inputs = processor(images=Scene.from_seed(7).image, text="How many red circles are there?")
-    ids = model.generate(**inputs)
-    assert model.last is not None
-    return model.model.lm.logits(model.last.hidden), processor.decode(ids[0])
+    prefilled = model.start(inputs)
+    return model.model.lm.logits(prefilled.hidden), processor.decode(model.continue_from(prefilled)[0])
 
 
 @pytest.mark.parametrize("name", ["cobra", "robomamba"])
@@ -69,7 +70,37 @@ def test_shards_and_their_index(cobra: Published, tmp_path: Path) -> None:
         total += size
     assert index["metadata"]["total_size"] == total == record["bytes"]
     assert len({file.stat().st_mode for file in out.iterdir()}) == 1
-    assert {file.name for file in out.iterdir()} == {*names, INDEX, "config.json", "tokenizer.json", "conversion.json"}
+    others = {INDEX, "config.json", "tokenizer.json", "chat_template.jinja", "conversion.json"}
+    assert {file.name for file in out.iterdir()} == others | set(names)
+
+
+def test_a_stream_that_ends_early_leaves_no_weights(tiny: tuple[dp.VLM, Processor], tmp_path: Path) -> None:
+    state = {name: value.contiguous() for name, value in tiny[0].model.state_dict().items()}
+    sizes = {name: value.nbytes for name, value in state.items()}
+    some = list(state.items())[:-1]
+    with pytest.raises(ValueError, match=r"Tensors of model-.*\.safetensors never came"):
+        write_folder(tmp_path, tiny[0].config, tiny[1].tokenizer, sizes, some, shard_bytes=50_000)
+    assert not list(tmp_path.glob("*.safetensors"))
+    assert not (tmp_path / INDEX).exists()
+
+
+def test_no_more_than_one_shard_is_held(tiny: tuple[dp.VLM, Processor], tmp_path: Path) -> None:
+    """Of the tensors that the stream has given, those of shards already written are gone."""
+    state = {name: value.contiguous() for name, value in tiny[0].model.state_dict().items()}
+    sizes, given, most = {name: value.nbytes for name, value in state.items()}, [], 0
+
+    def stream() -> Iterator[tuple[str, torch.Tensor]]:
+        nonlocal most
+        for name, value in state.items():
+            copy = value.clone()
+            given.append((weakref.ref(copy), copy.nbytes))
+            yield name, copy
+            del copy
+            most = max(most, sum(size for held, size in given if held() is not None))
+
+    write_folder(tmp_path, tiny[0].config, tiny[1].tokenizer, sizes, stream(), shard_bytes=60_000)
+    total = sum(sizes.values())
+    assert most <= 60_000 + max(sizes.values()) < total / 2
 
 
 def test_the_record_tells_where_everything_comes_from(cobra: Published, tmp_path: Path) -> None:
@@ -171,8 +202,10 @@ def test_sigkill_in_the_middle_of_the_weights(cobra: Published, tmp_path: Path) 
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
     held = {path.name for path in (tmp_path / "out.partial").iterdir()}
-    assert {"config.json", "tokenizer.json", "model.safetensors.0.partial"} <= held
-    assert not held & {"model.safetensors", INDEX, "conversion.json"}
+    shards = {name for name in held if name.startswith("model")}
+    assert held - shards == {"config.json", "tokenizer.json", "chat_template.jinja"}
+    assert len(shards) > 1
+    assert all(re.fullmatch(r"model-\d{5}-of-\d{5}\.safetensors\.partial", name) for name in shards)
     with pytest.raises(dp.UserError, match=r"is not a model folder: it lacks model\.safetensors"):
         dp.load(tmp_path / "out.partial")
     with pytest.raises(dp.UserError, match=r"out\.partial exists: a conversion runs there or was killed"):

@@ -13,6 +13,7 @@ from PIL import Image
 import deltaprune as dp
 from deltaprune.benchmarks.scenes import Scene
 from deltaprune.mamba import MambaConfig
+from deltaprune.models._checkpoint import chosen_device
 from deltaprune.models._mllm import blank
 from deltaprune.models._processor import Processor
 from deltaprune.models._sources import open_source
@@ -171,6 +172,29 @@ def test_casting_on_the_way_equals_casting_afterwards(cobra: Published) -> None:
     layer = cast.model.lm.layers[0].mixer
     assert torch.equal(layer.A_log, cobra.tensors["llm.backbone.layers.0.mixer.A_log"])
     assert logits(cast, processor).isfinite().all()
+
+
+def test_auto_is_a_gpu_when_one_is_there(cobra: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    assert dp.load(cobra.source, device="auto", **given(cobra))[0].device.type == found
+    assert dp.load(cobra.source, **given(cobra))[0].device.type == "cpu"
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert chosen_device("auto") == torch.device("cuda" if there else "cpu")
+        assert chosen_device("cpu") == chosen_device(None) == chosen_device() == torch.device("cpu")
+
+
+@pytest.mark.gpu
+def test_inputs_go_where_the_model_is(cobra: Published) -> None:
+    model, processor = dp.load(cobra.source, device="auto", **given(cobra))
+    here, _ = dp.load(cobra.source, **given(cobra))
+    inputs = processor(images=Scene.from_seed(7).image, text=[QUESTION, "What?"])
+    ids = model.generate(**inputs, max_new_tokens=3)
+    assert ids.device.type == "cuda"
+    assert torch.equal(ids, model.generate(**inputs.to("cuda"), max_new_tokens=3))
+    prefix = model.encode_image(inputs)
+    assert torch.equal(ids, model.generate(**processor(text=[QUESTION, "What?"]), prefix=prefix, max_new_tokens=3))
+    assert ids.shape == here.generate(**inputs, max_new_tokens=3).shape
 
 
 def test_the_bare_vocabulary_is_padded_with_zeros(cobra: Published, tmp_path: Path) -> None:

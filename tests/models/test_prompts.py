@@ -14,12 +14,14 @@ from tokenizers import Tokenizer
 from deltaprune._registry import UserError
 from deltaprune.models._mllm import MLLMConfig
 from deltaprune.models._processor import Processor
-from deltaprune.models._prompts import render, robomamba, zephyr
+from deltaprune.models._prompts import ask_in, render
+from deltaprune.models._templates import template_text
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
 from deltaprune.vision.pixels import normalise, resize_crop
 
 QUESTION = "What is this?"
+ZEPHYR, ROBOMAMBAS = template_text("zephyr"), template_text("robomamba")
 CHAT: list[dict[str, Any]] = [
     {"role": "user", "content": QUESTION},
     {"role": "assistant", "content": "A cup"},
@@ -39,40 +41,50 @@ def tokens(tokenizer: Tokenizer, config: MLLMConfig, row: Any) -> list[str]:
 
 
 def test_golden_prompts() -> None:
-    assert zephyr("\nWhat is this? ") == "<|user|>\nWhat is this?<|endoftext|>\n<|assistant|>\n"
-    assert zephyr("<image>\nWhat?") == "<|user|>\nWhat?<|endoftext|>\n<|assistant|>\n"
-    assert robomamba("What is this?") == "<image>Question:What is this? Answer:"
+    assert ask_in(ZEPHYR, "\nWhat is this? ") == "<|user|>\nWhat is this?<|endoftext|>\n<|assistant|>\n"
+    assert ask_in(ZEPHYR, "<image>\nWhat?") == "<|user|>\nWhat?<|endoftext|>\n<|assistant|>\n"
+    assert ask_in(ROBOMAMBAS, "What is this?") == "<image>Question:What is this? Answer:"
 
 
 def test_golden_turns() -> None:
-    assert render(CHAT, "zephyr") == (
+    assert render(CHAT, ZEPHYR) == (
         "<|user|>\nWhat is this?<|endoftext|>\n<|assistant|>\nA cup<|endoftext|>\n"
         "<|user|>\nWhich colour?<|endoftext|>\n<|assistant|>\n"
     )
     unfinished = [*CHAT, {"role": "assistant", "content": "It is"}]
-    assert render(unfinished, "zephyr", go_on=True) == render(CHAT, "zephyr") + "It is"
+    assert render(unfinished, ZEPHYR, go_on=True) == render(CHAT, ZEPHYR) + "It is"
 
 
 def test_answers_are_wrapped_as_in_training() -> None:
     """Stripped, without "<image>"; an empty one is a blank."""
     for answer, wrapped in ((" A cup\n", "A cup"), ("<image>A cup", "A cup"), ("", " ")):
         chat = [CHAT[0], {"role": "assistant", "content": answer}, CHAT[2]]
-        assert f"<|assistant|>\n{wrapped}<|endoftext|>\n<|user|>" in render(chat, "zephyr")
+        assert f"<|assistant|>\n{wrapped}<|endoftext|>\n<|user|>" in render(chat, ZEPHYR)
 
 
 @pytest.mark.parametrize("template", ["zephyr", "robomamba"])
 def test_a_question_is_a_chat_of_one_message(template: str, neox: Tokenizer) -> None:
     chat = [{"role": "user", "content": QUESTION}]
     in_parts = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
-    expected = {"zephyr": zephyr, "robomamba": robomamba}[template](QUESTION)
-    assert render(chat, template) == render(in_parts, template) == expected
+    expected = ask_in(template_text(template), QUESTION)
+    text = template_text(template)
+    assert render(chat, text) == render(in_parts, text) == expected
     processor = Processor(replace(COBRA, template=template), neox)
     assert processor.prompt(QUESTION) == processor.prompt(chat) == expected
 
 
+@pytest.mark.parametrize("config", [COBRA, ROBOMAMBA], ids=lambda config: config.name)
+def test_what_begins_like_the_template_is_taken_for_a_prompt(config: MLLMConfig, neox: Tokenizer) -> None:
+    processor = Processor(config, neox)
+    prompt = processor.prompt(QUESTION)
+    assert processor.prompt(prompt) == prompt
+    assert processor.prompt(prompt.partition(QUESTION)[0] + "?") == prompt.partition(QUESTION)[0] + "?"
+    assert processor.prompt(f"Say {prompt}") != f"Say {prompt}"
+
+
 def test_text_parts_stand_one_below_the_other() -> None:
     content = [{"type": "text", "text": "Look."}, {"type": "image"}, {"type": "text", "text": "What?"}]
-    assert render([{"role": "user", "content": content}], "zephyr") == zephyr("Look.\nWhat?")
+    assert render([{"role": "user", "content": content}], ZEPHYR) == ask_in(ZEPHYR, "Look.\nWhat?")
 
 
 def test_rows_may_be_questions_or_chats(neox: Tokenizer) -> None:
@@ -82,7 +94,7 @@ def test_rows_may_be_questions_or_chats(neox: Tokenizer) -> None:
     rows = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
     assert torch.equal(rows[0], processor(text=QUESTION)["input_ids"][0])
     assert torch.equal(rows[1], processor(text=CHAT)["input_ids"][0])
-    assert torch.equal(rows[1], torch.tensor(neox.encode(render(CHAT, "zephyr")).ids))
+    assert torch.equal(rows[1], torch.tensor(neox.encode(render(CHAT, ZEPHYR)).ids))
 
 
 def test_cobras_prompt_in_tokens(neox: Tokenizer) -> None:
@@ -136,13 +148,13 @@ IMAGE, WHAT = {"type": "image"}, {"type": "text", "text": "What?"}
 )
 def test_chats_that_do_not_fit(chat: list[Any], said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
-        render(chat, "zephyr")
+        render(chat, ZEPHYR)
     assert str(error.value).endswith(".")
 
 
 def test_going_on_needs_an_unfinished_answer() -> None:
     with pytest.raises(UserError, match="last message is the user's: it must be the assistant's unfinished one"):
-        render(CHAT, "zephyr", go_on=True)
+        render(CHAT, ZEPHYR, go_on=True)
 
 
 def test_robomamba_has_a_single_turn(neox: Tokenizer) -> None:

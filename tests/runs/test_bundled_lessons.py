@@ -87,7 +87,7 @@ def test_reading_weighs_more(tiny: tuple[VLM, Processor]) -> None:
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = replace(CONFIG, lm=replace(CONFIG.lm, n_layers=4))
     monkeypatch.setattr(run_module, "CONFIG", small)
-    monkeypatch.setattr(run_module, "corpus", lambda n: corpus(300))
+    monkeypatch.setattr(run_module, "corpus", lambda n, version: corpus(300, version=version))
     recipe = Recipe(pictures=16, batch=2, questions=2, drills=4)
 
     def steps(run: Run, n: int) -> Run:

@@ -1,6 +1,7 @@
 """`runs/gpu.sh`: where things are written, and that mamba_ssm, brought along or not, costs nothing of ours."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -55,3 +56,12 @@ def test_a_failed_build_is_told_and_the_run_goes_on(gpu_sh, tmp_path):
     assert told[0] == "MAMBA_SSM NOT BUILT, it is not measured:"
     assert "compiling" in told
     assert last.startswith(f"{tmp_path}/src:{tmp_path}/runs | runs/gpu.py")
+
+
+def test_it_runs_every_test_that_needs_a_gpu():
+    root, script = SCRIPT.parents[1], SCRIPT.read_text(encoding="utf-8")
+    mark = re.compile(r"^(@|pytestmark = )pytest\.mark\.gpu$", re.MULTILINE)
+    marked = [path for path in (root / "tests").rglob("test_*.py") if mark.search(path.read_text(encoding="utf-8"))]
+    assert len(marked) >= 3
+    for path in marked:
+        assert path.relative_to(root).as_posix() in script

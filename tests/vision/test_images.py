@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deltaprune._registry import UserError
-from deltaprune.vision.images import check_image, open_image, to_rgb
+from deltaprune.vision.images import open_image, to_rgb
 
 WIDTH, HEIGHT = 24, 16
 
@@ -154,7 +154,11 @@ def test_big_endian_and_32_bit_greys() -> None:
 def test_float_greys() -> None:
     share = Image.fromarray(np.array([[0.0, 0.5, 1.0, np.nan]], dtype=np.float32))
     assert np.asarray(to_rgb(share))[0, :, 0].tolist() == [0, 128, 255, 0]
-    flat = Image.fromarray(np.full((1, 2), 7.0, dtype=np.float32))
+    levels = Image.fromarray(np.array([[0.0, 7.4, 255.0]], dtype=np.float32))
+    assert np.asarray(to_rgb(levels))[0, :, 0].tolist() == [0, 7, 255]
+    beyond = Image.fromarray(np.array([[-300.0, 0.0, 300.0]], dtype=np.float32))
+    assert np.asarray(to_rgb(beyond))[0, :, 0].tolist() == [0, 128, 255]
+    flat = Image.fromarray(np.full((1, 2), 1e6, dtype=np.float32))
     assert np.asarray(to_rgb(flat)).max() == 0
 
 
@@ -237,15 +241,11 @@ def test_lack_of_permission(picture: Image.Image, tmp_path: Path, monkeypatch: p
 
 
 def test_images_given_from_python(picture: Image.Image, tmp_path: Path) -> None:
-    check_image(picture)
-    with pytest.raises(UserError, match="has no pixels"):
-        check_image(Image.new("RGB", (0, 3)))
-    with pytest.raises(UserError, match="A str is not an image"):
-        check_image("cat.png")
-    with pytest.raises(UserError, match=r"Image\.fromarray"):
-        check_image(np.zeros((3, 3)))
+    assert np.array_equal(np.asarray(to_rgb(picture)), np.asarray(picture))
+    with pytest.raises(UserError, match="The image has no pixels"):
+        to_rgb(Image.new("RGB", (0, 3)))
     picture.save(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as closed:
         pass
-    with pytest.raises(UserError, match="damaged or closed"):
-        check_image(closed)
+    with pytest.raises(UserError, match=r"The image is damaged .* closed"):
+        to_rgb(closed)

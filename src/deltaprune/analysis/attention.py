@@ -22,6 +22,7 @@ from torch import Tensor
 
 from deltaprune._registry import UserError
 from deltaprune.analysis.layers import Batch, traces
+from deltaprune.kernels import without_autocast
 from deltaprune.vlm import VLM
 
 BLOCK = 2**22  # numbers in one block of rows, all channels: 16 MB in float32
@@ -48,6 +49,7 @@ class Attention:
         return self.matrix[-1]
 
 
+@without_autocast
 def attention(vlm: VLM, inputs: Batch, after: Sequence[int]) -> tuple[Attention, ...]:
     """Implicit attention of some layers in one unpruned pass (Figures 5 and 8).
 

@@ -1,4 +1,4 @@
-"""A picture with the patches that pruning dropped greyed out, and a line below that says how many were kept."""
+"""A picture with the patches that pruning dropped greyed and struck through; a line below says how many were kept."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ from deltaprune._registry import UserError
 SMALLEST, LARGEST = 480, 1280  # the long side, pixels
 CELL = 6  # no patch is drawn narrower, however flat the picture
 GRID, INK, PAPER = (255, 255, 255, 60), (30, 30, 30), (250, 250, 250)
+LIGHT, DARK = (255, 255, 255, 210), (0, 0, 0, 210)  # a stroke has a light core and a dark rim: seen on any picture
 
 
 def overlay(
@@ -17,18 +18,20 @@ def overlay(
     kept_origin: Sequence[np.ndarray],
     grid: tuple[int, int],
     after: Sequence[int] | None = None,
+    title: str | None = None,
 ) -> Image.Image:
-    """Draw which patches survive.
+    """Draw which patches survive: the dropped ones are grey, darker, and struck through.
 
     The grid is stretched over the whole picture, as the resize to the tower's square is (resize-naive). With several
-    stages, a patch is the darker the earlier it was dropped. A last stage that drops everything darkens nothing more
-    and is told in the caption.
+    stages, a patch is the darker the earlier it was dropped, and those of the first have a cross, the others a single
+    stroke. A last stage that drops everything changes nothing more and is told in the caption.
 
     Args:
         image: the picture.
         kept_origin: for each stage, the indices `(K,)` of the visual tokens it left, row by row; none: no pruning.
         grid: rows and columns of patches.
         after: for each stage, how many layers see all tokens that reach it; named in the caption.
+        title: the caption's first line, such as the method.
 
     Returns:
         RGB, the long side of the picture in it between 480 and 1280 pixels, a caption strip below.
@@ -39,7 +42,19 @@ def overlay(
     n = grid[0] * grid[1]
     kept = check_kept(kept_origin, grid, after)
     picture = enlarged(image.convert("RGB"), grid)
-    return _with_caption(shaded(picture, _dropped_at(kept, n), grid), _caption(kept, n, after))
+    return _with_caption(shaded(picture, _dropped_at(kept, n), grid), _caption(kept, n, after), title)
+
+
+def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures in a row on paper, upper edges level."""
+    gap = CELL * 2
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    out = Image.new("RGB", (width, max(picture.height for picture in pictures)), PAPER)
+    left = 0
+    for picture in pictures:
+        out.paste(picture, (left, 0))
+        left += picture.width + gap
+    return out
 
 
 def check_kept(
@@ -79,7 +94,7 @@ def enlarged(picture: Image.Image, grid: tuple[int, int]) -> Image.Image:
 
 
 def shaded(picture: Image.Image, dropped_at: np.ndarray, grid: tuple[int, int]) -> Image.Image:
-    """Grey and dark where a stage dropped the patch (its number; -1 for none), thin lines between all patches."""
+    """Grey, dark and struck where a stage dropped the patch (its number; -1 for none), thin lines between all."""
     rows, columns = grid
     xs = [round(column * picture.width / columns) for column in range(columns + 1)]
     ys = [round(row * picture.height / rows) for row in range(rows + 1)]
@@ -100,7 +115,23 @@ def shaded(picture: Image.Image, dropped_at: np.ndarray, grid: tuple[int, int]) 
         pen.line((x, 0, x, out.height), fill=GRID)
     for y in ys[1:-1]:
         pen.line((0, y, out.width, y), fill=GRID)
+    for patch, stage in enumerate(dropped_at.tolist()):
+        if stage >= 0:
+            row, column = divmod(patch, columns)
+            box = (xs[column], ys[row], xs[column + 1] - 1, ys[row + 1] - 1)
+            _strike(pen, box, crossed=bool(stage == 0 and n_stages > 1))
     return out
+
+
+def _strike(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], crossed: bool) -> None:
+    """A stroke from corner to corner of a patch, or two."""
+    side = min(box[2] - box[0], box[3] - box[1])
+    rim, core = (3, 1) if side >= 12 else (1, 1)
+    left, top, right, bottom = (edge + side // 6 * sign for edge, sign in zip(box, (1, 1, -1, -1), strict=True))
+    strokes = [(left, bottom, right, top), *([(left, top, right, bottom)] if crossed else [])]
+    for colour, width in ((DARK, rim), (LIGHT, core)):
+        for stroke in strokes:
+            pen.line(stroke, fill=colour, width=width)
 
 
 def _caption(kept: list[np.ndarray], n: int, after: Sequence[int] | None) -> list[str]:
@@ -118,13 +149,14 @@ def _caption(kept: list[np.ndarray], n: int, after: Sequence[int] | None) -> lis
     return clauses
 
 
-def _with_caption(picture: Image.Image, clauses: list[str]) -> Image.Image:
+def _with_caption(picture: Image.Image, clauses: list[str], title: str | None = None) -> Image.Image:
     """The picture on paper, centred, with the caption below, one line where that fits, else a line per clause."""
     size = 16 if max(picture.size) < 900 else 24
     font = ImageFont.load_default(size)
     whole = ", ".join(clauses)
     fits = font.getlength(whole) <= picture.width - size
     lines = [whole] if fits else [f"{clause}," for clause in clauses[:-1]] + clauses[-1:]
+    lines = lines if title is None else [title, *lines]
     width = max(picture.width, *(round(font.getlength(line)) + size for line in lines))
     margin = size // 2
     out = Image.new("RGB", (width, picture.height + len(lines) * (size + margin) + margin), PAPER)

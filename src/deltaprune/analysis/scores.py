@@ -9,7 +9,9 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from deltaprune._registry import UserError
+from deltaprune._scoring import importance
 from deltaprune.analysis.layers import Batch, batches, traces
+from deltaprune.kernels import without_autocast
 from deltaprune.prefill import raise_if_not_finite
 from deltaprune.scores.delta import Delta
 from deltaprune.stages import Score
@@ -74,6 +76,7 @@ def layer_scores(vlm: VLM, inputs: Batch | Iterable[Batch], score: Score | None 
     return LayerScores(torch.cat(parts, dim=1).numpy())
 
 
+@without_autocast
 def _scores(vlm: VLM, inputs: Batch, score: Score) -> Float[Tensor, "L B P"]:
     """Of one batch, float32 on the CPU."""
     tokens, rows = vlm.pack(inputs), []
@@ -82,7 +85,7 @@ def _scores(vlm: VLM, inputs: Batch, score: Score) -> Float[Tensor, "L B P"]:
     first = torch.tensor([start for start, _ in tokens.spans], device=tokens.x.device)
     visual = first[:, None] + torch.arange(vlm.config.n_visual, device=tokens.x.device)
     for k, live, trace in traces(vlm, tokens, score.needs):
-        scores = score(live, trace)
-        raise_if_not_finite([(k, torch.isfinite(scores).all())])
-        rows.append(scores[visual].float())
+        scores = importance(score, score.needs, live, trace, k)
+        raise_if_not_finite([(k, repr(score), torch.isfinite(scores).all())])
+        rows.append(scores[visual])
     return torch.stack(rows).cpu()

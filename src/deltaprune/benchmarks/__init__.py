@@ -16,4 +16,4 @@ from deltaprune.benchmarks._base import Summary as Summary
 from deltaprune.benchmarks._base import mean_of_questions as mean_of_questions
 from deltaprune.benchmarks._base import mean_of_skills as mean_of_skills
 
-registry: Registry[type[Benchmark]] = Registry("benchmark", "deltaprune.benchmarks")
+registry: Registry[type[Benchmark]] = Registry("benchmark", "deltaprune.benchmarks", Benchmark)

@@ -2,7 +2,7 @@
 
 import abc
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import ClassVar
@@ -92,7 +92,7 @@ class Summary:
 
     Attributes:
         mean: the headline.
-        by_skill: the headline's parts, by `Sample.skill`, in the order in which they first appear.
+        by_skill: the headline's parts, by `Sample.skill`, skills by name.
         metrics: whatever else the official scorer prints, by its names.
     """
 
@@ -113,11 +113,11 @@ def mean_of_questions(graded: Sequence[Graded]) -> Summary:
 
 
 def grade_by_skill(graded: Sequence[Graded]) -> dict[str, float]:
-    """Mean grade of each skill in percent, skills in the order in which they first appear."""
+    """Mean grade of each skill in percent, skills by name: which questions were drawn does not change the order."""
     grades: dict[str, list[float]] = defaultdict(list)
     for each in graded:
         grades[each.sample.skill].append(each.correct)
-    return {skill: 100 * fmean(each) for skill, each in grades.items()}
+    return {skill: 100 * fmean(grades[skill]) for skill in sorted(grades)}
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,10 @@ class Benchmark(abc.ABC):
     @abc.abstractmethod
     def samples(self, split: str, seed: int = 0, limit: int | None = None) -> Iterator[Sample]:
         """The questions of a split in a fixed order, at most `limit`; those about one picture are neighbours."""
+
+    def asked(self, split: str, ids: Collection[str]) -> Iterator[Sample]:
+        """The questions that a file of answers with these ids should answer: all of the split."""
+        return self.samples(split)
 
     def is_partial(self, split: str, n: int) -> bool:
         """Whether `n` questions are fewer than the split has; False for an endless stream."""

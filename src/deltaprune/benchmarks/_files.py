@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from deltaprune._checks import check_local
 from deltaprune._registry import UserError
 
 Top = TypeVar("Top", dict[str, Any], list[Any])
@@ -147,8 +148,9 @@ def read_json_lines(file: Path) -> Iterator[Entry]:
 
 def _read(file: Path) -> str:
     """The text of a file, its line ends as \\n and without a byte-order mark."""
+    check_local("The file", file)
     try:
-        return file.read_text("utf-8-sig")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text (byte {error.start}): unpack or download it again.") from error
     except OSError as error:

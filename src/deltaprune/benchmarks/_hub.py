@@ -9,7 +9,7 @@ from PIL import Image
 
 from deltaprune._registry import UserError, in_words
 from deltaprune.benchmarks._files import Entry
-from deltaprune.benchmarks._images import decoded
+from deltaprune.vision.images import to_rgb
 
 
 def load_rows(name: str, split: str, config: str | None = None, data_files: dict[str, str] | None = None) -> Any:
@@ -63,7 +63,9 @@ class HubPicture:
             image = self.rows[self.index]["image"]
             if not isinstance(image, Image.Image):
                 raise TypeError(f"a {type(image).__name__}")
-            return decoded(image)
+            return to_rgb(image)
+        except UserError as error:
+            raise UserError(f"The picture of row {self.index} of {self.name!r} cannot be read: {error}") from error
         except Exception as error:  # decoding happens inside the library, which adds kinds of its own
             raise UserError(
                 f"The picture of row {self.index} of {self.name!r} cannot be read ({in_words(error)}): "

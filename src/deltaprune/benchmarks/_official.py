@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+from deltaprune._checks import check_local
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune.benchmarks._base import Benchmark, Sample
 from deltaprune.benchmarks._images import Picture
@@ -183,6 +184,7 @@ def coco_2014(folder: Path, image_id: str) -> Picture:
 
 
 def _folder(path: str | os.PathLike[str], name: str) -> Path:
+    check_local(name, path)
     folder = Path(path)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"

@@ -34,7 +34,7 @@ class GQA(OfficialBenchmark):
     """GQA testdev_balanced; see the file's docstring."""
 
     name: ClassVar[str] = "gqa"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     protocols: ClassVar[Mapping[str, Protocol]] = protocols.GQA
     split: ClassVar[str] = "testdev_balanced"
     counts: ClassVar[Mapping[str, tuple[int, int]]] = {"testdev_balanced": (12_578, 398)}

@@ -31,7 +31,7 @@ class OKVQA(OfficialBenchmark):
     """OK-VQA val2014; see the file's docstring."""
 
     name: ClassVar[str] = "okvqa"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     protocols: ClassVar[Mapping[str, Protocol]] = protocols.OKVQA
     split: ClassVar[str] = "val2014"
     counts: ClassVar[Mapping[str, tuple[int, int]]] = {"val2014": (5_046, 5_033)}

@@ -40,7 +40,7 @@ class POPE(OfficialBenchmark):
     """POPE on COCO; see the file's docstring."""
 
     name: ClassVar[str] = "pope"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     protocols: ClassVar[Mapping[str, Protocol]] = protocols.POPE
     split: ClassVar[str] = "test"
     counts: ClassVar[Mapping[str, tuple[int, int]]] = {

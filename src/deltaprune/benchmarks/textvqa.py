@@ -46,7 +46,7 @@ class TextVQA(OfficialBenchmark):
     ocr: bool = field(default=True, kw_only=True)
 
     name: ClassVar[str] = "textvqa"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     protocols: ClassVar[Mapping[str, Protocol]] = protocols.TEXTVQA
     split: ClassVar[str] = "val"
     counts: ClassVar[Mapping[str, tuple[int, int]]] = {"val": (5_000, 3_166)}

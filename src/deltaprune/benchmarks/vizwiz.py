@@ -35,7 +35,7 @@ class VizWiz(OfficialBenchmark):
     """VizWiz-VQA val; see the file's docstring."""
 
     name: ClassVar[str] = "vizwiz"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     protocols: ClassVar[Mapping[str, Protocol]] = protocols.VIZWIZ
     split: ClassVar[str] = "val"
     counts: ClassVar[Mapping[str, tuple[int, int]]] = {"val": (4_319, 4_319)}

@@ -33,7 +33,7 @@ class VQAv2(OfficialBenchmark):
     """VQA v2 val2014; see the file's docstring."""
 
     name: ClassVar[str] = "vqav2"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     protocols: ClassVar[Mapping[str, Protocol]] = protocols.VQAV2
     split: ClassVar[str] = "val2014"
     counts: ClassVar[Mapping[str, tuple[int, int]]] = {"val2014": (214_354, 40_504)}

@@ -51,7 +51,7 @@ class VSR(OfficialBenchmark):
     """VSR zero-shot test; see the file's docstring."""
 
     name: ClassVar[str] = "vsr"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     protocols: ClassVar[Mapping[str, Protocol]] = protocols.VSR
     split: ClassVar[str] = "test"
     counts: ClassVar[Mapping[str, tuple[int, int]]] = {"test": (1_222, 715)}

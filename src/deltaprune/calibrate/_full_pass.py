@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deltaprune._registry import UserError
 from deltaprune.analysis.layers import traces
+from deltaprune.kernels import without_autocast
 from deltaprune.prefill import raise_if_not_finite
 from deltaprune.scores.delta import Delta
 from deltaprune.tokens import Tokens
@@ -31,6 +32,7 @@ class FullPass:
 
 
 @torch.no_grad()
+@without_autocast
 def full_pass(vlm: VLM, inputs: Mapping[str, Tensor]) -> FullPass:
     """Run one batch through every layer, whatever method is active.
 
@@ -49,6 +51,6 @@ def full_pass(vlm: VLM, inputs: Mapping[str, Tensor]) -> FullPass:
     tokens, text = packed, [packed.x[words]]
     for k, tokens, trace in traces(vlm, packed, score.needs):
         scores.append(score(tokens, trace))
-        raise_if_not_finite([(k, torch.isfinite(scores[-1]).all())])
+        raise_if_not_finite([(k, repr(score), torch.isfinite(scores[-1]).all())])
         text.append(tokens.x[words])
     return FullPass(tokens, tuple(scores), tuple(text[:-1]))

@@ -7,12 +7,12 @@ bisection on the closed form of `cost`: exact, without weights.
 import math
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from deltaprune._registry import UserError
 from deltaprune.cost import share_of, tokens_kept
-from deltaprune.methods import parse, registry
+from deltaprune.methods import fields_of, parse, registry
 from deltaprune.models._mllm import MLLMConfig
 from deltaprune.stages import Method
 
@@ -92,7 +92,7 @@ def _parse(text: str) -> Method:
 
 def _knob(method: type[Method], name: str) -> Knob:
     """The field that a budget is spent with: "keep" where there is one, else "after", else a `UserError`."""
-    names = {f.name for f in fields(cast(Any, method))}
+    names = fields_of(method).keys()
     if not names & {"keep", "after"}:
         raise UserError(f"{name} has neither keep nor after, so its cost cannot be set: name another method.")
     return "keep" if "keep" in names else "after"

@@ -27,7 +27,7 @@ def measure(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> Curves:
 
     Raises:
         UserError: no samples, or a sample without an image.
-        NonFiniteScore: the weights or activations overflowed.
+        NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
     """
     stds, kls = [], []
     for batch in inputs:

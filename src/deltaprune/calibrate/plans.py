@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deltaprune import __version__
+from deltaprune._checks import check_local
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune.calibrate.divergence import Divergence, least
 from deltaprune.calibrate.spread import RULES, Choice, Spread, check_depth, late
@@ -111,7 +112,7 @@ def save_plan(plan: Plan, config: MLLMConfig, path: str | Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    Path(path).write_text(json.dumps(plan_document(plan, config), indent=2) + "\n")
+    Path(path).write_text(json.dumps(plan_document(plan, config), indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
@@ -138,8 +139,9 @@ def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
 
 def _read(path: Path) -> dict[str, Any]:
     """The file's JSON object."""
+    check_local("The plan", path)
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"The plan {str(path)!r} cannot be read ({error.strerror or error}): {MAKE}.") from error
     except ValueError as error:

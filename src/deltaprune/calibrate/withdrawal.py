@@ -7,6 +7,9 @@ runs the whole model once for every k. Here one pass is enough: `VTW(k)` keeps t
 layers from k on see text alone and start from nothing. So what enters layer k in the full pass is saved, and only its
 text rows run through layers k .. L-1, all k side by side.
 
+eta is 0.003 in the original's default, for LLaVA-1.5-7B; its scripts take 0.0005 for 13B and 0.0001 for LLaVA-v1.6.
+There is none for Mamba models, so the default is kept.
+
 Deviations: every k from 0 on is tried (the original starts at 5), and when none passes the answer is k = L, no
 withdrawal (the original fails).
 """
@@ -22,7 +25,8 @@ from torch import Tensor
 from deltaprune._registry import UserError
 from deltaprune.calibrate._full_pass import FullPass, full_pass
 from deltaprune.calibrate.spread import Choice, check_some
-from deltaprune.prefill import NonFiniteScore
+from deltaprune.generate import NonFiniteLogits, overflowed
+from deltaprune.kernels import without_autocast
 from deltaprune.tokens import cumulate
 from deltaprune.vlm import VLM
 
@@ -51,12 +55,13 @@ def withdrawal(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> Withdrawal:
 
     Raises:
         UserError: no samples, or a sample without an image.
-        NonFiniteScore: the weights or activations overflowed.
+        NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
     """
     return mean_kl([kl_of(vlm, full_pass(vlm, batch)) for batch in inputs])
 
 
 @torch.no_grad()
+@without_autocast
 def kl_of(vlm: VLM, full: FullPass) -> Float[Tensor, "L B"]:
     """KL(P_k || P) of each k = 0 .. L-1 and each sample, float64, in nats."""
     lm, tokens = vlm.model.lm, full.tokens
@@ -70,7 +75,7 @@ def kl_of(vlm: VLM, full: FullPass) -> Float[Tensor, "L B"]:
     withdrawn = _log_p(vlm, rows, boundaries).unflatten(0, (len(lm.layers), len(words)))
     kl = (withdrawn.exp() * (withdrawn - unpruned)).sum(-1).cpu()
     if not kl.isfinite().all():
-        raise NonFiniteScore("The next token's logits are not finite (NaN or infinite): the weights are broken.")
+        raise NonFiniteLogits(overflowed(lm))
     return kl
 
 

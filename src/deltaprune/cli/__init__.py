@@ -3,16 +3,19 @@
 Whatever is slow to import is imported inside the command that needs it, so that `--help` is quick.
 """
 
+import functools
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from deltaprune import __version__
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune._registry import NotFinite, UserError, did_you_mean
+from deltaprune.cli._options import PluginOption
 from deltaprune.cli.ask import ask
 from deltaprune.cli.bench import bench
 from deltaprune.cli.budget import budget
@@ -20,6 +23,7 @@ from deltaprune.cli.calibrate import calibrate
 from deltaprune.cli.convert import convert
 from deltaprune.cli.cost import cost
 from deltaprune.cli.evaluate import evaluate
+from deltaprune.cli.methods import methods
 from deltaprune.cli.plot import plot
 from deltaprune.cli.score import score
 
@@ -33,12 +37,34 @@ COMMANDS = {
     "bench": bench,
     "plot": plot,
     "convert": convert,
+    "methods": methods,
 }
 USAGE: Any = typer.BadParameter.__mro__[1]  # UsageError, whether typer brings its own click or not
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def _with_plugins(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with --plugin as its last option; the files are imported before it runs."""
+
+    @functools.wraps(command)
+    def run(*, plugin: list[str] | None, **values: Any) -> Any:
+        from deltaprune._plugins import load_plugin
+
+        for file in plugin or ():
+            load_plugin(file)
+        return command(**values)
+
+    signature, wrapped = inspect.signature(command), cast(Any, run)
+    last = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PluginOption)
+    wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), last])  # what typer reads
+    wrapped.__annotations__ = {**command.__annotations__, "plugin": PluginOption}
+    return wrapped
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=HELP)
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name)(_with_plugins(_command))
 
 
 @app.callback(invoke_without_command=True)
@@ -53,7 +79,7 @@ def root(
     deltaprune cost --model cobra --method none --method dtp:keep=0.5
     deltaprune evaluate --method none --method dtp:keep=0.25 --limit 200
 
-    A method is written name:field=value,field=value.
+    A method is written name:field=value,field=value; `deltaprune methods` lists them.
     """
     if version:
         print(f"deltaprune {__version__}")
@@ -67,7 +93,7 @@ def main() -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """One command. Returns the exit code: 0; 2 for a mistake of the user, told in one sentence on stderr."""
+    """One command. Returns the exit code: 0; 2 for a mistake of the user or an overflow, told in one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an answer may hold letters that the terminal has not
@@ -76,7 +102,7 @@ def run(argv: Sequence[str]) -> int:
         code = app(list(argv), prog_name="deltaprune", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except UserError as error:
+    except (UserError, NotFinite) as error:
         return _refuse(str(error))
     except USAGE as error:
         return _refuse(_usage(error, argv))

@@ -2,23 +2,22 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
-from deltaprune._tables import Row
-from deltaprune._tables import _table as table
+from deltaprune._grid import Grid
+from deltaprune._tables import Row, table
 
 COMPONENTS = ("vision", "projector", "linear", "conv", "scan", "other")
 
 
-def bench_table(document: Sequence[Row]) -> Table:
+def bench_table(document: Sequence[Row]) -> Grid:
     """Milliseconds by part, a row for each method and peer of one batch size; the last entry holds the ratios."""
     *rows, last = document
     first = rows[0]
     about = (
         f"{_head(first)}, batch {first['batch']}, {first['tokens']} tokens, scan by {first['kernel']} · ms, medians · "
         "±: half the interquartile range of the prefill · decode: one token · choose: score and select, share of the "
-        f"prefill · ratio: of the prefill to {first['method']}'s, within a round · floor: prefill over its matrix "
-        f"products alone, decode over its weights ({first['weights_ms']:.2f} ms) · peak: memory, weights included"
+        f"prefill · ratio: of the prefill to {first['method']}'s, within a round · prefill floor: the prefill over its "
+        f"matrix products alone · decode floor: decode over reading the weights ({first['weights_ms']:.2f} ms) · "
+        "peak: memory, weights included"
     )
     lines = []
     for row in rows:
@@ -38,11 +37,23 @@ def bench_table(document: Sequence[Row]) -> Table:
             f"{row['peak_bytes'] / 1e9:.2f} GB",
         )
         lines.append([name, *cells])
-    header = ["method", "vision", "prefill", "±", "decode", "total", "choose", "ratio", "floor", "floor", "peak"]
+    header = [
+        "method",
+        "vision",
+        "prefill",
+        "±",
+        "decode",
+        "total",
+        "choose",
+        "ratio",
+        "prefill floor",
+        "decode floor",
+        "peak",
+    ]
     return table(about, header, lines)
 
 
-def components_table(rows: Sequence[Row]) -> Table:
+def components_table(rows: Sequence[Row]) -> Grid:
     """Milliseconds by component of each method."""
     about = (
         f"{_head(rows[0])}, batch {rows[0]['batch']} · ms, medians: each component alone on the rows it gets · "
@@ -52,7 +63,7 @@ def components_table(rows: Sequence[Row]) -> Table:
     return table(about, ["method", *COMPONENTS], lines)
 
 
-def growth_table(document: Sequence[Row]) -> Table:
+def growth_table(document: Sequence[Row]) -> Grid:
     """Cost against tokens."""
     *rows, last = document
     about = (
@@ -68,7 +79,7 @@ def growth_table(document: Sequence[Row]) -> Table:
     return table(about, ["tokens", "prefill", "±", "decode", "growth", "peak"], lines, n_left=0)
 
 
-def questions_table(document: Sequence[Row]) -> Table:
+def questions_table(document: Sequence[Row]) -> Grid:
     """Many questions about one image."""
     *rows, last = document
     about = (

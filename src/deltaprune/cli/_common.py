@@ -1,12 +1,10 @@
-"""What the commands share: options, checks that need no torch, loading, writing."""
+"""What the commands share: checks that need no torch, loading, writing."""
 
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune.cli._progress import Working
@@ -17,45 +15,8 @@ if TYPE_CHECKING:
     from deltaprune.vlm import VLM
 
 MOST = 10**9
-DEFAULT_METHODS = ("none", "dtp:keep=0.5")
-
-ModelOption = Annotated[
-    str, typer.Option("--model", metavar="NAME|FOLDER", help="A known model, a folder or a checkpoint.")
-]
-TowersOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--towers",
-        metavar="DIR|NAME=FILE",
-        help="A published checkpoint's vision towers: a folder of dino.safetensors, siglip.safetensors, or one; "
-        "repeatable.",
-    ),
-]
-TokenizerOption = Annotated[
-    str | None,
-    typer.Option("--tokenizer", metavar="FILE", help="A published checkpoint's tokenizer.json, or its folder."),
-]
-MethodsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--method",
-        metavar="METHOD",
-        help=f"name:field=value,...; repeatable. [default: {' and '.join(DEFAULT_METHODS)}]",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-DeviceOption = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to run.")]
-BenchmarkOption = Annotated[str, typer.Option("--benchmark", metavar="NAME", help="Whose pictures and questions.")]
-SplitOption = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the benchmark.")]
-TextTokensOption = Annotated[int, typer.Option("--text-tokens", help="Of the prompt, template included.")]
-ConventionOption = Annotated[
-    str, typer.Option("--convention", metavar="full|paper", help="Count everything, or as the paper does.")
-]
-PlanOption = Annotated[
-    str | None,
-    typer.Option("--plan", metavar="PLAN.json", help="Prune where this plan says, not where the model's own does."),
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the benchmark's split, from 0 up.")]
+DEVICES = ("cpu", "cuda", "auto")
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check_whole(option: str, value: int, least: int = 1) -> None:
@@ -90,8 +51,10 @@ def write(option: str, path: str, save: Callable[[Path], object]) -> None:
 
 def check_device(device: str, here: bool = True) -> None:
     """A known device that this machine has, unless it is for another machine; else a `UserError`."""
-    if device not in ("cpu", "cuda"):
-        raise UserError(f"There is no device {device!r}: {did_you_mean(device, ('cpu', 'cuda'))}.")
+    if device not in DEVICES:
+        raise UserError(f"There is no device {device!r}: {did_you_mean(device, DEVICES)}.")
+    if device == "auto" and not here:
+        raise UserError("--device auto looks for a GPU on this machine: for --engine ray say cpu or cuda.")
     if here and device == "cuda":
         import torch
 
@@ -99,6 +62,12 @@ def check_device(device: str, here: bool = True) -> None:
             raise UserError(
                 "--device cuda: torch sees no GPU here, so use --device cpu or install a CUDA build of torch."
             )
+
+
+def check_dtype(dtype: str | None) -> None:
+    """A known dtype, or None for the checkpoint's own; else a `UserError`."""
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"There is no dtype {dtype!r}: {did_you_mean(dtype, DTYPES)}.")
 
 
 def read_towers(words: list[str] | None) -> str | dict[str, str] | None:
@@ -119,24 +88,26 @@ def load_model(
     plan: str | None = None,
     towers: list[str] | None = None,
     tokenizer: str | None = None,
+    dtype: str | None = None,
 ) -> "tuple[VLM, Processor]":
     """A model on its device, with progress.
 
     Args:
-        model, device, towers, tokenizer: the options.
+        model, device, towers, tokenizer, dtype: the options.
         working: hears what is being done.
         plan: a plan file, which takes the place of the model's own plan.
     """
     from deltaprune.vlm import load
 
     check_device(device)
+    check_dtype(dtype)
     working.say(f"loading {model}")
-    vlm, processor = load(model, towers=read_towers(towers), tokenizer=tokenizer)
+    vlm, processor = load(model, towers=read_towers(towers), tokenizer=tokenizer, dtype=dtype, device=device)
     if plan is not None:
         from deltaprune.calibrate import load_plan
 
         vlm.use_plan(load_plan(plan, vlm.config))
-    return vlm.to(device=device), processor
+    return vlm, processor
 
 
 def read_model_config(

@@ -26,7 +26,7 @@ def read_growth(files: Sequence[str]) -> list[dict[str, Any]]:
         raise UserError(f"plot growth draws one file and was given {len(files)}: {MAKE}.")
     (file,) = files
     try:
-        document = json.loads(Path(file).read_text())
+        document = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file!r} cannot be read ({error.strerror or error}): {MAKE}.") from error
     except ValueError as error:

@@ -36,11 +36,12 @@ class Asked(NamedTuple):
     reports: tuple[str, ...] = ()
     towers: list[str] | None = None
     tokenizer: str | None = None
+    dtype: str | None = None
 
 
 def _load(asked: Asked, working: Working) -> "tuple[VLM, Processor]":
     """The model that was asked for."""
-    return load_model(asked.model, asked.device, working, asked.plan, asked.towers, asked.tokenizer)
+    return load_model(asked.model, asked.device, working, asked.plan, asked.towers, asked.tokenizer, asked.dtype)
 
 
 def _config(asked: Asked) -> "MLLMConfig":
@@ -87,7 +88,9 @@ def _scores(asked: Asked, working: Working) -> "Figure":
     every = layer_scores(vlm, inputs, ranking[0].score).scores[:, 0]
     scores = [every[k - 1] for k in after]
     best = [kept(row[None], ranking[0])[0] for row in scores]
-    title = f"{ranking[0].score!r} by layer, {config.name}"
+    title = f"Scores by which {method} ranks the visual tokens of {config.name}, layer by layer"
+    if ranking[0].sees_text:
+        title += f"\n“{question}”"
     return score_maps(picture, scores, best, after, patch_grid(config), "score", title)
 
 

@@ -1,5 +1,7 @@
 """`deltaprune ask`."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,19 +9,17 @@ import typer
 
 from deltaprune._registry import UserError
 from deltaprune._tables import ask_tables, show
-from deltaprune.cli._common import (
+from deltaprune.cli._common import check_target, check_whole, load_model, patch_grid, print_json, write
+from deltaprune.cli._options import (
+    DEFAULT_METHODS,
     DeviceOption,
+    DtypeOption,
     JsonOption,
     ModelOption,
     PlanOption,
     TokenizerOption,
     TowersOption,
-    check_target,
-    check_whole,
-    load_model,
-    patch_grid,
-    print_json,
-    write,
+    local,
 )
 from deltaprune.cli._progress import Working
 
@@ -31,42 +31,57 @@ if TYPE_CHECKING:
 
 
 def ask(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", callback=local, help="A picture file.")],
     question: Annotated[list[str], typer.Argument(metavar="QUESTION", help="One or more, each in quotes.")],
     model: ModelOption = "bundled",
-    method: Annotated[str, typer.Option("--method", metavar="METHOD", help="name:field=value,...")] = "dtp:keep=0.5",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="METHOD",
+            help=f"name:field=value,...; repeatable, unpruned is always there. [default: {DEFAULT_METHODS[1]}]",
+        ),
+    ] = None,
     overlay: Annotated[
         str | None,
-        typer.Option("--overlay", metavar="OUT.png", help="Draw which patches the method kept (first question)."),
+        typer.Option(
+            "--overlay", callback=local, metavar="OUT.png", help="Draw which patches each method kept (first question)."
+        ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Upper bound of an answer's length.")] = 16,
     plan: PlanOption = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Ask about a picture, unpruned beside pruned.
+    """Ask about a picture, unpruned beside pruned by each method.
 
     Times are medians after a warm-up, so compilation is not in them.
     """
     check_whole("--max-new-tokens", max_new_tokens)
+    methods = method or [DEFAULT_METHODS[1]]
     with Working("starting") as working:
         from deltaprune.ask import ask, check_questions
         from deltaprune.methods import parse
         from deltaprune.vision.images import open_image
 
         check_questions(question)
-        parse(method)
+        for each in methods:
+            parse(each)
         picture = open_image(image)
         if overlay is not None:
             _check_overlay(overlay, image)
-        vlm, processor = load_model(model, device, working, plan, towers, tokenizer)
-        rows = ask(vlm, processor, picture, question, method, max_new_tokens, working.say)
+        vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype)
+        rows = ask(vlm, processor, picture, question, methods, max_new_tokens, working.say)
+        drawn = rows[1 : len(rows) // len(question)] or rows[:1]  # of the first question; unpruned only if alone
         if overlay is not None:
-            _draw(overlay, picture, vlm.config, rows[len(rows) // len(question) - 1])
+            _draw(overlay, picture, vlm.config, drawn)
     dicts = [row.to_dict() for row in rows]
-    print_json(dicts) if json else show(*ask_tables(dicts, device))
+    print_json(dicts) if json else show(*ask_tables(dicts, vlm.device.type))
+    if overlay is not None:
+        print(_told(overlay, drawn), file=sys.stderr if json else sys.stdout)
 
 
 def _check_overlay(overlay: str, image: str) -> None:
@@ -81,9 +96,17 @@ def _check_overlay(overlay: str, image: str) -> None:
         raise UserError(f"--overlay {overlay!r} is the picture itself and would replace it: choose another name.")
 
 
-def _draw(path: str, picture: "Image.Image", config: "MLLMConfig", row: "AskRow") -> None:
-    """Write the overlay of one row."""
-    from deltaprune.analysis import overlay
+def _draw(path: str, picture: "Image.Image", config: "MLLMConfig", rows: "Sequence[AskRow]") -> None:
+    """Write what each row kept, side by side."""
+    from deltaprune.analysis import overlay, side_by_side
 
-    drawn = overlay(picture, row.kept_origin, patch_grid(config), row.after)
-    write("--overlay", path, drawn.save)
+    titles = [row.method if len(rows) > 1 else None for row in rows]
+    grid = patch_grid(config)
+    drawn = [overlay(picture, row.kept_origin, grid, row.after, title) for row, title in zip(rows, titles, strict=True)]
+    write("--overlay", path, side_by_side(drawn).save)
+
+
+def _told(path: str, rows: "Sequence[AskRow]") -> str:
+    """What is in the file."""
+    kept = ", ".join(row.method for row in rows)
+    return f"wrote {path}: the patches kept for the first question by {kept}; dropped ones are grey and struck through"

@@ -5,32 +5,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune._registry import UserError
 from deltaprune._tables import show
 from deltaprune.cli._bench_tables import bench_table, components_table, growth_table, questions_table
-from deltaprune.cli._common import (
+from deltaprune.cli._common import check_device, check_dtype, check_whole, load_model, print_json, read_model_config
+from deltaprune.cli._options import (
     DEFAULT_METHODS,
     DeviceOption,
+    DtypeOption,
     JsonOption,
     MethodsOption,
     ModelOption,
     TokenizerOption,
     TowersOption,
-    check_device,
-    check_whole,
-    load_model,
-    print_json,
-    read_model_config,
 )
 from deltaprune.cli._progress import Working
 
 if TYPE_CHECKING:
-    import torch
-
     from deltaprune.stages import Method
     from deltaprune.vlm import VLM
 
-DTYPES = ("float32", "bfloat16")
 Document = list[dict[str, Any]]
 
 
@@ -43,7 +37,7 @@ def bench(
     layers: Annotated[
         int | None, typer.Option("--layers", help="Cut the LM to so many layers; with --random-weights only.")
     ] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", metavar="float32|bfloat16", help="Of the weights.")] = None,
+    dtype: DtypeOption = None,
     text_tokens: Annotated[int, typer.Option("--text-tokens", help="Of each prompt, template included.")] = 22,
     batch: Annotated[
         list[int] | None, typer.Option("--batch", help="Prompts at once; repeatable. [default: 1]")
@@ -76,8 +70,7 @@ def bench(
     for option, values in {**whole, "--questions": questions or []}.items():
         for value in values:
             check_whole(option, value)
-    if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"There is no dtype {dtype!r}: {did_you_mean(dtype, DTYPES)}.")
+    check_dtype(dtype)
     if growth and questions:
         raise UserError("--growth and --questions are two measurements: ask for one of them.")
     with Working("starting") as working:
@@ -89,7 +82,7 @@ def bench(
         elif layers is not None:
             raise UserError("--layers cuts a model of random weights: add --random-weights.")
         else:
-            vlm = load_model(model, device, working, None, towers, tokenizer)[0].to(dtype=_dtype(dtype))
+            vlm = load_model(model, device, working, None, towers, tokenizer, dtype)[0]
         working.say("measuring (the first round compiles the kernels)")
         if growth:
             tables = [growth_table]
@@ -187,16 +180,11 @@ def _methods_only(document: Document) -> Document:
     return [row for row in document[:-1] if row["components"]]
 
 
-def _dtype(name: str | None) -> "torch.dtype | None":
-    import torch
-
-    return None if name is None else getattr(torch, name)
-
-
 def _random(model: str, dtype: str | None, layers: int | None, device: str, working: Working) -> "VLM":
     """The model's sizes with random weights."""
     import torch
 
+    from deltaprune.models._checkpoint import chosen_device
     from deltaprune.models._random import cut, random_mllm
     from deltaprune.vlm import VLM
 
@@ -204,4 +192,5 @@ def _random(model: str, dtype: str | None, layers: int | None, device: str, work
     config = read_model_config(model)
     config = config if layers is None else cut(config, layers)
     working.say(f"filling {config.name} with random weights")
-    return VLM(random_mllm(config, _dtype(dtype) or torch.float32), eos_id=0).to(device=device)
+    weights = random_mllm(config, getattr(torch, dtype or "float32"))
+    return VLM(weights, eos_id=0).to(device=chosen_device(device))

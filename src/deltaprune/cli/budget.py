@@ -5,16 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltaprune._tables import budget_table, show
-from deltaprune.cli._common import (
-    ConventionOption,
-    JsonOption,
-    ModelOption,
-    PlanOption,
-    TextTokensOption,
-    check_whole,
-    print_json,
-    read_model_config,
-)
+from deltaprune.cli._common import check_whole, print_json, read_model_config
+from deltaprune.cli._options import ConventionOption, JsonOption, ModelOption, PlanOption, TextTokensOption
 from deltaprune.cli._progress import Working
 
 if TYPE_CHECKING:
@@ -39,8 +31,9 @@ def budget(
     plan: PlanOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the keep that meets a share of the MACs, so that methods can be compared at the same cost.
+    """Find the keep that meets a share of the MACs.
 
+    So that methods can be compared at the same cost.
     The most visual tokens that stay within the share; for vtw the nearest layer. Needs no weights.
     """
     check_whole("--text-tokens", text_tokens)
@@ -67,6 +60,6 @@ def _row(config: "MLLMConfig", text: str, share: float, text_tokens: int, conven
         "budget": share,
         "share": met.share,
         met.knob: met.value,
-        "kept": met.kept,
+        "kept": met.kept or None,
         "macs": macs(config, met.method, text_tokens, convention).components,
     }

@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltaprune._tables import plan_table, show
-from deltaprune.cli._common import (
+from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
+from deltaprune.cli._options import (
     BenchmarkOption,
     DeviceOption,
+    DtypeOption,
     JsonOption,
     ModelOption,
     SeedOption,
     SplitOption,
     TokenizerOption,
     TowersOption,
-    check_target,
-    check_whole,
-    load_model,
-    print_json,
-    write,
+    local,
 )
 from deltaprune.cli._progress import Working
 
@@ -42,15 +40,19 @@ def calibrate(
     eta: Annotated[float, typer.Option("--eta", help="VTW's threshold: the next token's KL divergence, nats.")] = 0.003,
     seed: SeedOption = 0,
     split: SplitOption = "val",
-    out: Annotated[str | None, typer.Option("--out", metavar="PLAN.json", help="Where to write the plan.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", callback=local, metavar="PLAN.json", help="Where to write the plan.")
+    ] = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the layers to prune after, for dtp and for vtw, in one pass over some pictures.
+    """Find the layers to prune after, for dtp and for vtw.
 
-    dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal leaves the answer as it was.
+    In one pass over some pictures. dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal
+    leaves the answer as it was.
     """
     check_whole("--samples", samples)
     check_whole("--seed", seed, least=0)
@@ -66,7 +68,7 @@ def calibrate(
         check_eta(eta)
         chosen = registry[benchmark]()
         asked = pick_questions(chosen, split, seed, samples)
-        vlm, processor = load_model(model, device, working, None, towers, tokenizer)
+        vlm, processor = load_model(model, device, working, None, towers, tokenizer, dtype)
         curves = measured(vlm, processor, chosen, asked, working)
         moved = pruned(vlm, processor, chosen, asked, working) if rule == "js" else None
         found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta, moved)

@@ -4,23 +4,22 @@ from typing import Annotated
 
 import typer
 
-from deltaprune.cli._common import JsonOption, TokenizerOption, TowersOption, print_json, read_towers
+from deltaprune.cli._common import print_json, read_towers
+from deltaprune.cli._options import DtypeOption, JsonOption, TokenizerOption, TowersOption, local
 from deltaprune.cli._progress import Working
 
 
 def convert(
     source: Annotated[
-        str, typer.Argument(metavar="SRC", help="A published checkpoint: its folder, a .pth file, cobra, or a Hub id.")
+        str,
+        typer.Argument(
+            metavar="SRC", callback=local, help="A published checkpoint: its folder, a .pth file, cobra, or a Hub id."
+        ),
     ],
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="The model folder to make.")],
+    dest: Annotated[str, typer.Argument(metavar="DEST", callback=local, help="The model folder to make.")],
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype", metavar="float32|bfloat16|float16", help="Of the weights. [default: the checkpoint's own]"
-        ),
-    ] = None,
+    dtype: DtypeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Turn a published checkpoint into a model folder.

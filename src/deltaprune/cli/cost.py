@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltaprune._tables import cost_table, show
-from deltaprune.cli._common import (
+from deltaprune.cli._common import check_whole, print_json, read_model_config
+from deltaprune.cli._options import (
     DEFAULT_METHODS,
     ConventionOption,
     JsonOption,
@@ -13,9 +14,6 @@ from deltaprune.cli._common import (
     ModelOption,
     PlanOption,
     TextTokensOption,
-    check_whole,
-    print_json,
-    read_model_config,
 )
 from deltaprune.cli._progress import Working
 
@@ -32,9 +30,9 @@ def cost(
     plan: PlanOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Count operations in closed form: a prefill's, and those of each token decoded after it.
+    """Count a prefill's operations in closed form.
 
-    Needs no weights; the unit is multiply-accumulates.
+    And those of each token decoded after it. Needs no weights; the unit is multiply-accumulates.
     """
     check_whole("--text-tokens", text_tokens)
     with Working("starting"):
@@ -56,7 +54,7 @@ def _row(config: "MLLMConfig", text: str, text_tokens: int, convention: str) -> 
         "convention": convention,
         "text_tokens": text_tokens,
         "share": prefill.share,
-        "kept": tokens_kept(method.checked_stages(config.shape), config.shape),
+        "kept": tokens_kept(method.checked_stages(config.shape), config.shape) or None,  # null: nothing is pruned
         "macs": prefill.components,
         "flops": prefill.flops,
         "decode_macs": decode.components,

@@ -8,41 +8,32 @@ import typer
 
 from deltaprune._registry import UserError
 from deltaprune._tables import evaluate_table, show
-from deltaprune.cli._common import (
+from deltaprune.cli._common import check_device, check_dtype, check_whole, load_model, print_json, write
+from deltaprune.cli._options import (
     DEFAULT_METHODS,
     BenchmarkOption,
+    DataOption,
     DeviceOption,
+    DtypeOption,
+    HubOption,
+    ImagesOption,
     JsonOption,
     MethodsOption,
     ModelOption,
+    OcrOption,
+    PartialOption,
     PlanOption,
+    ProtocolOption,
     SeedOption,
     TokenizerOption,
     TowersOption,
-    check_device,
-    check_whole,
-    load_model,
-    print_json,
-    write,
+    local,
 )
 from deltaprune.cli._progress import Working
 
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark
     from deltaprune.evaluate import Row
-
-DataOption = Annotated[
-    str | None, typer.Option("--data", metavar="DIR", help="The benchmark's files, as they are downloaded.")
-]
-ImagesOption = Annotated[
-    str | None, typer.Option("--images", metavar="DIR", help="Its pictures, where they lie apart.")
-]
-HubOption = Annotated[str | None, typer.Option("--hub", metavar="ID", help="A data set of the Hub instead.")]
-ProtocolOption = Annotated[
-    str, typer.Option("--protocol", metavar="NAME", help="Whose prompt, decoding and metric: official, cobra, ...")
-]
-OcrOption = Annotated[bool, typer.Option("--no-ocr", help="TextVQA: leave the OCR tokens out of the message.")]
-PartialOption = Annotated[bool, typer.Option("--allow-partial", help="Accept files that hold fewer questions.")]
 
 
 def evaluate(
@@ -65,7 +56,9 @@ def evaluate(
     allow_partial: PartialOption = False,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="DIR", help="Keep the answers there, go on after a stop, write a report."),
+        typer.Option(
+            "--out", callback=local, metavar="DIR", help="Keep the answers there, go on after a stop, write a report."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Questions that run at once.")] = 32,
     prefix: Annotated[
@@ -81,6 +74,7 @@ def evaluate(
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
     json: JsonOption = False,
 ) -> int:
     """Score methods on a benchmark.
@@ -107,7 +101,8 @@ def evaluate(
         next(chosen.samples(split, seed, limit), None)  # so are an unknown split and a wrong count
         elsewhere = engine != "local"  # the model is then read to the CPU, and goes to its device there
         check_device(device, here=not elsewhere)
-        vlm, processor = load_model(model, "cpu" if elsewhere else device, working, plan, towers, tokenizer)
+        check_dtype(dtype)
+        vlm, processor = load_model(model, "cpu" if elsewhere else device, working, plan, towers, tokenizer, dtype)
         working.say("answering")
         unpruned = [] if "none" in methods else ["none"]  # it answers anyway; the report compares with it
         rows = evaluate(

@@ -6,20 +6,20 @@ from typing import Annotated
 import typer
 
 from deltaprune._registry import UserError, did_you_mean
-from deltaprune.cli._common import (
+from deltaprune.cli._common import check_target, check_whole, write
+from deltaprune.cli._options import (
     DeviceOption,
+    DtypeOption,
     ModelOption,
     PlanOption,
     TokenizerOption,
     TowersOption,
-    check_target,
-    check_whole,
-    write,
+    local,
 )
 from deltaprune.cli._plots import DRAW, QUESTION, Asked
 from deltaprune.cli._progress import Working
 
-TAKES = {  # the options that mean something to a figure, beside --model, --towers, --tokenizer, --out and --device
+TAKES = {  # the options that a figure takes, beside --out and what every model takes
     "spread": {"--benchmark", "--samples", "--rule"},
     "scores": {"--image", "--question", "--method", "--layers", "--plan"},
     "attention": {"--image", "--question", "--layers", "--plan"},
@@ -33,10 +33,15 @@ FigureArgument = Annotated[str, typer.Argument(metavar="|".join(TAKES), help="Wh
 def plot(
     context: typer.Context,
     figure: FigureArgument,
-    report: Annotated[list[str] | None, typer.Argument(metavar="REPORT", help="Files for tradeoff and growth.")] = None,
+    report: Annotated[
+        list[str] | None, typer.Argument(metavar="REPORT", callback=local, help="Files for tradeoff and growth.")
+    ] = None,
     model: ModelOption = "bundled",
     image: Annotated[
-        str | None, typer.Option("--image", metavar="FILE", help="A picture. [default: the first of benchmark scenes]")
+        str | None,
+        typer.Option(
+            "--image", callback=local, metavar="FILE", help="A picture. [default: the first of benchmark scenes]"
+        ),
     ] = None,
     question: Annotated[
         str | None,
@@ -61,12 +66,16 @@ def plot(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", metavar="FILE", help=".png, .svg or .pdf; no suffix: PNG and SVG. [default: the figure's name]"
+            "--out",
+            callback=local,
+            metavar="FILE",
+            help=".png, .svg or .pdf; no suffix: PNG and SVG. [default: the figure's name]",
         ),
     ] = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
 ) -> None:
     """Draw what happens inside.
 
@@ -82,7 +91,9 @@ def plot(
     names = ("--image", "--question", "--method", "--layers", "--benchmark", "--samples", "--rule", "--plan")
     given = {name for name, value in zip(names, values, strict=True) if value is not None}
     if figure == "tradeoff":  # no model runs
-        given |= {f"--{name}" for name in ("model", "device", "towers", "tokenizer") if _is_given(context, name)}
+        given |= {
+            f"--{name}" for name in ("model", "device", "dtype", "towers", "tokenizer") if _is_given(context, name)
+        }
     _check_options(figure, given | ({"REPORT"} if report else set()))
     if samples is not None:
         check_whole("--samples", samples)
@@ -94,7 +105,7 @@ def plot(
             check_target("--out", str(file))
             if image is not None and file.exists() and Path(image).exists() and file.samefile(image):
                 raise UserError(f"--out {target!r} is the picture itself and would replace it: choose another name.")
-        drawn = DRAW[figure](Asked(model, *values, device, tuple(report or ()), towers, tokenizer), working)
+        drawn = DRAW[figure](Asked(model, *values, device, tuple(report or ()), towers, tokenizer, dtype), working)
         write("--out", target, lambda path: written.extend(figures.save(drawn, path)))
     for file in written:
         print(file)
@@ -107,8 +118,8 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _check_options(figure: str, given: set[str]) -> None:
-    """A known figure, and no option that means nothing to it, else a `UserError`."""
+    """A known figure, and only options that it takes, else a `UserError`."""
     if figure not in TAKES:
         raise UserError(f"There is no figure {figure!r}: {did_you_mean(figure, TAKES)}.")
     for option in sorted(given - TAKES[figure]):
-        raise UserError(f"{option} means nothing to plot {figure}: it takes {', '.join(sorted(TAKES[figure]))}.")
+        raise UserError(f"{option} is not for plot {figure}: it takes {', '.join(sorted(TAKES[figure]))}.")

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltaprune._tables import score_table, show
-from deltaprune.cli._common import JsonOption, print_json
+from deltaprune.cli._common import print_json
+from deltaprune.cli._options import DataOption, HubOption, JsonOption, ProtocolOption, local
 from deltaprune.cli._progress import Working
-from deltaprune.cli.evaluate import DataOption, HubOption, ProtocolOption, open_benchmark
+from deltaprune.cli.evaluate import open_benchmark
 
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark
 
 
 def score(
-    predictions: Annotated[str, typer.Argument(metavar="PREDICTIONS", help="A JSON list, or one object a line.")],
+    predictions: Annotated[
+        str, typer.Argument(metavar="PREDICTIONS", callback=local, help="A JSON list, or one object a line.")
+    ],
     benchmark: Annotated[str, typer.Option("--benchmark", metavar="NAME", help="Whose questions were answered.")],
     data: DataOption = None,
     hub: HubOption = None,
@@ -27,17 +30,24 @@ def score(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Grade what is answered, though questions are missing.")
     ] = False,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", metavar="METHOD", help="Whose answers, in an answers.jsonl of evaluate --out."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Grade the answers of any system by the official rules.
 
-    Each answer is {"question_id": ..., "answer": ...}; pictures are not needed.
+    Each answer is {"question_id": ..., "answer": ...}, or a line of the answers.jsonl that evaluate --out writes;
+    pictures are not needed.
     """
     with Working("grading"):
         from deltaprune.benchmarks.graders import scoring
+        from deltaprune.methods import parse
 
+        names = () if method is None else (method, repr(parse(method)))
         chosen = _without_pictures(open_benchmark(benchmark, data, hub, protocol, allow_partial), data)
-        result = scoring.score(chosen, split or chosen.split, Path(predictions), allow_partial).to_dict()
+        result = scoring.score(chosen, split or chosen.split, Path(predictions), allow_partial, names).to_dict()
     print_json(result) if json else show(score_table(result))
 
 

@@ -1,6 +1,5 @@
 """Clocks and memory meters that the measuring commands share."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -41,7 +40,7 @@ def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():
-        _CLEAR.write_text("5")
+        _CLEAR.write_bytes(b"5")
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -49,8 +48,19 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if _STATUS.exists():
-        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in _STATUS.read_bytes().splitlines() if line.startswith(b"VmHWM"))
         return 1024 * int(line.split()[1])
+    return _peak_elsewhere()
+
+
+def _peak_elsewhere() -> int:
+    """The peak of the whole process where there is no /proc."""
+    if sys.platform == "win32":  # which has no `resource`
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 

@@ -60,7 +60,7 @@ def _parts(row: Mapping[str, Any]) -> tuple[list[tuple[str, str]], int]:
 
 def _figures(row: Mapping[str, Any]) -> list[str]:
     """The cells under `FIGURES`."""
-    against, kept = row["against_none"], ", ".join(map(str, row["kept"])) or "all"
+    against, kept = row["against_none"], ", ".join(map(str, row["kept"] or ())) or "all"
     is_none = row["method"].strip() in UNPRUNED
     points, p = ("", "") if is_none else ("-", "-") if against is None else (signed(against), p_value(against["p"]))
     ms = f"{row['ms']:.1f}" if row["ms"] else "-"

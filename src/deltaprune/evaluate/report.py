@@ -107,7 +107,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     flat |= {"accuracy": row["mean"], "low": low, "high": high}
     flat |= {f"against_none_{name}": against[name] for name in ("points", "low", "high", "p", "mcnemar")}
     flat |= {name: row[name] for name in ("agreement", "macs_share", "text_tokens")}
-    flat |= {"kept": " ".join(map(str, row["kept"])), "ms": row["ms"] or None, "errors": row["errors"]}
+    flat |= {"kept": " ".join(map(str, row["kept"] or ())), "ms": row["ms"] or None, "errors": row["errors"]}
     flat |= {"paper": row["paper"], "guessing": row["floor"]}
     flat |= {f"skill: {name}": value for name, value in row["by_skill"].items()}
     return flat | {f"metric: {name}": value for name, value in row["metrics"].items()}

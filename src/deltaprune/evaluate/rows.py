@@ -78,6 +78,6 @@ class Row:
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON row: everything but the single answers."""
+        """The JSON row: everything but the single answers; `kept` is null where nothing is pruned."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("failed", "records")}
-        return values | {"kept": list(self.kept)}
+        return values | {"kept": list(self.kept) or None}

@@ -5,21 +5,22 @@ come, and the same call goes on where an earlier one was broken off.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from deltaprune._registry import UserError
 from deltaprune.benchmarks import Benchmark, FirstToken, Protocol, Sample
+from deltaprune.evaluate.asked import check_model, check_numbers, find_benchmark, find_methods
 from deltaprune.evaluate.engines import Engine, Place
 from deltaprune.evaluate.engines import registry as engines
 from deltaprune.evaluate.rows import Row
-from deltaprune.evaluate.store import Key, Store, prompt_hash
+from deltaprune.evaluate.store import Key, Note, Store, prompt_hash
 from deltaprune.evaluate.tally import Sheet, Tally
 from deltaprune.evaluate.work import Done, Unit, Worker, first_ids, group, mean_text_tokens
-from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
 from deltaprune.models._processor import Processor
 from deltaprune.stages import Method
@@ -31,24 +32,26 @@ Progress = Callable[[int, int], None]
 def evaluate(
     vlm: VLM,
     processor: Processor,
-    benchmark: Benchmark,
-    methods: Sequence[Method | str],
+    benchmark: Benchmark | str,
+    methods: Method | str | Sequence[Method | str],
     split: str | None = None,
     seed: int = 0,
     limit: int | None = 500,
     batch_size: int = 32,
     on_progress: Progress | None = None,
     max_new_tokens: int | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     engine: str = "local",
     place: Place | None = None,
     prefix: bool = True,
 ) -> list[Row]:
     """Answer a benchmark with each method; rows stand in the order asked for.
 
+        rows = evaluate(model, processor, "scenes", ["none", "dtp:keep=0.5"], limit=60)
+
     Args:
         vlm, processor: what `load` gave.
-        benchmark: where samples, messages and grades come from.
+        benchmark: where samples, messages and grades come from; a name where it needs no files.
         methods: objects, or texts such as "dtp:keep=0.5".
         split, seed, limit: which samples; None is the benchmark's own split, and `limit` None the whole of it.
         batch_size: questions that run at once; it changes the time, not the answers.
@@ -59,31 +62,35 @@ def evaluate(
         prefix: run a picture once for all its questions.
 
     Raises:
-        UserError: no method, no samples, samples that the protocol cannot grade, a method that does not fit the model,
-            a size below 1, a folder that cannot be used, or no answer at all.
+        UserError: not a model and its processor, no benchmark, no method or one asked for twice, no samples, samples
+            that the protocol cannot grade, a method that does not fit the model, a number out of range, a folder that
+            cannot be used, or no answer at all.
     """
-    place = place or Place()
+    check_model(vlm, processor)
+    benchmark, chosen = find_benchmark(benchmark), find_methods(methods)
+    check_numbers(seed, limit=limit, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    for method in chosen.values():
+        method.checked_stages(vlm.shape)
+    run_units, place = engines[engine], place or Place()
     split = split or benchmark.split
-    labels = [asked if isinstance(asked, str) else repr(asked) for asked in methods]
-    chosen = [parse(asked) if isinstance(asked, str) else asked for asked in methods]
-    _check(vlm, chosen, limit, batch_size)
     samples = list(benchmark.samples(split, seed, limit))
     if not samples:
         raise UserError(f"Benchmark {benchmark.name!r} has no samples in split {split!r}: choose another split.")
     rules = _rules(benchmark, processor, max_new_tokens)
     rules.grade(samples[0], "")  # data that the protocol cannot grade are refused before hours of answers
-    sheets = {method: Sheet(method) for method in (NoPruning(), *chosen)}
+    named = {NoPruning(): "none"} | {method: label for label, method in reversed(chosen.items())}  # its first label
+    sheets = {method: Sheet(method, named[method]) for method in (NoPruning(), *chosen.values())}
     worker = Worker(vlm, processor, rules, tuple(sheets), batch_size, prefix)
     prompts = [processor.prompt(rules.message(sample)) for sample in samples]
-    with contextlib.nullcontext() if out is None else Store(out) as store:
+    with contextlib.nullcontext() if out is None else Store(Path(out)) as store:
         keys = _keys(worker, benchmark, samples, prompts, torch.device(place.device or vlm.device).type)
         _recall(sheets.values(), store, keys)
-        _run(
-            worker, group(samples, batch_size), store, keys, list(sheets.values()), engines[engine], place, on_progress
-        )
+        notes = {sample.id: partial(_note, benchmark, sample) for sample in samples}
+        book = _Book(store, {key.id: key for key in keys}, notes, list(sheets.values()), on_progress)
+        _run(worker, group(samples, batch_size), book, run_units, place)
     text_tokens = mean_text_tokens(processor, prompts)
     tally = Tally(vlm.config, benchmark, split, seed, samples, text_tokens, tuple(sheets.values()))
-    return [tally.row(label, sheets[method]) for label, method in zip(labels, chosen, strict=True)]
+    return [tally.row(label, sheets[method]) for label, method in chosen.items()]
 
 
 def _rules(benchmark: Benchmark, processor: Processor, max_new_tokens: int | None) -> Protocol:
@@ -95,17 +102,6 @@ def _rules(benchmark: Benchmark, processor: Processor, max_new_tokens: int | Non
     if max_new_tokens is None:
         return rules
     return replace(rules, decoding=replace(rules.decoding, max_new_tokens=max_new_tokens))
-
-
-def _check(vlm: VLM, methods: Sequence[Method], limit: int | None, batch_size: int) -> None:
-    """Every mistake that can be seen before the first picture is drawn."""
-    if not methods:
-        raise UserError('No method is asked for: name at least one, such as "dtp:keep=0.5".')
-    for name, value in (("limit", limit), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise UserError(f"{name}={value} leaves nothing to do: it is at least 1.")
-    for method in methods:
-        method.checked_stages(vlm.shape)
 
 
 def _keys(
@@ -129,43 +125,61 @@ def _recall(sheets: Iterable[Sheet], store: Store | None, keys: Sequence[Key]) -
         sheet.answers = {name: answer for name, answer in found if answer is not None}
 
 
-def _run(
-    worker: Worker,
-    groups: Iterator[tuple[Sample, ...]],
-    store: Store | None,
-    keys: Sequence[Key],
-    sheets: Sequence[Sheet],
-    engine: Engine,
-    place: Place,
-    on_progress: Progress | None,
-) -> None:
+@dataclass(frozen=True)
+class _Book:
+    """Where answers go: the folder, if there is one, and each method's sheet.
+
+    Attributes:
+        store: the folder, open.
+        keys, notes: of each sample, by its id: what its answer depends on but for the method, and what is written
+            beside it.
+        sheets: one for each method.
+        on_progress: hears how many answers are there, and of how many.
+    """
+
+    store: Store | None
+    keys: Mapping[str, Key]
+    notes: Mapping[str, Callable[[str, str], Note]]
+    sheets: Sequence[Sheet]
+    on_progress: Progress | None
+
+    def keep(self, done: Done) -> None:
+        """One method's answers to one unit: into the folder first, then into the sheet; earlier answers stand."""
+        sheet = self.sheets[done.method]
+        if self.store is not None:
+            method = repr(sheet.method)
+            timing = {"method": method, "questions": len(done.answers), "ms": done.ms}
+            answers = {replace(self.keys[answer.id], method=method): answer for answer in done.answers}
+            good = {key: answer for key, answer in answers.items() if answer.error is None}
+            notes = {key: self.notes[answer.id](sheet.label, answer.prediction) for key, answer in good.items()}
+            self.store.add(answers, notes, timing)
+        for answer in done.answers:
+            sheet.answers.setdefault(answer.id, answer)
+        sheet.ms += done.ms
+        sheet.timed += len(done.answers)
+
+    def tell(self) -> None:
+        """How far the run is."""
+        if self.on_progress is not None:
+            there = sum(len(sheet.answers) for sheet in self.sheets)
+            self.on_progress(there, len(self.keys) * len(self.sheets))
+
+
+def _note(benchmark: Benchmark, sample: Sample, method: str, prediction: str) -> Note:
+    """What is written beside an answer."""
+    grade = float(benchmark.rules.grade(sample, prediction))
+    return Note(method, sample.image_id, sample.question, sample.answer, sample.skill, benchmark.protocol, grade)
+
+
+def _run(worker: Worker, groups: Iterator[tuple[Sample, ...]], book: _Book, engine: Engine, place: Place) -> None:
     """Let the engine answer what is missing, and keep what comes back."""
     units = []
     for samples in groups:
-        missing = (i for i, sheet in enumerate(sheets) if not all(s.id in sheet.answers for s in samples))
+        missing = (i for i, sheet in enumerate(book.sheets) if not all(s.id in sheet.answers for s in samples))
         units += [Unit(samples, pending)] if (pending := tuple(missing)) else []
-    of = {key.id: key for key in keys}
-    total = len(keys) * len(sheets)
-
-    def tell() -> None:
-        if on_progress is not None:
-            on_progress(sum(len(sheet.answers) for sheet in sheets), total)
-
-    tell()
+    book.tell()
     with contextlib.closing(engine(worker, units, place)) as results:
         for finished in results:
             for done in finished:
-                sheet = sheets[done.method]
-                _keep(sheet, done, store, {a.id: replace(of[a.id], method=repr(sheet.method)) for a in done.answers})
-            tell()
-
-
-def _keep(sheet: Sheet, done: Done, store: Store | None, keys: dict[str, Key]) -> None:
-    """One method's answers to one unit: into the folder first, then into the sheet; earlier answers stand."""
-    if store is not None:
-        timing = {"method": repr(sheet.method), "questions": len(done.answers), "ms": done.ms}
-        store.add({keys[answer.id]: answer for answer in done.answers}, timing)
-    for answer in done.answers:
-        sheet.answers.setdefault(answer.id, answer)
-    sheet.ms += done.ms
-    sheet.timed += len(done.answers)
+                book.keep(done)
+            book.tell()

@@ -4,13 +4,13 @@ Questions about one picture stand or fall together, so whole pictures are drawn,
 (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). All methods meet the same draws.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
+from scipy.stats import binomtest
 
 from deltaprune.benchmarks import Graded, Sample, Summary, mean_of_questions, mean_of_skills
 from deltaprune.evaluate.rows import Record
@@ -100,10 +100,9 @@ def exact_mcnemar(ours: Sequence[float], theirs: Sequence[float]) -> float | Non
         return None
     only_ours = sum(a > b for a, b in zip(ours, theirs, strict=True))
     only_theirs = sum(a < b for a, b in zip(ours, theirs, strict=True))
-    n, least = only_ours + only_theirs, min(only_ours, only_theirs)
-    whole = math.lgamma(n + 1) - n * math.log(2)
-    tail = math.fsum(math.exp(whole - math.lgamma(k + 1) - math.lgamma(n - k + 1)) for k in range(least + 1))
-    return min(1.0, 2 * tail)
+    if only_ours == only_theirs:  # also where there is no such question, which scipy refuses
+        return 1.0
+    return float(binomtest(only_ours, only_ours + only_theirs).pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -1,15 +1,17 @@
 """A folder of answers that survives anything: appended line by line, forced to the disk, found again by what made them.
 
-    answers.jsonl   one line per answer; holds nothing that differs between two runs of the same command
+    answers.jsonl   one line per answer, with what it answers and its grade (see `Note`), so that it can be read alone;
+                    holds nothing that differs between two runs of the same command
     errors.jsonl    what failed, and why; asked again by the next run
     timings.jsonl   how long each unit took
     lock            held while a run writes
 
 An answer is found again only by the same model, method, prompt, decoding, benchmark version and question, so that a
-changed setting never meets an old answer; the answers of other settings stay where they are.
+changed setting never meets an old answer; the answers of other settings stay where they are. In a line, "method" is
+the method as it was asked for and "identity" its `repr`, by which it is found; a line without "identity" was written
+by an older version, and its "method" is the `repr`.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,11 +19,14 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
-from deltaprune._registry import UserError
+from filelock import FileLock, Timeout
+
+from deltaprune._disk import sync_folder
+from deltaprune._registry import UserError, in_words
 from deltaprune.evaluate.work import Answer
 
 ANSWERS, ERRORS, TIMINGS, LOCK = "answers.jsonl", "errors.jsonl", "timings.jsonl", "lock"
@@ -48,6 +53,29 @@ class Key:
     id: str
 
 
+KEY = tuple(each.name for each in fields(Key))
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a line of answers.jsonl says beside the answer; nothing is found by it.
+
+    Attributes:
+        method: as it was asked for where that was a text, else its `repr`.
+        image_id, question, gold, skill: the sample's; `gold` is the right answer.
+        protocol: by whose rules `correct` was graded.
+        correct: the grade, in [0, 1].
+    """
+
+    method: str
+    image_id: str
+    question: str
+    gold: str
+    skill: str
+    protocol: str
+    correct: float
+
+
 def prompt_hash(image_id: str, prompt: str, decoding: object) -> str:
     """Of the picture's name, the whole prompt and the way of decoding."""
     return hashlib.sha256("\0".join([image_id, repr(decoding), prompt]).encode()).hexdigest()[:16]
@@ -70,18 +98,18 @@ class Store:
         with ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context((self.folder / LOCK).open("a"))
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(FileLock(self.folder / LOCK, thread_local=False).acquire(blocking=False))
                 self._files = {n: stack.enter_context(_open_whole(self.folder / n)) for n in (ANSWERS, ERRORS, TIMINGS)}
-                _sync(self.folder)
-                _sync(self.folder.absolute().parent)
-            except BlockingIOError as error:
+                sync_folder(self.folder)
+                sync_folder(self.folder.absolute().parent)
+            except Timeout as error:
                 raise UserError(
                     f"Another run is writing to {str(self.folder)!r}: wait for it, or choose another --out."
                 ) from error
             except OSError as error:
+                why = error.strerror or in_words(error)
                 raise UserError(
-                    f"The folder {str(self.folder)!r} cannot be written ({error.strerror}): choose another --out."
+                    f"The folder {str(self.folder)!r} cannot be written ({why}): choose another --out."
                 ) from error
             self._answers = _read(self.folder / ANSWERS)
             self._open = stack.pop_all()
@@ -97,15 +125,20 @@ class Store:
         """The answer of an earlier run or this one."""
         return self._answers.get(key)
 
-    def add(self, answers: Mapping[Key, Answer], timing: Mapping[str, Any]) -> None:
+    def add(self, answers: Mapping[Key, Answer], notes: Mapping[Key, Note], timing: Mapping[str, Any]) -> None:
         """Write answers that are not there yet; on return they are on the disk.
+
+        Args:
+            answers: by what they depend on.
+            notes: what the lines say beside them, of each answer that is no error.
+            timing: a line of timings.jsonl.
 
         Raises:
             UserError: the disk is full or gone. What was written before is whole.
         """
         new = {key: answer for key, answer in answers.items() if key not in self._answers}
         good = {key: answer for key, answer in new.items() if answer.error is None}
-        self._append(ANSWERS, (_line(key, answer) for key, answer in good.items()))
+        self._append(ANSWERS, (_line(key, answer, notes[key]) for key, answer in good.items()))
         self._answers |= good
         self._append(ERRORS, ({**asdict(key), "error": a.error} for key, a in new.items() if a.error is not None))
         self._append(TIMINGS, [timing])
@@ -129,9 +162,13 @@ class Store:
             ) from error
 
 
-def _line(key: Key, answer: Answer) -> dict[str, Any]:
+def _line(key: Key, answer: Answer, note: Note) -> dict[str, Any]:
+    """A line of answers.jsonl."""
     choices = {"choices": dict(answer.choices)} if answer.choices else {}
-    return {**asdict(key), "prediction": answer.prediction, **choices}
+    told = asdict(note)
+    right = {"correct": told.pop("correct")}
+    found = asdict(key) | {"identity": key.method}
+    return {**found, **told, "prediction": answer.prediction, **choices, **right}
 
 
 def _open_whole(path: Path) -> IO[bytes]:
@@ -144,24 +181,15 @@ def _open_whole(path: Path) -> IO[bytes]:
     return file
 
 
-def _sync(folder: Path) -> None:
-    """Force the names in a folder to the disk; without its name a file that was synced can be lost in a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network folders cannot be synced; their files can
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _read(path: Path) -> dict[Key, Answer]:
     answers: dict[Key, Answer] = {}
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)
-                answer = Answer(entry["id"], entry.pop("prediction"), entry.pop("choices", {}))
-                key = Key(**{name: sys.intern(value) for name, value in entry.items()})  # most stand in every line
+                answer = Answer(entry["id"], entry["prediction"], entry.get("choices", {}))
+                found = {name: entry[name] for name in KEY} | {"method": entry.get("identity", entry["method"])}
+                key = Key(**{name: sys.intern(value) for name, value in found.items()})  # most stand in every line
                 answers.setdefault(key, answer)
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(

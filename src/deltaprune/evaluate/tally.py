@@ -16,9 +16,13 @@ from deltaprune.stages import Method
 
 @dataclass
 class Sheet:
-    """One method's answers so far, by sample, and the milliseconds spent on those that this run gave."""
+    """One method's answers so far, by sample, and the milliseconds spent on those that this run gave.
+
+    `label` is the method as it was asked for.
+    """
 
     method: Method
+    label: str
     answers: dict[str, Answer] = field(default_factory=dict)
     ms: float = 0.0
     timed: int = 0

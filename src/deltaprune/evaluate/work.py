@@ -18,7 +18,7 @@ from torch import Tensor
 from deltaprune._registry import UserError, in_words
 from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
 from deltaprune.generate import Sample as Sampler
-from deltaprune.generate import generate
+from deltaprune.generate import first_logits, generate
 from deltaprune.models._processor import Inputs, Processor
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.stages import Method
@@ -186,7 +186,7 @@ class Worker:
         lm, decoding = self.vlm.model.lm, self.rules.decoding
         if isinstance(decoding, FirstToken):
             first = first_ids(self.processor, decoding.choices)
-            p = lm.logits(prefilled.checked().hidden).float()[:, first].softmax(-1).tolist()
+            p = first_logits(lm, prefilled)[:, first].softmax(-1).tolist()
             told = [dict(zip(decoding.choices, row, strict=True)) for row in p]
             return [Answer(s.id, max(c, key=lambda name: c[name]), c) for s, c in zip(samples, told, strict=True)]
         if isinstance(decoding, Greedy):

@@ -1,14 +1,17 @@
 """What `generate` hands from step to step: a `Prefilled`, whose size does not grow with the tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from deltaprune._registry import UserError
+from deltaprune.generate import NonFiniteLogits, finite, first_logits, overflowed
 from deltaprune.prefill import Prefilled
 from deltaprune.prefix import ImagePrefix
 from deltaprune.vlm import VLM
@@ -25,10 +28,14 @@ class StateCache:
         prefilled: the state after all columns seen, None before the first. A single step leaves its `hidden` as it was:
             nothing reads it again.
         length: columns of `input_ids` seen, padding included.
+        waits: whether the logits of a step are checked at the next one, by when a GPU has them: `generate` waits for it
+            once per token anyway, and twice would hold it up.
     """
 
     prefilled: Prefilled | None = None
     length: int = 0
+    waits: bool = False
+    _finite: Bool[Tensor, ""] | None = None
 
     is_compileable = False  # asked by `generate`: there is nothing to gain from compiling a step,
     is_croppable = False  # and a recurrence cannot forget its last token
@@ -44,10 +51,16 @@ class StateCache:
         self.prefilled = self.prefilled.repeat(beam_idx)
 
     def extend(self, vlm: VLM, inputs: Mapping[str, Tensor], prefix: ImagePrefix | None = None) -> Float[Tensor, "B V"]:
-        """Read a prompt, or what follows it; gives the logits after each row's last token."""
+        """Read a prompt, or what follows it; gives the logits after each row's last token.
+
+        Raises:
+            UserError: inputs that do not fit the model, the prefix or what the cache holds.
+            NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
+        """
+        self.check(vlm)
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         if self.prefilled is None:
-            self.prefilled = vlm.start(inputs, prefix).checked()
+            self.prefilled = vlm.start(inputs, prefix, text_follows=True)
         elif inputs.keys() - {"input_ids", "attention_mask"} or prefix is not None:
             raise UserError("The cache already holds the image and some text: give input_ids alone.")
         elif ids.shape[1] > 1 or (mask is not None and not bool(mask.all())):
@@ -57,9 +70,31 @@ class StateCache:
             seen = tuple(n + 1 for n in self.prefilled.seen)
             self.prefilled = replace(self.prefilled, states=tuple(states), seen=seen)
             self.length += 1
-            return logits
+            rows = finite(logits)
+            self._finite = rows.all()
+            if not self.waits:
+                self.check(vlm)
+            return torch.where(rows[:, None], logits, 0)  # a GPU could not go on after drawing from NaN
         self.length += ids.shape[1]
-        return vlm.model.lm.logits(self.prefilled.hidden)
+        logits = first_logits(vlm.model.lm, self.prefilled)
+        self.prefilled = replace(self.prefilled, checks=())
+        return logits
+
+    @contextmanager
+    def waiting(self, vlm: VLM) -> Iterator[None]:
+        """Within it each step is checked at the next one, see `waits`, and the last at the end."""
+        self.waits = _on_a_gpu(vlm)
+        try:
+            yield
+        finally:
+            self.waits = False
+        self.check(vlm)
+
+    def check(self, vlm: VLM) -> None:
+        """The logits of the last step were finite, else a `NonFiniteLogits`."""
+        flag, self._finite = self._finite, None
+        if flag is not None and not bool(flag):
+            raise NonFiniteLogits(overflowed(vlm.model.lm))
 
 
 def take_cache(arguments: dict[str, Any]) -> StateCache | None:
@@ -74,3 +109,7 @@ def take_cache(arguments: dict[str, Any]) -> StateCache | None:
     if given and not isinstance(given[0], StateCache):
         raise UserError(f"A {type(given[0]).__name__} is no cache of this model: give {NAME} of an earlier output.")
     return given[0] if given else None
+
+
+def _on_a_gpu(vlm: VLM) -> bool:
+    return vlm.device.type != "cpu"

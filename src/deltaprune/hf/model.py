@@ -1,12 +1,12 @@
 """A `VLM` as a `PreTrainedModel`: transformers loads, saves and decodes, the VLM does everything else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from PIL import Image
 from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -17,12 +17,14 @@ from deltaprune.hf.config import DeltapruneConfig
 from deltaprune.mamba.weights import FLOAT32
 from deltaprune.models._inputs import check_prompts, image_inputs, which_image
 from deltaprune.models._mllm import MLLM
+from deltaprune.models._pictures import Pictures
 from deltaprune.prefix import ImagePrefix
 from deltaprune.stages import Method, Plan, Shape
 from deltaprune.vlm import VLM
 
 TEXT_INPUTS = {"input_ids", "attention_mask", "use_cache", *NAMES}  # what `generate` hands to `forward`
 IMAGE_INPUTS = {"images", "image_index", "prefix"}
+NO_TRAINING = "is not supported: a deltaprune model cannot be trained, its forward pass keeps no gradients"
 
 
 class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -50,7 +52,7 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @property
     def method(self) -> Method | None:
-        """The active pruning method; set it through `with method(model):`."""
+        """The method that is on in this thread, see `VLM.method`; set it by `with method(model):`."""
         return self.vlm.method
 
     @method.setter
@@ -71,9 +73,15 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.config.plan = asdict(plan)
         return self
 
-    def encode_image(self, images: Image.Image | Sequence[Image.Image] | Mapping[str, Tensor]) -> ImagePrefix:
+    def encode_image(self, images: Pictures | Mapping[str, Tensor], method: Method | str | None = None) -> ImagePrefix:
         """Run images alone; `generate(prefix=...)` goes on from there, see `VLM.encode_image`."""
-        return self.vlm.encode_image(images)
+        return self.vlm.encode_image(images, method=method)
+
+    def train(self, mode: bool = True) -> "DeltapruneForConditionalGeneration":
+        """Evaluation mode is the only one: `mode=True` raises a `UserError`."""
+        if mode:
+            raise UserError(f"train() {NO_TRAINING}; leave the model in evaluation mode.")
+        return super().train(False)
 
     @torch.no_grad()
     def forward(
@@ -87,7 +95,7 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         return_dict: bool | None = None,
         past_key_values: StateCache | None = None,
-        **pixels: Tensor,
+        **pixels: Tensor | None,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Logits `(B, 1, V)` after each row's last token; pruning leaves no rows for those before it.
 
@@ -103,8 +111,11 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return_dict: False gives a tuple.
 
         Raises:
-            UserError: an unknown input, or inputs that do not fit each other.
+            UserError: an unknown input, inputs that do not fit each other, or `labels`: there is no loss.
+            NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
         """
+        if pixels.pop("labels", None) is not None:
+            raise UserError(f"labels= {NO_TRAINING} and gives no loss; leave labels out.")
         inputs: dict[str, Any] = {"input_ids": input_ids, **(images or {}), **pixels}
         if attention_mask is not None:
             inputs["attention_mask"] = attention_mask[:, -input_ids.shape[1] :]
@@ -119,7 +130,12 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def generate(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
+        self,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *,
+        method: Method | str | None = None,
+        **kwargs: Any,
     ) -> Any:
         """`GenerationMixin.generate`: each row's prompt, then its new ids.
 
@@ -127,11 +143,19 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
             inputs: `input_ids`, here or by name.
             generation_config, kwargs: as everywhere in transformers (`max_new_tokens`, `do_sample`, `stop_strings` with
                 `tokenizer`, `eos_token_id`, `streamer`, ...), the processor's output, and `prefix`.
+            method: for this call, in place of the active one, see `VLM.generate`.
 
         Raises:
             UserError: `prefill_chunk_size` together with pruning, hidden states or attentions as output, an empty row,
-                or inputs that do not fit each other.
+                inputs that do not fit each other, or an unknown or unfit method.
+            NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
         """
+        with self.vlm.pruned_by(method):
+            return self._generate(inputs, generation_config, kwargs)
+
+    def _generate(
+        self, inputs: Tensor | None, generation_config: GenerationConfig | None, kwargs: dict[str, Any]
+    ) -> Any:
         for name in ("output_attentions", "output_hidden_states"):
             if self._setting(name, generation_config, kwargs):
                 raise UserError(
@@ -152,7 +176,8 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if cache is not None:
             kwargs[NAME] = cache
         generate: Any = super().generate  # pyright: ignore[reportAttributeAccessIssue]
-        return generate(inputs, generation_config, **kwargs)
+        with nullcontext() if cache is None else cache.waiting(self.vlm):
+            return generate(inputs, generation_config, **kwargs)
 
     def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input_ids: Int[Tensor, "B L"], **kwargs: Any

@@ -1,23 +1,20 @@
 """`Processor` as transformers sees it: a `ProcessorMixin` that gives a `BatchFeature` and reads chats."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
-from transformers.image_utils import load_image
 
-from deltaprune._registry import UserError, in_words
+from deltaprune._registry import UserError
 from deltaprune.hf.config import DeltapruneConfig
+from deltaprune.hf.pictures import picture_of, read_all
+from deltaprune.models._pictures import Picture
 from deltaprune.models._processor import EOS, Processor, Row
 from deltaprune.models._prompts import IMAGES, Conversation, parts, render
-from deltaprune.vision.images import open_image
+from deltaprune.models._templates import template_text
 
-Picture = Image.Image | str
-SOURCES = ("image", "url", "path", "base64")  # where a chat's image part holds its picture
-ADDRESSES, LONGEST_PATH = ("http://", "https://"), 1024
 HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")  # where files come from
 
 
@@ -27,11 +24,15 @@ class DeltapruneProcessor(ProcessorMixin):
     Args:
         tokenizer: with `<|endoftext|>` as its end and padding.
         config: the model's.
+        chat_template: a Jinja text; by default the one that the configuration names.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: DeltapruneConfig):
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: DeltapruneConfig, chat_template: str | None = None):
+        super().__init__(tokenizer, chat_template=chat_template or template_text(config.mllm.template))
         self.config = config
+        tokenizer.chat_template = self.chat_template
+        tokenizer.clean_up_tokenization_spaces = True  # as the originals decode, see `clean_up`
+        tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output = True
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -47,12 +48,20 @@ class DeltapruneProcessor(ProcessorMixin):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(
             pretrained_model_name_or_path, eos_token=EOS, pad_token=EOS, padding_side="left", **hub
         )
-        return cls(tokenizer, config)
+        template = saved.get("chat_template")  # a mapping where a folder holds several
+        return cls(tokenizer, config, template.get("default") if isinstance(template, Mapping) else template)
 
     @property
     def template(self) -> str:
         """The name of the prompt's form."""
         return self.config.mllm.template
+
+    @property
+    def _text(self) -> str:
+        """The chat template, which may be set anew."""
+        if not isinstance(self.chat_template, str):
+            raise UserError("processor.chat_template is no Jinja text: set one, or load the processor again.")
+        return self.chat_template
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -67,7 +76,8 @@ class DeltapruneProcessor(ProcessorMixin):
         """One row per text, padded on the left; see `Processor`.
 
         Args:
-            images: one for all rows, one for each (also as lists of one), or as many as `image_index` names.
+            images: paths, web addresses, base64 texts, PIL images, arrays or tensors: one for all rows, one for each
+                (also as lists of one), or as many as `image_index` names.
             text: questions, chats, or prompts that `apply_chat_template` gave.
             image_index: the image of each row.
             return_tensors: "pt".
@@ -80,8 +90,8 @@ class DeltapruneProcessor(ProcessorMixin):
             raise UserError(f"The processor has no argument {name!r}: it takes images, text and image_index.")
         if padding not in (True, False, "longest"):
             raise UserError(f"padding={padding!r} is not supported: rows are padded to the longest, padding=True.")
-        inner = Processor(self.config.mllm, self.tokenizer.backend_tokenizer)
-        inputs = inner(None if images is None else _pictures(images), text, image_index, return_tensors)
+        inner = Processor(self.config.mllm, self.tokenizer.backend_tokenizer, chat_template=self._text)
+        inputs = inner(None if images is None else read_all(images), text, image_index, return_tensors)
         if "image_index" in inputs and torch.equal(inputs["image_index"], torch.arange(len(inputs["input_ids"]))):
             del inputs["image_index"]  # one image per row needs no index, and such batches can be put together
         return BatchFeature(dict(inputs))
@@ -118,10 +128,10 @@ class DeltapruneProcessor(ProcessorMixin):
             raise UserError(f"chat_template cannot be chosen: the model was trained on its {self.template!r} template.")
         single = len(conversation) == 0 or isinstance(conversation[0], Mapping)
         chats: list[Any] = [conversation] if single else list(conversation)
-        prompts = [render(chat, self.template, continue_final_message) for chat in chats]
+        prompts = [render(chat, self._text, continue_final_message) for chat in chats]
         if not tokenize:
             return prompts[0] if single else prompts
-        images = [_open(part) for chat in chats for part in parts(chat[0]) if part["type"] in IMAGES]
+        images = [picture_of(part) for chat in chats for part in parts(chat[0]) if part["type"] in IMAGES]
         if len(images) not in (0, len(chats)):
             raise UserError(
                 f"{len(images)} of {len(chats)} chats hold an image: give one to each of them, or none at all."
@@ -133,46 +143,3 @@ class DeltapruneProcessor(ProcessorMixin):
             **{**(processor_kwargs or {}), **kwargs},
         )
         return inputs if return_dict else inputs["input_ids"]
-
-
-def _pictures(images: Any) -> list[Any]:
-    """One or several pictures, or lists of one, as a flat list; paths and addresses are read."""
-    listed = [images] if isinstance(images, (Image.Image, str)) or not isinstance(images, Iterable) else list(images)
-    nested = [each for each in listed if isinstance(each, (list, tuple))]
-    if any(len(each) != 1 for each in nested):
-        raise UserError(f"{[len(each) for each in nested]} images were given for the rows: each row takes one.")
-    flat = [each[0] if isinstance(each, (list, tuple)) else each for each in listed]
-    return [_read(each) if isinstance(each, str) else each for each in flat]
-
-
-def _read(source: str) -> Image.Image:
-    """A file as everywhere in this library; an address or base64 text as transformers reads them.
-
-    transformers would clip a file of 16 bits to white and forget what is transparent.
-
-    Raises:
-        UserError: it is none of these, or holds no picture.
-    """
-    if os.path.exists(source):
-        return open_image(source)
-    try:
-        return load_image(source)
-    except Exception as error:  # those of the network, of PIL and of base64 have no common base
-        if source.startswith(ADDRESSES):
-            raise UserError(f"{source[:80]!r} gives no image ({in_words(error)}): download it, and pass it.") from error
-        if len(source) > LONGEST_PATH:
-            raise UserError(f"A text of {len(source)} letters is no base64 image: pass the image itself.") from error
-        return open_image(source)  # says what is wrong with the path
-
-
-def _open(part: Mapping[str, Any]) -> Image.Image:
-    """The picture of a chat's image part."""
-    if part["type"] == "image_url":
-        source = part["image_url"]
-        source = source["url"] if isinstance(source, Mapping) else source
-    else:
-        sources = [part[key] for key in SOURCES if key in part]
-        if not sources:
-            raise UserError(f"An image part of the chat holds no picture: give it under one of {', '.join(SOURCES)}.")
-        source = sources[0]
-    return _read(source) if isinstance(source, str) else source

@@ -6,6 +6,7 @@ Inference: packed sequences (no padding), an initial state in, the final state o
 from deltaprune.kernels._backend import Backend as Backend
 from deltaprune.kernels._backend import select as select
 from deltaprune.kernels._backend import use as use
+from deltaprune.kernels._device import without_autocast as without_autocast
 from deltaprune.kernels._memory import empty as empty
 from deltaprune.kernels._memory import reuse as reuse
 from deltaprune.kernels.causal_conv1d import causal_conv1d as causal_conv1d

@@ -16,9 +16,9 @@ from PIL import Image
 
 from deltaprune._checks import check_at_least_one
 from deltaprune._registry import UserError, did_you_mean
+from deltaprune.models._pictures import read_picture
 from deltaprune.models._processor import Processor
 from deltaprune.models._prompts import parts
-from deltaprune.vision.images import check_image, open_image, to_rgb
 
 WINDOW = 256  # questions held in memory at once; those about one picture find each other within it
 MAX_NEW_TOKENS = 128  # where a task sets none, as in Cobra's own harness (vlm_eval/models/cobra.py)
@@ -137,11 +137,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]], processor: Processor) -
     sources = [part.get("url") for message in messages for part in parts(message) if part["type"] != "text"]
     if not sources:
         return prompt, None
-    source: Any = sources[0]
-    if isinstance(source, str):
-        return prompt, open_image(source)
-    check_image(source)
-    return prompt, to_rgb(source)
+    return prompt, read_picture(sources[0])
 
 
 def picture_key(image: Image.Image | None) -> str:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deltaprune.kernels import matvec
+from deltaprune.kernels import matvec, without_autocast
 from deltaprune.mamba.config import MambaConfig
 from deltaprune.mamba.layer import Layer, State
 
@@ -48,6 +48,7 @@ class MambaLM(nn.Module):
         norm = self.backbone.norm_f
         return F.rms_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.eps)
 
+    @without_autocast
     def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]:
         """Residual stream after the last block -> logits of the known vocabulary, float32."""
         weight = self.backbone.embedding.weight
@@ -55,6 +56,7 @@ class MambaLM(nn.Module):
         logits = matvec(rows, weight).float()[:, : self.config.vocab_size]
         return logits.reshape(*x.shape[:-1], self.config.vocab_size)
 
+    @without_autocast
     def step(
         self, ids: Int[Tensor, "B"], states: list[State], in_place: bool = False
     ) -> tuple[Float[Tensor, "B V"], list[State]]:
@@ -66,6 +68,7 @@ class MambaLM(nn.Module):
         return self.logits(x), new
 
     @torch.no_grad()
+    @without_autocast
     def forward(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L V"]:
         """Logits of every position of a rectangular batch of text, without pruning."""
         batch, length = ids.shape

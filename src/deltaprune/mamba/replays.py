@@ -161,8 +161,6 @@ def _why_not(model: MambaLM, fixed: Hashable) -> str | None:
         return why
     if torch.cuda.is_current_stream_capturing():
         return "one is being captured around it"
-    if torch.is_autocast_enabled("cuda"):
-        return "autocast is on"
     try:
         hash(fixed)
     except TypeError as error:

@@ -1,19 +1,38 @@
 """Pruning methods: one file, one idea each. Add a file here and `--method NAME:field=value` can use it."""
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 from deltaprune._registry import Registry, UserError, did_you_mean
+from deltaprune.scores import as_score
 from deltaprune.scores import registry as scores
-from deltaprune.stages import Method
+from deltaprune.stages import Method, Score
 
-registry: Registry[type[Method]] = Registry("method", "deltaprune.methods")
+registry: Registry[type[Method]] = Registry("method", "deltaprune.methods", Method)
+
+
+def as_method(method: object) -> Method:
+    """A method as it is, or the one that a text such as "dtp:keep=0.5" names.
+
+    Raises:
+        UserError: the text names none, or it is neither a method nor a text.
+    """
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str):
+        return parse(method)
+    if isinstance(method, type) and issubclass(method, Method):
+        raise UserError(f"method={method.__name__} is the class of a method: give an object, {method.__name__}().")
+    raise UserError(f"method={method!r} is not a method: give an object such as DTP(keep=0.5), or 'dtp:keep=0.5'.")
 
 
 def parse(text: str) -> Method:
     """`"dtp:keep=0.5,early=3"` -> `DTP(keep=0.5, early=3)`; `;` works in place of `,`."""
     name, _, rest = text.strip().partition(":")
-    cls: Any = registry[name.strip()]
+    found = registry[name.strip()]
+    if not is_dataclass(found):
+        raise UserError(f"{found.__name__} is no dataclass: write @dataclass(frozen=True) above the method's class.")
+    cls: Any = found
     known = {f.name: f for f in fields(cls)}
     values: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in rest.replace(";", ",").split(","))):
@@ -37,7 +56,7 @@ def parse(text: str) -> Method:
 
 def _value(key: str, text: str) -> Any:
     if key == "score":
-        return scores[text]()
+        return as_score(text)
     if text.lower() in ("none", "true", "false"):
         return {"none": None, "true": True, "false": False}[text.lower()]
     for kind in (int, float):
@@ -46,3 +65,18 @@ def _value(key: str, text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def fields_of(cls: type) -> dict[str, str | None]:
+    """A method's or a score's fields with their defaults as `parse` reads them; None where a value has to be given."""
+    return {f.name: _default(f) for f in fields(cls) if f.init} if is_dataclass(cls) else {}
+
+
+def _default(field: "Field[Any]") -> str | None:
+    """A field's default as a text."""
+    if field.default is MISSING and field.default_factory is MISSING:
+        return None
+    value = field.default if field.default_factory is MISSING else field.default_factory()
+    if isinstance(value, Score):
+        return next((name for name in scores.names() if scores[name] is type(value)), repr(value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

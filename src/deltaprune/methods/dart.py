@@ -1,7 +1,7 @@
 """DART (Wen et al., EMNLP 2025): keep what duplicates least, not what matters most."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from deltaprune._checks import check_choice, check_flag, check_keep, check_layer
 from deltaprune.methods import registry
@@ -24,6 +24,8 @@ class DART(Method):
 
     Deviations: those of `Duplication`; selected once during prefill.
     """
+
+    paper: ClassVar[str] = "DART, Wen et al., EMNLP 2025 (arXiv 2502.11494)"
 
     keep: float = 0.5
     after: int = 2

@@ -1,6 +1,7 @@
 """DivPrune (Alvar et al., CVPR 2025): a diverse part of the image, chosen before the LM."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deltaprune._checks import check_keep
 from deltaprune.methods import registry
@@ -18,6 +19,8 @@ class DivPrune(Method):
 
     The choice is made on the projector's output, so it sees no layer and no text. Deviations: those of `Diversity`.
     """
+
+    paper: ClassVar[str] = "DivPrune, Alvar et al., CVPR 2025 (arXiv 2503.02175)"
 
     keep: float = 0.5
 

@@ -1,16 +1,18 @@
 """FastV (Chen et al., ECCV 2024): one early cut."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from deltaprune._checks import check_keep, check_layer
 from deltaprune.methods import registry
+from deltaprune.methods._ranking import Ranking
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Method, Score, Shape, Stage
+from deltaprune.stages import Score, Shape, Stage
 
 
 @registry.register("fastv")
 @dataclass(frozen=True)
-class FastV(Method):
+class FastV(Ranking):
     """Keep the best share of the visual tokens after layer `after` (arXiv 2403.06764, github.com/pkunlp-icler/FastV).
 
     Attributes:
@@ -22,13 +24,16 @@ class FastV(Method):
     Deviations: selected once during prefill (as FastV's own cached variant does), ties go to the lower index.
     """
 
+    paper: ClassVar[str] = "FastV, Chen et al., ECCV 2024 (arXiv 2403.06764)"
+
     keep: float = 0.5
     after: int = 2
-    score: Score = field(default_factory=Delta)
+    score: Score | str = field(default_factory=Delta)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_keep(self.keep)
         check_layer("after", self.after)
 
     def stages(self, shape: Shape) -> tuple[Stage, ...]:
-        return (Stage(after=self.after, keep=self.keep, score=self.score),)
+        return (Stage(after=self.after, keep=self.keep, score=self.ranks),)

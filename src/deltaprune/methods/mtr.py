@@ -1,7 +1,7 @@
 """MTR (Ma et al., 2025): by Delta into Keep, Target and Source; Source is merged into Target."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from deltaprune._checks import check_keep, check_layer
 from deltaprune.merge import Merge
@@ -28,6 +28,8 @@ class MTR(Method):
     was not stated in what could be read of the paper; as many as Source is the bipartite matching it names. Where more
     than half goes, every row that is left is a Target.
     """
+
+    paper: ClassVar[str] = "MTR, Ma et al., 2025 (arXiv 2507.14042)"
 
     keep: float = 0.5
     early: int | Literal["plan"] = "plan"

@@ -1,17 +1,18 @@
 """Pyramid: PyramidDrop's schedule (Xing et al., CVPR 2025), fewer tokens the deeper."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from deltaprune._checks import check_at_least_one, check_keep, check_layer
 from deltaprune.methods import registry
+from deltaprune.methods._ranking import Ranking
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Method, Score, Shape, Stage
+from deltaprune.stages import Score, Shape, Stage
 
 
 @registry.register("pyramid")
 @dataclass(frozen=True)
-class Pyramid(Method):
+class Pyramid(Ranking):
     """Keep the best share again and again, every `early` layers (arXiv 2410.17247).
 
     Attributes:
@@ -25,12 +26,15 @@ class Pyramid(Method):
     and `HiddenAttention()` is the faithful counterpart.
     """
 
+    paper: ClassVar[str] = "PyramidDrop, Xing et al., CVPR 2025 (arXiv 2410.17247)"
+
     keep: float = 0.5
     early: int | Literal["plan"] = "plan"
     drops: int = 3
-    score: Score = field(default_factory=Delta)
+    score: Score | str = field(default_factory=Delta)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_keep(self.keep)
         check_layer("early", self.early, "plan")
         check_at_least_one("drops", self.drops)
@@ -39,4 +43,4 @@ class Pyramid(Method):
         early = shape.layer(self.early, "early")
         assert early is not None
         turns = range(1, self.drops + 1)
-        return tuple(Stage(after=i * early, keep=self.keep**i, score=self.score) for i in turns)
+        return tuple(Stage(after=i * early, keep=self.keep**i, score=self.ranks) for i in turns)

@@ -1,7 +1,7 @@
 """DTP's two stages with a random choice: the control for the score."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from deltaprune._checks import check_keep, check_layer, check_seed
 from deltaprune.methods import registry
@@ -19,6 +19,8 @@ class RandomPruning(Method):
         keep, early, late: as in `DTP`.
         seed: another seed, another choice.
     """
+
+    paper: ClassVar[str] = "DTP, Table 4, first row: the control for the score"
 
     keep: float = 0.5
     early: int | Literal["plan"] = "plan"

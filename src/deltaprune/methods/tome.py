@@ -1,6 +1,7 @@
 """ToMe in order (Bolya et al., ICLR 2023; in Mamba R-MeeTo, Shi et al. 2024): merge what is most alike."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deltaprune._checks import check_keep
 from deltaprune.merge import Merge
@@ -26,6 +27,10 @@ class ToMe(Method):
     Deviations: no re-training, which R-MeeTo is about; visual rows only; similarity is that of the residual rows (ToMe:
     keys; R-MeeTo: x, B, C or Delta); a share below 1 / (number of steps + 1) also drops targets, see `Redundancy`.
     """
+
+    paper: ClassVar[str] = (
+        "ToMe, Bolya et al., ICLR 2023 (arXiv 2210.09461); R-MeeTo, Shi et al., 2024 (arXiv 2412.12496)"
+    )
 
     keep: float = 0.5
     early: Layer = "plan"

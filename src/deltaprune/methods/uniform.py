@@ -1,7 +1,7 @@
 """DTP's two stages with an even spread over the image: the other control for the score."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from deltaprune._checks import check_keep, check_layer
 from deltaprune.methods import registry
@@ -14,6 +14,8 @@ from deltaprune.stages import Method, Shape, Stage
 @dataclass(frozen=True)
 class UniformPruning(Method):
     """`DTP` with `score=Uniform()`; keep, early and late as there."""
+
+    paper: ClassVar[str] = "ours: the other control for the score"
 
     keep: float = 0.5
     early: int | Literal["plan"] = "plan"

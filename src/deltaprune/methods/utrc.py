@@ -1,6 +1,7 @@
 """UTRC (Zhan et al., EMNLP 2024): the less important half finds its match, part of it is pruned, part merged."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deltaprune._checks import check_keep, check_share
 from deltaprune.merge import Merge
@@ -31,6 +32,8 @@ class UTRC(Method):
     leaves open which of the pairs are pruned, here the most similar; merged rows are weighted by their sizes; counts
     are floored shares of the original image.
     """
+
+    paper: ClassVar[str] = "UTRC, Zhan et al., EMNLP 2024 (arXiv 2410.14725)"
 
     keep: float = 0.5
     early: Layer = "plan"

@@ -1,7 +1,7 @@
 """VTW (Lin et al., AAAI 2025): withdraw every visual token after one layer."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from deltaprune._checks import check_layer
 from deltaprune.methods import registry
@@ -20,6 +20,8 @@ class VTW(Method):
 
     From layer `after` on the model is the text-only model, fed with what the text has read from the image by then.
     """
+
+    paper: ClassVar[str] = "VTW, Lin et al., AAAI 2025 (arXiv 2405.05803)"
 
     after: int | Literal["plan"] = "plan"
 

@@ -28,6 +28,7 @@ class Checkpoint:
         weights: our name -> tensor, a view of a mapped file wherever it can be one; every tensor of the model.
         sources: our name -> where the tensor comes from, "file: its name there"; what is made up of zeros has none.
         files: role ("config", "checkpoint", "dino", ...) -> the file that was read.
+        chat_template: a Jinja text that came with the model; None is the one that `config.template` names.
     """
 
     config: MLLMConfig
@@ -35,6 +36,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     sources: Mapping[str, str]
     files: Mapping[str, Path]
+    chat_template: str | None = None
 
     def dtype(self, wanted: torch.dtype | str | None = None) -> torch.dtype:
         """The model's dtype: the wanted one, or the one in which the checkpoint holds the LM's matrices.
@@ -88,25 +90,35 @@ def build(
 ) -> MLLM:
     """The module, in evaluation mode and without gradients; no second copy of the weights ever exists.
 
+    Args:
+        checkpoint: what was found.
+        dtype: see `Checkpoint.dtype`.
+        device: the CPU by default; "auto" takes a GPU when one is there.
+
     Raises:
         UserError: the dtype or the device cannot be had, or the weights are not finite.
     """
-    device = device or "cpu"
-    _check_device(device)
+    device = chosen_device(device)
     model = blank(checkpoint.config)
     model.load_state_dict(dict(checkpoint.read(checkpoint.dtype(dtype), device)), assign=True)
     restore_buffers(model)
     return model.to(device=device).eval().requires_grad_(False)
 
 
-def _check_device(device: torch.device | str) -> None:
-    """Torch can put a tensor there, else a `UserError`."""
+def chosen_device(device: torch.device | str | None = None) -> torch.device:
+    """Where the weights go: the CPU for None; for "auto" a GPU when one is there, else the CPU.
+
+    Raises:
+        UserError: torch cannot put a tensor there.
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda" if device is not None and torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
+        return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"The device {str(device)!r} cannot be used ({in_words(error)}): choose 'cpu', or install a build of torch "
-            "for it."
+            f"The device {str(device)!r} cannot be used ({in_words(error)}): choose 'auto' or 'cpu', or install a "
+            "build of torch for it."
         ) from error
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from deltaprune import __version__
+from deltaprune._disk import sync_file, sync_folder
 from deltaprune._registry import UserError, in_words
 from deltaprune.models._checkpoint import Checkpoint
 from deltaprune.models._folder import SHARD_BYTES, write_folder
@@ -59,16 +60,20 @@ def convert(
     say("checking the source")
     checkpoint = open_source(source, towers, tokenizer)
     chosen = checkpoint.dtype(dtype)
-    total = sum(weight.numel() * weight_dtype(name, chosen).itemsize for name, weight in checkpoint.weights.items())
+    sizes = {n: weight.numel() * weight_dtype(n, chosen).itemsize for n, weight in checkpoint.weights.items()}
+    total = sum(sizes.values())
     _check_space(dest, total)
     partial.mkdir()
     try:
         say("writing weights (MB)")
         weights = _counted(checkpoint.read(chosen), total, count)
-        files = write_folder(partial, checkpoint.config, checkpoint.tokenizer, weights, shard_bytes)
+        chat_template = checkpoint.chat_template
+        files = write_folder(
+            partial, checkpoint.config, checkpoint.tokenizer, sizes, weights, shard_bytes, chat_template
+        )
         say("computing checksums")
         record = _record(checkpoint, chosen, [file.name for file in files], total)
-        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
         _sync(partial)
         partial.rename(dest)
     except (OSError, SafetensorError) as error:
@@ -144,9 +149,6 @@ def _sha256(file: Path) -> str:
 
 def _sync(folder: Path) -> None:
     """Everything in the folder is on the disk before its name says so."""
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    for file in folder.iterdir():
+        sync_file(file)
+    sync_folder(folder)

@@ -1,8 +1,10 @@
 """Files that hold tensors: torch's pickles without running their code, and safetensors. Mapped, not read."""
 
+import logging
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from torch import Tensor
 from deltaprune._registry import UserError, in_words
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+WRAPPERS = ("module.", "model.", "_orig_mod.")
+_LOG = logging.getLogger("deltaprune.models")
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -63,7 +67,7 @@ def read_pickle(file: Path) -> Any:
 
 
 def named_tensors(file: Path, content: object, where: str = "") -> dict[str, Tensor]:
-    """`content` as a mapping from names to tensors.
+    """`content` as a mapping from names to tensors, see `unwrapped`.
 
     Args:
         file: for the message.
@@ -79,7 +83,22 @@ def named_tensors(file: Path, content: object, where: str = "") -> dict[str, Ten
     odd = [f"{key} (a {type(value).__name__})" for key, value in content.items() if not isinstance(value, Tensor)]
     if odd:
         raise UserError(f"{what} holds entries that are no tensors: {', '.join(odd[:5])}.")
-    return dict(content)
+    return unwrapped(file, content)
+
+
+def unwrapped(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without what a wrapper wrote in front of every name: `module.`, `model.`, `_orig_mod.`.
+
+    torch's DataParallel and DistributedDataParallel, Lightning and torch.compile keep a model as a part of their own. A
+    prefix that only some names carry stays.
+    """
+    left_out = ""
+    while prefix := next((each for each in WRAPPERS if tensors and all(name.startswith(each) for name in tensors)), ""):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        left_out += prefix
+    if left_out:
+        _LOG.warning("%s: every name begins with %r, which a wrapper wrote; it is left out.", file, left_out)
+    return dict(tensors)
 
 
 def _check_file(file: Path) -> None:

@@ -1,9 +1,10 @@
-"""A model as a folder: `config.json`, `model.safetensors` (or shards and their index), `tokenizer.json`."""
+"""A model as a folder: `config.json`, `model.safetensors` (or shards), `tokenizer.json`, `chat_template.jinja`."""
 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from huggingface_hub import StateDictSplit, split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -15,10 +16,12 @@ from deltaprune.models._files import read_safetensors
 from deltaprune.models._mllm import MLLM, MLLMConfig, blank
 from deltaprune.models._parts import read_tokenizer
 from deltaprune.models._processor import EOS
+from deltaprune.models._templates import FILE as TEMPLATE
+from deltaprune.models._templates import template_text
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 MODEL_TYPE, ARCHITECTURE = "deltaprune", "DeltapruneForConditionalGeneration"  # by these transformers knows the folder
-INDEX = WEIGHTS + ".index.json"
+SHARDS, INDEX = "model{suffix}.safetensors", WEIGHTS + ".index.json"
 SHARD_BYTES = 10**9  # a shard is gathered before it is written, and old versions of safetensors copy it
 
 
@@ -36,7 +39,7 @@ def read_config(folder: Path) -> MLLMConfig:
             "checkpoints/latest-checkpoint.pt)."
         )
     try:
-        return MLLMConfig.from_dict(json.loads((folder / CONFIG).read_text()))
+        return MLLMConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / CONFIG} is not a model's configuration ({in_words(error)}): restore it.") from error
 
@@ -59,75 +62,101 @@ def open_folder(folder: Path) -> Checkpoint:
         tokenizer=tokenizer,
         weights={name: weights[name] for name in wanted},
         sources={name: f"{file.name}: {name}" for file, tensors in held.items() for name in tensors},
+        chat_template=_chat_template(folder / TEMPLATE),
         files={"config": folder / CONFIG, "tokenizer": folder / TOKENIZER, **{file.name: file for file in files}},
     )
 
 
 def save_folder(folder: Path, model: MLLM, tokenizer: Tokenizer, config: MLLMConfig | None = None) -> None:
     """Write a model folder; the weights come last and under their final name only when complete."""
-    weights = ((name, value.detach().cpu().contiguous()) for name, value in model.state_dict().items())
-    write_folder(folder, config or model.config, tokenizer, weights)
+    state = model.state_dict()
+    weights = ((name, value.detach().cpu().contiguous()) for name, value in state.items())
+    write_folder(folder, config or model.config, tokenizer, {n: value.nbytes for n, value in state.items()}, weights)
 
 
 def write_folder(
     folder: Path,
     config: MLLMConfig,
     tokenizer: Tokenizer,
+    sizes: Mapping[str, int],
     weights: Iterable[tuple[str, Tensor]],
     shard_bytes: int = SHARD_BYTES,
+    chat_template: str | None = None,
 ) -> list[Path]:
     """Write a model folder from a stream of tensors, which is never held whole.
+
+    `huggingface_hub` says which tensor goes into which shard, from the sizes alone. Its own writer
+    (`save_torch_state_dict`) is not used: it holds all tensors at once.
 
     Args:
         folder: where to; it is made.
         config, tokenizer: what to write beside the weights.
+        sizes: our name -> how many bytes its tensor has, of every tensor that comes.
         weights: our name and tensor, contiguous, on the CPU.
-        shard_bytes: a shard is closed before it grows beyond this.
+        shard_bytes: a shard grows no larger, unless one tensor is.
+        chat_template: a Jinja text; by default the one that the configuration names.
 
     Returns:
         The weight files: `model.safetensors`, or shards with an index beside them as Hugging Face writes it.
+
+    Raises:
+        ValueError: not the tensors of `sizes` came.
     """
+    split = split_state_dict_into_shards_factory(
+        dict(sizes), get_storage_size=lambda size: size, filename_pattern=SHARDS, max_shard_size=shard_bytes
+    )
     folder.mkdir(parents=True, exist_ok=True)
     eos_id = tokenizer.token_to_id(EOS)
     about = {"model_type": MODEL_TYPE, "architectures": [ARCHITECTURE], "eos_token_id": eos_id, "pad_token_id": eos_id}
-    (folder / CONFIG).write_text(json.dumps({**about, **config.to_dict()}, indent=2) + "\n")
+    _write_json(folder / CONFIG, {**about, **config.to_dict()})
     tokenizer.save(str(folder / TOKENIZER))
-    shards: list[dict[str, int]] = []  # name -> bytes
-    gathered: dict[str, Tensor] = {}
+    template = template_text(config.template) if chat_template is None else chat_template
+    (folder / TEMPLATE).write_text(template, encoding="utf-8", newline="\n")
+    gathered: dict[str, dict[str, Tensor]] = {}
     for name, weight in weights:
-        if gathered and sum(held.nbytes for held in gathered.values()) + weight.nbytes > shard_bytes:
-            shards.append(_write_shard(folder, len(shards), gathered))
-            gathered = {}
-        gathered[name] = weight
-    shards.append(_write_shard(folder, len(shards), gathered))
-    return _name_shards(folder, shards)
+        file = split.tensor_to_filename[name]
+        gathered.setdefault(file, {})[name] = weight
+        if len(gathered[file]) == len(split.filename_to_tensors[file]):
+            _write_shard(folder, file, gathered.pop(file))
+    return _name_shards(folder, split)
 
 
-def _partial(folder: Path, number: int) -> Path:
-    return folder / f"{WEIGHTS}.{number}.partial"
+def _write_json(file: Path, content: object) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
-def _write_shard(folder: Path, number: int, tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Write one shard under a name of its own; returns what it holds and how large each tensor is."""
-    save_file(dict(tensors), _partial(folder, number), metadata={"format": "pt"})
-    _partial(folder, number).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes it unreadable for others
-    return {name: tensor.nbytes for name, tensor in tensors.items()}
+def _chat_template(file: Path) -> str | None:
+    """The folder's own template, if it has one: folders that were written before 2026-11-27 have none."""
+    if not file.is_file():
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a chat template ({in_words(error)}): restore it.") from error
 
 
-def _name_shards(folder: Path, shards: list[dict[str, int]]) -> list[Path]:
+def _partial(folder: Path, file: str) -> Path:
+    return folder / f"{file}.partial"
+
+
+def _write_shard(folder: Path, file: str, tensors: dict[str, Tensor]) -> None:
+    """Write one shard under a name of its own."""
+    save_file(tensors, _partial(folder, file), metadata={"format": "pt"})
+    _partial(folder, file).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes it unreadable for others
+
+
+def _name_shards(folder: Path, split: StateDictSplit) -> list[Path]:
     """Give the complete shards their final names, and write the index if there is more than one."""
-    if len(shards) == 1:
+    unwritten = [file for file in split.filename_to_tensors if not _partial(folder, file).is_file()]
+    if unwritten:
+        raise ValueError(f"Tensors of {', '.join(unwritten)} never came.")
+    for file in split.filename_to_tensors:
+        _partial(folder, file).replace(folder / file)
+    if split.is_sharded:
+        _write_json(folder / INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
+    else:
         (folder / INDEX).unlink(missing_ok=True)
-        return [_partial(folder, 0).replace(folder / WEIGHTS)]
-    files = [folder / f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
-    for number, file in enumerate(files):
-        _partial(folder, number).replace(file)
-    index = {
-        "metadata": {"total_size": sum(size for shard in shards for size in shard.values())},
-        "weight_map": {name: file.name for file, shard in zip(files, shards, strict=True) for name in shard},
-    }
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-    return files
+    return [folder / file for file in split.filename_to_tensors]
 
 
 def _weight_files(folder: Path) -> list[str]:
@@ -135,7 +164,7 @@ def _weight_files(folder: Path) -> list[str]:
     if not (folder / INDEX).is_file():
         return [WEIGHTS]
     try:
-        names = list(dict.fromkeys(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+        names = list(dict.fromkeys(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / INDEX} is not an index of shards ({in_words(error)}): restore it.") from error
     outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from deltaprune.kernels import without_autocast
 from deltaprune.mamba import MambaConfig, MambaLM
 from deltaprune.mamba.weights import kept_in_float32
 from deltaprune.stages import Plan, Shape
@@ -83,6 +84,7 @@ class MLLM(nn.Module):
         dtype = next(self.projector.parameters()).dtype
         return torch.cat([tower(pixels[name].to(dtype)) for name, tower in self.vision.items()], dim=-1)
 
+    @without_autocast
     def encode(self, pixels: Mapping[str, Float[Tensor, "B 3 _ _"]]) -> Float[Tensor, "B P d"]:
         """Images -> visual tokens in the LM's space, row by row, float32."""
         return self.projector(self.features(pixels)).float()

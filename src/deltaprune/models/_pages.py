@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +21,8 @@ class MappedFiles:
 
     def __init__(self, files: Iterable[Path]):
         paths = {str(file.resolve()) for file in files}
-        lines = [line.split(maxsplit=5) for line in MAPS.read_text().splitlines()] if MAPS.exists() else []
+        maps = os.fsdecode(MAPS.read_bytes()) if MAPS.exists() else ""
+        lines = [line.split(maxsplit=5) for line in maps.split("\n")]
         spans = [line[0].split("-") for line in lines if len(line) == 6 and line[5] in paths]
         self._spans = [(int(start, 16), int(end, 16)) for start, end in spans]
 

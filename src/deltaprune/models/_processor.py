@@ -6,17 +6,18 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from deltaprune._registry import UserError
 from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._prompts import IMAGES, TEMPLATES, Conversation, parts, render
-from deltaprune.vision.images import check_image, to_rgb
+from deltaprune.models._pictures import Pictures, read_pictures
+from deltaprune.models._prompts import IMAGES, Conversation, ask_in, opening, parts, render
+from deltaprune.models._templates import template_text
 from deltaprune.vision.pixels import normalise, resize
 
 EOS = "<|endoftext|>"
+GLUED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 Row = str | Conversation  # a question, or a chat whose last message is the user's
 
 
@@ -34,11 +35,16 @@ class Inputs(dict[str, Any]):
 
 
 class Processor:
-    """Resizes and normalises for each tower, wraps questions in the model's template, tokenizes."""
+    """Resizes and normalises for each tower, wraps questions in the model's template, tokenizes.
 
-    def __init__(self, config: MLLMConfig, tokenizer: Tokenizer, eos: str = EOS):
+    Attributes:
+        chat_template: the template's Jinja text: the model folder's own, else that of the form `config.template` names.
+    """
+
+    def __init__(self, config: MLLMConfig, tokenizer: Tokenizer, eos: str = EOS, chat_template: str | None = None):
         self.config = config
         self.tokenizer = tokenizer
+        self.chat_template = template_text(config.template) if chat_template is None else chat_template
         eos_id = tokenizer.token_to_id(eos)
         if eos_id is None:
             raise UserError(f"The tokenizer has no {eos!r} token, which ends every answer.")
@@ -46,7 +52,7 @@ class Processor:
 
     def __call__(
         self,
-        images: Image.Image | Sequence[Image.Image] | None = None,
+        images: Pictures | None = None,
         text: Row | Sequence[Row] = "",
         image_index: Sequence[int] | None = None,
         return_tensors: str = "pt",
@@ -54,7 +60,7 @@ class Processor:
         """One row per text. A single image serves every row; else images and texts go in pairs or by `image_index`.
 
         Args:
-            images: one or several pictures.
+            images: one or several pictures: paths, PIL images, arrays or tensors (shapes and levels: `array_image`).
             text: questions. A row may also be a chat, `[{"role": "user", "content": "What is this?"}, {"role":
                 "assistant", "content": "A cup"}, {"role": "user", "content": "Which colour?"}]`, with contents that are
                 text or lists of parts; a part `{"type": "image"}` in its first message stands for the row's image.
@@ -70,7 +76,7 @@ class Processor:
         inputs = self.encode_text(texts)
         if images is None:
             return inputs
-        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        pictures = read_pictures(images)
         if image_index is None:
             if len(pictures) not in (1, len(texts)):
                 rule = "give one image, one per question, or image_index"
@@ -90,11 +96,9 @@ class Processor:
         Raises:
             UserError: a chat the template cannot hold, or one that brings its own pictures.
         """
-        template = self.config.template
         if isinstance(row, str):
-            opening = TEMPLATES[template]("?").partition("?")[0]
-            return row if row.startswith(opening) else TEMPLATES[template](row)
-        prompt = render(row, template)
+            return row if row.startswith(opening(self.chat_template)) else ask_in(self.chat_template, row)
+        prompt = render(row, self.chat_template)
         if any(len(part) > 1 for message in row for part in parts(message) if part["type"] in IMAGES):
             raise UserError("A part of the chat holds a picture: write {'type': 'image'} there and pass it as images=.")
         return prompt
@@ -107,19 +111,30 @@ class Processor:
         mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
         return Inputs(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask))
 
-    def encode_images(self, images: Sequence[Image.Image]) -> Inputs:
-        """RGB images -> `pixel_values_<tower>` and `image_key`."""
+    def encode_images(self, images: Pictures) -> Inputs:
+        """Pictures, as in `__call__`, -> `pixel_values_<tower>` and `image_key`."""
         return encode_images(self.config, images)
 
     def decode(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
-        """Ids up to the first end-of-text -> text."""
+        """Ids up to the first end-of-text -> text, spaces tidied as `clean_up` says and none at the ends."""
         row = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         row = row[: row.index(self.eos_id)] if self.eos_id in row else row
-        return self.tokenizer.decode(row, skip_special_tokens=True).strip()
+        return clean_up(self.tokenizer.decode(row, skip_special_tokens=True)).strip()
 
     def batch_decode(self, ids: Int[Tensor, "B L"]) -> list[str]:
         """`decode` of every row."""
         return [self.decode(row) for row in ids]
+
+
+def clean_up(text: str) -> str:
+    """Without the spaces in "a ." and "it 's": one after the other, each of `GLUED` loses its own.
+
+    Cobra and RoboMamba decode with tokenizers whose `clean_up_tokenization_spaces` was on, so their answers read so and
+    are graded so. transformers calls it destructive for such tokenizers and has since switched it off.
+    """
+    for marks in GLUED:
+        text = text.replace(marks, marks.strip())
+    return text
 
 
 def _rows(text: Any) -> list[Row]:
@@ -138,11 +153,13 @@ def _is_chat(row: Any) -> bool:
     return isinstance(row, list | tuple) and len(row) > 0 and all(isinstance(message, Mapping) for message in row)
 
 
-def encode_images(config: MLLMConfig, images: Sequence[Image.Image]) -> Inputs:
-    """Images -> `pixel_values_<tower>`, resized and normalised as each tower wants them, and `image_key`."""
-    for image in images:
-        check_image(image)
-    rgb = [to_rgb(image) for image in images]
+def encode_images(config: MLLMConfig, images: Any) -> Inputs:
+    """Pictures -> `pixel_values_<tower>`, resized and normalised as each tower wants them, and `image_key`.
+
+    Raises:
+        UserError: see `read_pictures`, and `vision.pixels.resize` for shapes that a tower cannot take.
+    """
+    rgb = read_pictures(images)
     inputs = Inputs(image_key=torch.tensor([zlib.crc32(image.tobytes()) for image in rgb]))
     for name, tower in config.towers.items():
         pixels = torch.stack([resize(image, tower) for image in rgb])

@@ -1,32 +1,16 @@
 """The prompt's template belongs to the model; the message inside it belongs to the benchmark."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from deltaprune._registry import UserError
+from deltaprune.models._templates import fill
 
 Message = Mapping[str, Any]  # {"role": "user" or "assistant", "content": text, or parts such as {"type": "text", ...}}
 Conversation = Sequence[Message]
 IMAGES = ("image", "image_url")  # types of parts that stand for an image
-
-
-def zephyr(message: str) -> str:
-    """Cobra's user turn (cobra/models/backbones/llm/prompting, after the fix of May 2024: trailing newline kept)."""
-    return f"<|user|>\n{_bare(message)}<|endoftext|>\n<|assistant|>\n"
-
-
-def zephyr_answer(message: str) -> str:
-    """Cobra's assistant turn and the newline before the next one; an empty answer is a blank there."""
-    return f"{_bare(message) or ' '}<|endoftext|>\n"
-
-
-def robomamba(message: str) -> str:
-    """RoboMamba's evaluation prompt; "<image>" is plain text there."""
-    return f"<image>Question:{message} Answer:"
-
-
-TEMPLATES: dict[str, Callable[[str], str]] = {"zephyr": zephyr, "robomamba": robomamba}
-ANSWERS: dict[str, Callable[[str], str]] = {"zephyr": zephyr_answer}  # RoboMamba is evaluated on single turns
+MARK = "\ue000"  # a letter of no language
 
 
 def render(conversation: Conversation, template: str, go_on: bool = False) -> str:
@@ -35,7 +19,7 @@ def render(conversation: Conversation, template: str, go_on: bool = False) -> st
     Args:
         conversation: messages, the user's first. An image part may stand in the first one and adds no text: the image
             comes before all text anyway.
-        template: a name of `TEMPLATES`.
+        template: the Jinja text of a chat template, see `_templates`.
         go_on: the last message is the assistant's, unfinished, instead of the user's.
 
     Raises:
@@ -43,17 +27,26 @@ def render(conversation: Conversation, template: str, go_on: bool = False) -> st
             none can be, or several turns where the template has one.
     """
     texts = [_text(message) for message in conversation]
-    _check_roles([message.get("role") for message in conversation], template, go_on)
+    _check_roles([message.get("role") for message in conversation], go_on)
     if not all(question.strip() for question in texts[::2]):
         raise UserError("A question of the chat is empty: every message of the user must say something.")
     images = [n for n, message in enumerate(conversation, 1) for part in parts(message) if part["type"] in IMAGES]
     if images not in ([], [1]):
         where = ", ".join(map(str, images))
         raise UserError(f"The chat has images in its messages {where}: there can be one, in the first message.")
-    prompt = TEMPLATES[template](texts[0])
-    for answer, question in zip(texts[1::2], texts[2::2], strict=False):
-        prompt += ANSWERS[template](answer) + TEMPLATES[template](question)
-    return prompt + texts[-1] if go_on else prompt
+    messages = [{"role": m["role"], "content": text} for m, text in zip(conversation, texts, strict=True)]
+    return fill(template, messages[:-1]) + texts[-1] if go_on else fill(template, messages)
+
+
+def ask_in(template: str, question: str) -> str:
+    """A question as the only message of a chat, in a template's Jinja text."""
+    return fill(template, [{"role": "user", "content": question}])
+
+
+@lru_cache
+def opening(template: str) -> str:
+    """What stands in front of every question."""
+    return ask_in(template, MARK).partition(MARK)[0]
 
 
 def parts(message: Message) -> list[Mapping[str, Any]]:
@@ -76,8 +69,8 @@ def parts(message: Message) -> list[Mapping[str, Any]]:
     return list(content)
 
 
-def _check_roles(roles: list[Any], template: str, go_on: bool) -> None:
-    """User and assistant in turn, the right one last, and no more turns than the template has, else a `UserError`."""
+def _check_roles(roles: list[Any], go_on: bool) -> None:
+    """User and assistant in turn, and the right one last, else a `UserError`."""
     turns = ["user", "assistant"] * len(roles)
     if not roles or roles != turns[: len(roles)]:
         rule = "they must be 'user' and 'assistant' in turn, 'user' first, and no system prompt"
@@ -87,14 +80,8 @@ def _check_roles(roles: list[Any], template: str, go_on: bool) -> None:
             "the assistant's unfinished one, to be gone on with" if go_on else "the user's, which the model answers"
         )
         raise UserError(f"The chat's last message is the {roles[-1]}'s: it must be {wanted}.")
-    if len(roles) > 2 and template not in ANSWERS:
-        raise UserError(f"The {template!r} template has a single turn: give one message of the user, not {len(roles)}.")
 
 
 def _text(message: Message) -> str:
     """A message's text parts, one below the other."""
     return "\n".join(part["text"] for part in parts(message) if part["type"] == "text")
-
-
-def _bare(message: str) -> str:
-    return message.replace("<image>", "").strip()

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from deltaprune._checks import check_local
 from deltaprune._registry import UserError, did_you_mean
 from deltaprune.models import registry
 from deltaprune.models._checkpoint import Checkpoint
@@ -22,6 +23,7 @@ def open_source(source: str | Path, towers: Towers | None = None, tokenizer: str
     Raises:
         UserError: there is no such model, or it is incomplete or damaged.
     """
+    check_local("The model", source)
     name, path = str(source), Path(source)
     if name and path.is_dir():
         return _open_path(path, towers, tokenizer)

@@ -1,5 +1,7 @@
 """The small Cobra that ships with the package: same classes, same code path, trained by `runs/train_bundled.py`."""
 
+import functools
+import logging
 from pathlib import Path
 
 from deltaprune.models import Family, registry
@@ -9,6 +11,7 @@ from deltaprune.models._mllm import MLLMConfig
 from deltaprune.models._parts import Towers, refuse_parts
 
 FOLDER = Path(__file__).parent / "_bundled"
+_LOG = logging.getLogger("deltaprune.models")
 
 
 class Bundled(Family):
@@ -24,7 +27,17 @@ class Bundled(Family):
         self, source: Path | None, towers: Towers | None = None, tokenizer: str | Path | None = None
     ) -> Checkpoint:
         refuse_parts("The bundled model", towers, tokenizer)
+        _tell_what_it_knows()
         return open_folder(source or FOLDER)
+
+
+@functools.cache
+def _tell_what_it_knows() -> None:
+    """Once per process, on stderr unless the program set up logging: answers about a photograph would mislead."""
+    _LOG.warning(
+        "The bundled model was trained on drawn scenes only, those of the benchmark scenes: about any other picture it "
+        "guesses, so take Cobra or RoboMamba for photographs."
+    )
 
 
 registry.register("bundled")(Bundled())

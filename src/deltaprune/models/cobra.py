@@ -117,7 +117,7 @@ def _vision_backbone(file: Path) -> str:
     Cobra's own loader reads these ids, too (cobra/models/load.py); all sizes but the image's come from the tensors.
     """
     try:
-        model = json.loads(file.read_text())["model"]
+        model = json.loads(file.read_text(encoding="utf-8"))["model"]
         ids = {key: str(model[key]) for key in PUBLISHED}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not a Cobra run's configuration ({in_words(error)}): restore it.") from error

@@ -12,7 +12,7 @@ from deltaprune._tensors import fold, shapes
 from deltaprune.mamba import MambaConfig
 from deltaprune.models import Family, registry
 from deltaprune.models._checkpoint import Checkpoint
-from deltaprune.models._files import named_tensors, read_pickle, read_tensors
+from deltaprune.models._files import WRAPPERS, named_tensors, read_pickle, read_tensors
 from deltaprune.models._mllm import MLLMConfig
 from deltaprune.models._official import Tower, assemble
 from deltaprune.models._parts import Part, Towers, find_parts, read_tokenizer, refuse_parts
@@ -46,6 +46,7 @@ ROBOMAMBA = MLLMConfig(
 
 TOKENIZER = Part("tokenizer", "state-spaces/mamba-2.8b-hf", "tokenizer.json")
 TOWER = Part("clip", "timm/vit_large_patch14_clip_224.openai")
+GROUPS = ("state_dict", "model")  # where Lightning's and others' checkpoints hold the weights
 VISION = "vision.model."  # what stands before timm's names in the checkpoint
 _LOG = logging.getLogger("deltaprune.models")
 
@@ -81,12 +82,22 @@ class RoboMamba(Family):
 def _read(file: Path) -> dict[str, Tensor]:
     """The flat state dict; Cobra's pickle, which holds groups, is told apart."""
     content = read_pickle(file)
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+    model = content.get("model") if isinstance(content, dict) else None
+    if isinstance(model, dict) and "llm_backbone" in model:
         raise UserError(
             f"{file} is a part of a Cobra checkpoint: load the folder that holds config.json and "
             "checkpoints/latest-checkpoint.pt."
         )
-    return named_tensors(file, content)
+    if isinstance(content, dict):  # a training run's checkpoint: the weights beside the optimizer's state
+        content = next((held for key in GROUPS if isinstance(held := content.get(key), dict)), content)
+    tensors = named_tensors(file, content)
+    wrapped = [name for name in tensors if name.startswith(WRAPPERS)]
+    if wrapped:  # else a tower of this kind would be taken for one that is left out
+        raise UserError(
+            f"{file}: {len(wrapped)} of {len(tensors)} names begin with {' or '.join(WRAPPERS)}, the others do not "
+            f"(the first is {wrapped[0]!r}): save all tensors under their own names."
+        )
+    return tensors
 
 
 def _sizes(tensors: Mapping[str, Tensor], where: str) -> TowerConfig:

@@ -1,6 +1,7 @@
 """ClippedOutput: what a token's scan output says out loud; negative channels do not count."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +19,8 @@ class ClippedOutput(Score):
     Shape (T,), range [0, inf). Sees text: no. Source: ToP-ViM (arXiv 2409.18962) and UTRC (arXiv 2410.14725, eq. 5).
     ToP-ViM's hidden-state alignment is left out: a pruned row leaves the recurrence with its decay.
     """
+
+    paper: ClassVar[str] = "ToP-ViM (arXiv 2409.18962); UTRC (arXiv 2410.14725, eq. 5)"
 
     @property
     def needs(self) -> frozenset[str]:

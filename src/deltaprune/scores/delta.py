@@ -1,6 +1,7 @@
 """Delta: the paper's score, Mamba's own step size."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +23,8 @@ class Delta(Score):
     (arXiv 2507.14042), the L2 norm in DeciMamba (arXiv 2406.14528), and MaMe takes Delta for how informative a token
     is (arXiv 2508.13599).
     """
+
+    paper: ClassVar[str] = "DTP, eq. 6; before it MTR (arXiv 2507.14042)"
 
     @property
     def needs(self) -> frozenset[str]:

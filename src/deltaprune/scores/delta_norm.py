@@ -1,6 +1,7 @@
 """DeltaNorm: DeciMamba's reduction of the step size."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +21,8 @@ class DeltaNorm(Score):
     DeciMamba drops inside a layer, between convolution and scan; here the layer runs full and the next one is shorter,
     as for every score.
     """
+
+    paper: ClassVar[str] = "DeciMamba (arXiv 2406.14528)"
 
     @property
     def needs(self) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Diversity: DivPrune's greedy choice, each pick as far as possible from all picks before."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,6 +32,8 @@ class Diversity(Score):
 
     One step per pick, each for all images of the batch at once; the distances are P x P for each image.
     """
+
+    paper: ClassVar[str] = "DivPrune (arXiv 2503.02175)"
 
     keep: float = 1.0
 

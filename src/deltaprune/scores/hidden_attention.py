@@ -1,6 +1,7 @@
 """HiddenAttention: how much of each token is left in what the last token reads (eqs. 3-5)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,8 @@ class HiddenAttention(Score):
     Shape (T,), range [0, inf). Sees text: yes, the last token is the question's. Source: the paper, eqs. 3-5, after Ali
     et al. (arXiv 2403.01590).
     """
+
+    paper: ClassVar[str] = "DTP, eqs. 3-5, after Ali et al. (arXiv 2403.01590)"
 
     @property
     def needs(self) -> frozenset[str]:

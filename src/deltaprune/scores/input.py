@@ -1,6 +1,7 @@
 """InputNorm: how strongly a token writes into the state, by B alone (Table 3, B_t)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +18,8 @@ class InputNorm(Score):
 
     Shape (T,), range [0, inf). Sees text: no. Source: the paper, Table 3, B_t.
     """
+
+    paper: ClassVar[str] = "DTP, Table 3, B_t"
 
     @property
     def needs(self) -> frozenset[str]:

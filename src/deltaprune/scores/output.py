@@ -1,6 +1,7 @@
 """OutputNorm: how much a token's scan output weighs (Table 3, y_t)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +20,8 @@ class OutputNorm(Score):
 
     Shape (T,), range [0, inf). Sees text: no. Source: the paper, Table 3, y_t.
     """
+
+    paper: ClassVar[str] = "DTP, Table 3, y_t"
 
     @property
     def needs(self) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Random: the floor that every score has to beat."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,8 @@ class Random(Score):
 
     Shape (T,), range [0, 1). Sees text: no. Source: the paper, Table 4, first row.
     """
+
+    paper: ClassVar[str] = "DTP, Table 4, first row"
 
     seed: int = 0
 

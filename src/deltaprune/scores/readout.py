@@ -1,6 +1,7 @@
 """ReadoutNorm: how strongly a token reads from the state (Table 3, C_t)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +18,8 @@ class ReadoutNorm(Score):
 
     Shape (T,), range [0, inf). Sees text: no. Source: the paper, Table 3, C_t.
     """
+
+    paper: ClassVar[str] = "DTP, Table 3, C_t"
 
     @property
     def needs(self) -> frozenset[str]:

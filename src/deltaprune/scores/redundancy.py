@@ -1,6 +1,7 @@
 """Redundancy: a bipartite matching, what has a twin on the other side goes first."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +31,8 @@ class Redundancy(Score):
     Both papers drop at most half at a time. A stage that keeps less than half goes on among the targets: the least
     important go first, or, where the sides alternate, those that leave the rest evenly spread.
     """
+
+    paper: ClassVar[str] = "ToMe (arXiv 2210.09461); R-MeeTo (arXiv 2412.12496); UTRC (arXiv 2410.14725, eqs. 6-7)"
 
     importance: Score | None = None
 

@@ -1,6 +1,7 @@
 """Stateful: what the question's readouts would find of each token, decay left out."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,8 @@ class Stateful(Score):
 
     Shape (T,), range [0, inf). Sees text: yes. Source: Stateful Token Reduction (arXiv 2603.00198).
     """
+
+    paper: ClassVar[str] = "Stateful Token Reduction (arXiv 2603.00198)"
 
     @property
     def needs(self) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Uniform: tokens spread evenly over the image, whatever is in it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +23,8 @@ class Uniform(Score):
 
     Shape (T,), range [0, 1). Sees text: no. Source: ours; the usual stride, for any share.
     """
+
+    paper: ClassVar[str] = "ours: an even spread for any share"
 
     @property
     def needs(self) -> frozenset[str]:

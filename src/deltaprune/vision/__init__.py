@@ -1,3 +1,4 @@
-"""Images in, patch features out, and nothing else; the towers come from transformers."""
+"""Images in, patch features out, and nothing else; the towers come from transformers.
 
-from deltaprune.vision.towers import TowerConfig as TowerConfig
+Nothing is imported here: reading a picture needs PIL and numpy, and a benchmark that does so shall not wait for torch.
+"""

@@ -78,11 +78,18 @@ def test_the_two_comma_patterns_differ_on_doubled_commas() -> None:
 
 
 def test_the_table_of_contractions() -> None:
-    assert len(CONTRACTIONS) == len(VIZWIZ_CONTRACTIONS) == 120
+    assert len(CONTRACTIONS) == 120
     assert CONTRACTIONS["couldn'tve"] == "couldn't've"
     assert (VIZWIZ_CONTRACTIONS["dont"], VIZWIZ_CONTRACTIONS["cant"]) == ("don`t", "can't")
     kept = {key for key, value in VIZWIZ_CONTRACTIONS.items() if "'" in value}
     assert kept == {"aint", "arent", "cant", "couldve", "couldnt", "weve", "wheres", "whove"}
+
+
+def test_vizwiz_looks_up_two_contractions_that_have_an_apostrophe() -> None:
+    """Its script has backticks in all other keys, which the normaliser removes, so "let's" is never found there."""
+    assert {key for key in VIZWIZ_CONTRACTIONS if "'" in key} == {"couldn'tve", "hadn'tve"}
+    assert normalise_vqa("let's", VIZWIZ_CONTRACTIONS) == "let's"
+    assert normalise_vqa("hadn'tve", VIZWIZ_CONTRACTIONS) == "hadn`t`ve"
 
 
 @settings(deadline=None)

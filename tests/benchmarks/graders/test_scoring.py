@@ -129,7 +129,7 @@ ID, ANSWER = '"question_id": "random/1"', '"answer": "yes"'
         (lines(GOOD) + '{"question_id": ', "answers.jsonl, line 4, is no JSON"),
         (lines(GOOD[:1]) + "7\n", "line 2, is no JSON object"),
         (json.dumps(GOOD)[:-4], "is no JSON"),
-        ('[{"id": 1}, 7]', "entry 1, has no answer: name it 'answer', 'prediction' or 'text'."),
+        ('[{"id": 1}, 7]', "entry 1, has no answer: name it 'prediction', 'answer' or 'text'."),
         ("[7]", "entry 1, is 7, but each holds an object with id and answer."),
         (f"{{{ANSWER}}}", "line 1, has no id: name it 'question_id', 'questionId', 'id' or 'image'."),
         (f"{{{ID}}}", "line 1, has no answer: name it"),

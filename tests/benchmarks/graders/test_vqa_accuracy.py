@@ -86,6 +86,8 @@ def test_the_closed_form_is_the_definition(agrees: list[bool]) -> None:
         (vqa_accuracy.vizwiz, panel(unanswerable=3, soup=7), "Unanswerable.", 0.9),
         (vqa_accuracy.vizwiz, asked(*["don't"] * 10), "dont", 0.0),
         (vqa_accuracy.vizwiz, asked(*["don`t"] * 10), "dont", 1.0),
+        (vqa_accuracy.vizwiz, asked(*["let's"] * 10), "let's", 1.0),  # an apostrophe stays one
+        (vqa_accuracy.vizwiz, asked(*["couldn`t`ve"] * 10), "couldn'tve", 1.0),
         # RoboMamba, lenient: begins with, or holds all words as substrings
         (lenient.vqa, panel(two=10), "There are 12 birds", 1.0),
         (vqa_accuracy.official, panel(two=9, pair=1), "There are 12 birds", 0.0),

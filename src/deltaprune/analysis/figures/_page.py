@@ -54,9 +54,14 @@ def style():
     return mpl.rc_context(STYLE)
 
 
-def scaled(values: np.ndarray) -> tuple[np.ndarray, str]:
-    """Values in a power of ten that makes them easy to read, and that power for the label, such as " (10⁻³)"."""
-    top = float(np.abs(values).max(initial=0))
+def scaled(values: np.ndarray, top: float | None = None) -> tuple[np.ndarray, str]:
+    """Values in a power of ten that makes them easy to read, and that power for the label, such as " (10⁻³)".
+
+    Args:
+        values: what is drawn.
+        top: the largest that is read, from 0 up; by default of all of them.
+    """
+    top = float(np.abs(values).max(initial=0)) if top is None else top
     power = math.floor(math.log10(top)) if top > 0 else 0
     if -2 < power < 4:
         return values, ""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from deltaprune._registry import UserError
 from deltaprune.analysis.figures._page import BLUE, GREY, page, style
@@ -36,12 +36,15 @@ def growth_curves(
     left.plot(x, y, color=BLUE, marker="o", markersize=2.2, label="prefill")
     left.set_xscale("log", base=2)
     left.set_yscale("log")
+    left.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}"))
+    left.yaxis.set_minor_formatter(NullFormatter())
     left.set_ylabel("ms")
     left.legend(frameon=False, loc="upper left")
     right.plot(x, np.asarray(peak_bytes, dtype=np.float64) / 1e9, color=BLUE, marker="o", markersize=2.2)
     right.set_ylabel("peak memory, GB")
     right.set_ylim(0, 1.08 * max(right.get_ylim()))
-    for axes, ticks in ((left, x[:: max(1, len(x) // 3)]), (right, x[[0, -1]])):
+    for axes, ticks in ((left, x[:: -(-len(x) // 3)]), (right, x[[0, -1]])):
         _tokens(axes, ticks)
     return figure
 
@@ -49,8 +52,6 @@ def growth_curves(
 def _tokens(axes: Axes, ticks: np.ndarray) -> None:
     """An axis of tokens with few ticks, so that they do not touch."""
     axes.xaxis.set_major_locator(FixedLocator(ticks.tolist()))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value / 1024:g}k" if value >= 1024 else f"{value:g}")
-    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("tokens")

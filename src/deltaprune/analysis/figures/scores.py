@@ -7,12 +7,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from deltaprune._registry import UserError
-from deltaprune.analysis.figures._page import BLUE, RED, page, scaled, style
+from deltaprune.analysis.figures._page import BLUE, GREY, RED, page, scaled, style
 
 ROW = 1.05  # inches
+FENCE, LEAST = 3.0, 1 / 3  # of the distance between the quartiles; of the range
 
 
 @style()
@@ -27,7 +29,8 @@ def score_maps(
 ) -> Figure:
     """A row per layer: the scores over the picture's patches, and token by token, the best share in red.
 
-    Every layer has its own range of colours; the dots stand beside the bar that names them.
+    Every layer has its own range of colours; the dots stand beside the bar that names them. A value far from the others
+    does not stretch the range (see `shown`): it has the colour of the range's end, and a triangle there.
 
     Args:
         image: the picture, shown on top.
@@ -52,12 +55,14 @@ def score_maps(
     cells[0, 0].imshow(image.convert("RGB"), **patches)
     cells[0, 0].set_title("picture", pad=2)
     cells[0, 1].set_axis_off()
-    every, unit = scaled(np.stack(scores))
+    every, unit = scaled(np.stack(scores), max(abs(end) for row in scores for end in shown(row)))
+    beyond = False
     for (where, dots), values, best, k in zip(cells[1:], every, kept, after, strict=True):
-        shown = where.imshow(values.reshape(grid), **patches)
+        low, high = shown(values)
+        drawn = where.imshow(values.reshape(grid), vmin=low, vmax=high, **patches)
         where.set_title(f"layer {k}", pad=2)
-        _draw_dots(dots, values, best)
-        bar = figure.colorbar(shown, ax=dots, location="left", aspect=14, pad=0.02)  # is the dots' axis, too
+        beyond |= _draw_dots(dots, values, best, low, high)
+        bar = figure.colorbar(drawn, ax=dots, location="left", aspect=14, pad=0.02)  # is the dots' axis, too
         bar.set_label(f"{name}{unit}")
         bar.outline.set_visible(False)
         dots.set_ylim(bar.ax.get_ylim())
@@ -69,15 +74,36 @@ def score_maps(
         axes.set_yticks([])
     handles, _ = cells[1, 1].get_legend_handles_labels()
     names = [f"best {100 * kept[0].mean():.0f} %", "the others"]
+    if beyond:
+        handles.append(Line2D([], [], color=GREY, marker="^", linestyle="", markersize=2))
+        names.append("beyond the scale")
     cells[0, 1].legend(handles, names, loc="lower left", frameon=False, markerscale=2)
     return figure
 
 
-def _draw_dots(axes: Axes, values: np.ndarray, best: np.ndarray) -> None:
-    """Score over token, the best in red; the values are read from the colour bar beside."""
-    index = np.arange(len(values))
+def shown(values: Float[np.ndarray, "P"]) -> tuple[float, float]:
+    """The ends of the range that is drawn: all values, unless a few far out would press the others together.
+
+    Far out is what lies beyond Tukey's outer fences, three times the distance between the quartiles below the first or
+    above the third; it is left out where the others would have less than `LEAST` of the range.
+    """
+    first, third = np.percentile(values, (25, 75))
+    reach = FENCE * (third - first)
+    inside = values[(first - reach <= values) & (values <= third + reach)] if reach > 0 else values
+    whole = values if np.ptp(inside) >= LEAST * np.ptp(values) else inside
+    return float(whole.min()), float(whole.max())
+
+
+def _draw_dots(axes: Axes, values: np.ndarray, best: np.ndarray, low: float, high: float) -> bool:
+    """Score over token, the best in red; the values are read from the colour bar beside. Whether any lie beyond it."""
+    index, within = np.arange(len(values)), (low <= values) & (values <= high)
     for mask, colour, label in ((best, RED, "best"), (~best, BLUE, "rest")):
-        axes.scatter(index[mask], values[mask], s=3, color=colour, linewidths=0, label=label, clip_on=False)
+        here = mask & within
+        axes.scatter(index[here], values[here], s=3, color=colour, linewidths=0, label=label, clip_on=False)
+        for out, end, marker in ((mask & (values > high), high, "^"), (mask & (values < low), low, "v")):
+            ends = np.full(out.sum(), end)
+            axes.scatter(index[out], ends, s=9, color=colour, marker=marker, linewidths=0, clip_on=False)
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
+    return not within.all()

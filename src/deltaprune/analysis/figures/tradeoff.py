@@ -1,6 +1,5 @@
 """Accuracy against the share of the MACs that a method leaves: what each method pays for what it saves."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,8 +10,8 @@ from deltaprune._registry import UserError
 from deltaprune.analysis.figures._page import BLUE, GREY, RED, page, style
 
 COLOURS = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito, 2008
+SIZES = (7.0, 3.2)  # of the markers, first to last, points
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-STEP, GAP = 0.022, 0.03  # of the axis' width and of its height, what a marker takes
 ENTRY, LONG = 0.15, 24  # a line of the legend in inches; letters that still leave room for two columns
 
 Point = Sequence[float]
@@ -24,7 +23,8 @@ def tradeoff_curves(
 ) -> Figure:
     """Accuracy over the share of the LM prefill's MACs, a curve per method, intervals as bars.
 
-    Points that would cover each other stand side by side; the axis says so.
+    Every point stands at its cost. Markers are hollow and each smaller than the one before, so that points which
+    coincide are still told apart.
 
     Args:
         methods: for each method's name its points (share, accuracy, low, high): the share a fraction, the others in
@@ -47,58 +47,29 @@ def tradeoff_curves(
     if unpruned is not None:
         axes.axhspan(unpruned[2], unpruned[3], color=GREY, alpha=0.15, linewidth=0)
         axes.axhline(unpruned[1], color=GREY, linestyle="--", linewidth=0.9, label=f"none: {unpruned[1]:.1f} %")
-    places = _places(methods)
     for i, (name, points) in enumerate(methods.items()):
-        _curve(axes, name, points, places[name], i)
-    moved = any(
-        x != point[0] for name, points in methods.items() for x, point in zip(places[name], points, strict=True)
-    )
-    axes.set_xlabel("MACs of the LM's prefill, % of none" + ("\n(side by side where they coincide)" if moved else ""))
+        _curve(axes, name, points, SIZES[0] + (SIZES[1] - SIZES[0]) * i / max(1, len(methods) - 1), i)
+    axes.set_xlabel("MACs of the LM's prefill, % of none")
     axes.set_ylabel("accuracy, % (95 % intervals)")
     axes.margins(x=0.05, y=0.06)
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, handlelength=2.2, columnspacing=1.2)
     return figure
 
 
-def _curve(axes: Axes, name: str, points: Sequence[Point], places: Sequence[float], i: int) -> None:
+def _curve(axes: Axes, name: str, points: Sequence[Point], size: float, i: int) -> None:
     """The i-th method: its points from the cheapest to the dearest, joined by a thin line."""
-    order = np.argsort(places)
-    mean, low, high = np.array(points, dtype=np.float64)[order].T[1:]
-    colour, again = COLOURS[i % len(COLOURS)], i >= len(COLOURS)
+    share, mean, low, high = np.array(sorted(points, key=lambda point: point[0]), dtype=np.float64).T
     axes.errorbar(
-        100 * np.array(places)[order],
+        100 * share,
         mean,
         yerr=np.maximum((mean - low, high - mean), 0),  # of few pictures a mean may lie outside its interval
-        color=colour,
-        linestyle=":" if again else "-",
+        color=COLOURS[i % len(COLOURS)],
+        linestyle=":" if i >= len(COLOURS) else "-",
         marker=MARKERS[i % len(MARKERS)],
-        markerfacecolor="white" if again else colour,
+        markerfacecolor="none",
         label=name,
-        markersize=3.2,
+        markersize=size,
         markeredgewidth=0.7,
         linewidth=0.6,
         elinewidth=0.7,
     )
-
-
-def _places(methods: Mapping[str, Sequence[Point]]) -> dict[str, list[float]]:
-    """Where along the axis each point is drawn: at its share, or side by side with those that it would cover."""
-    places = {name: [float(point[0]) for point in points] for name, points in methods.items()}
-    every = [(point, name, i) for name, points in methods.items() for i, point in enumerate(points)]
-    step = STEP * max(float(np.ptp([point[0] for point, _, _ in every])), 0.2)
-    gap = GAP * float(np.ptp([end for point, _, _ in every for end in point[1:]]))
-    crowds: list[list[tuple[Point, str, int]]] = []
-    for each in sorted(every, key=lambda each: each[0][2]):
-        touched = [c for c in crowds if any(_covers(each[0], other, step, gap) for other, _, _ in c)]
-        crowds = [c for c in crowds if c not in touched] + [[each, *itertools.chain.from_iterable(touched)]]
-    names = list(methods)
-    for crowd in crowds:
-        centre = float(np.mean([point[0] for point, _, _ in crowd]))
-        for k, (_, name, i) in enumerate(sorted(crowd, key=lambda each: names.index(each[1]))):
-            places[name][i] = centre + step * (k - (len(crowd) - 1) / 2)
-    return places
-
-
-def _covers(a: Point, b: Point, step: float, gap: float) -> bool:
-    """Whether two points' bars or markers would lie on each other."""
-    return abs(a[0] - b[0]) < step and a[2] - gap < b[3] and b[2] - gap < a[3]

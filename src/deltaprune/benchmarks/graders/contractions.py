@@ -29,10 +29,15 @@ _ALWAYS_APOSTROPHE = {"aint", "arent", "cant", "couldve", "couldnt", "weve", "wh
 CONTRACTIONS: dict[str, str] = {key: value for key, _, value in (pair.partition(":") for pair in _PAIRS.split())}
 """What is written without an apostrophe -> what is meant."""
 
-VIZWIZ_CONTRACTIONS: dict[str, str] = {
-    key: value if key in _ALWAYS_APOSTROPHE else value.replace("'", "`") for key, value in CONTRACTIONS.items()
-}
-"""The same in VizWiz's script, which writes all but eight of them with a backtick: "dont" becomes "don`t".
+_TYPED_APOSTROPHE = {"couldn'tve", "hadn'tve"}  # VizWiz writes the apostrophes of all other keys as backticks
 
-Its keys hold backticks too, but the normaliser has removed those before the look-up, so only keys without one count.
+VIZWIZ_CONTRACTIONS: dict[str, str] = {
+    key: value if key in _ALWAYS_APOSTROPHE else value.replace("'", "`")
+    for key, value in CONTRACTIONS.items()
+    if "'" not in key or key in _TYPED_APOSTROPHE
+}
+"""The same in VizWiz's script, which writes all but eight values with a backtick: "dont" becomes "don`t".
+
+Its keys are written with backticks, too, but for two, and the normaliser has removed those before the look-up. So a
+contraction that is written with an apostrophe stays as it is ("let's"), except for those two.
 """

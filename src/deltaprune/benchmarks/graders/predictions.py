@@ -7,6 +7,8 @@ One JSON object a line, or one JSON list of objects, each with an id and an answ
     [{"questionId": "201307251", "prediction": "yes"}, ...]   GQA
     {"image": "VizWiz_val_00000000.jpg", "answer": "soup"}    VizWiz
     {"id": "0", "choices": {"True": 0.7, "False": 0.3}}       probabilities; the likeliest choice is the answer
+
+A line of `evaluate --out`'s answers.jsonl also says which method gave the answer, and to which benchmark's question.
 """
 
 import math
@@ -18,7 +20,7 @@ from deltaprune._registry import UserError
 from deltaprune.benchmarks._files import Entry, read_json, read_json_lines
 
 IDS = ("question_id", "questionId", "id", "image")
-ANSWERS = ("answer", "prediction", "text")
+ANSWERS = ("prediction", "answer", "text")  # where a line has the first two, the other is the right answer
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,16 @@ class Prediction:
         id: the question's id as the file has it.
         text: the answer.
         choices: a probability for each choice, summing to 1; empty where the file has none.
+        methods: the names of the method that gave it, as asked for and in full; empty where the file does not say.
+        benchmark: name and version, where the file says.
     """
 
     place: str
     id: str
     text: str
     choices: Mapping[str, float]
+    methods: tuple[str, ...] = ()
+    benchmark: str | None = None
 
 
 def read_predictions(file: Path) -> Iterator[Prediction]:
@@ -56,7 +62,12 @@ def read_predictions(file: Path) -> Iterator[Prediction]:
         key = _find(entry, IDS, "id")
         if isinstance(key, bool) or not isinstance(key, int | str):
             raise UserError(f"{file}, {entry.place}: the id is {key!r:.60}, but ids are whole numbers or strings.")
-        yield Prediction(entry.place, str(key), text, choices)
+        names = (entry.values.get(name) for name in ("method", "identity"))
+        methods = tuple(name for name in names if isinstance(name, str))
+        benchmark = entry.values.get("benchmark")
+        yield Prediction(
+            entry.place, str(key), text, choices, methods, benchmark if isinstance(benchmark, str) else None
+        )
     if none_yet:
         raise UserError(f"{file} holds no answers: write one JSON object a line, with an id and an answer.")
 

@@ -2,16 +2,18 @@
 
 - `official`: the benchmark's own scorer, asked as LLaVA-1.5 asks, since scorers prescribe no prompt.
 - `cobra`: Cobra's fork of vlm-evaluation, from which the paper's Cobra numbers come.
-- `robomamba`: RoboMamba's own script. It samples and its judge is lenient; the paper's RoboMamba numbers are lower than
-  RoboMamba's own, so a stricter, unnamed harness made them.
+- `robomamba`: RoboMamba's own script. It asks for sampling at temperature 0.4, but its `generate` cuts to the likeliest
+  token unless told otherwise (top_k=1), so it is greedy. Its judge is lenient; the paper's RoboMamba numbers are lower
+  than RoboMamba's own, so a stricter, unnamed harness made them.
 - `lmms-eval`: version 0.7.3.
 
 A harness that has no such benchmark has no entry. `checked` is True where that scorer's own code and this one graded
 thousands of random answers alike: the lmms-eval package (its messages too), and POPE's `evaluate.py`. The graders of
-the others were held against a transcription of the scorer's rules only, GQA's `eval.py` and the VSR reading not at all.
+the others were held against a transcription of the scorer's rules only (VQA accuracy, VizWiz and RoboMamba's judge:
+10,000 random texts, no difference), GQA's `eval.py` and the VSR reading not at all.
 """
 
-from deltaprune.benchmarks._base import FirstToken, Greedy, Protocol, Sampled, mean_of_questions
+from deltaprune.benchmarks._base import FirstToken, Greedy, Protocol, mean_of_questions
 from deltaprune.benchmarks.graders import (
     exact_match,
     lenient,
@@ -33,11 +35,6 @@ _LLAVA_TOKENS = Greedy(max_new_tokens=128)
 _COBRA_TOKENS = Greedy(max_new_tokens=128)
 _LMMS_TOKENS = Greedy(max_new_tokens=1024)  # the task leaves it to the model, and lmms-eval's LLaVA takes this
 
-
-def _drawn(most: int) -> Sampled:
-    return Sampled(max_new_tokens=most, temperature=0.4)
-
-
 GQA: dict[str, Protocol] = {
     "official": Protocol(
         prompts.short_answer,
@@ -47,7 +44,7 @@ GQA: dict[str, Protocol] = {
         f"GQA questions1.2 eval.py after LLaVA's conversion; {_LLAVA}",
     ),
     "cobra": Protocol(prompts.short_answer, exact_match.cobra, _COBRA_TOKENS, exact_match.binary_and_open, _COBRA),
-    "robomamba": Protocol(prompts.plain, lenient.gqa, _drawn(256), mean_of_questions, _ROBOMAMBA),
+    "robomamba": Protocol(prompts.plain, lenient.gqa, Greedy(max_new_tokens=256), mean_of_questions, _ROBOMAMBA),
     "lmms-eval": Protocol(
         prompts.short_answer, exact_match.lmms, Greedy(max_new_tokens=16), mean_of_questions, _LMMS, checked=True
     ),
@@ -56,7 +53,7 @@ GQA: dict[str, Protocol] = {
 VQAV2: dict[str, Protocol] = {
     "official": Protocol(prompts.short_answer, vqa_accuracy.official, _LLAVA_TOKENS, mean_of_questions, _VQA_API),
     "cobra": Protocol(prompts.short_answer, vqa_accuracy.cobra, _COBRA_TOKENS, mean_of_questions, _COBRA),
-    "robomamba": Protocol(prompts.plain, lenient.vqa, _drawn(16), mean_of_questions, _ROBOMAMBA),
+    "robomamba": Protocol(prompts.plain, lenient.vqa, Greedy(max_new_tokens=16), mean_of_questions, _ROBOMAMBA),
     "lmms-eval": Protocol(
         prompts.short_answer, vqa_accuracy.lmms_vqav2, Greedy(max_new_tokens=16), mean_of_questions, _LMMS, checked=True
     ),
@@ -93,7 +90,11 @@ POPE: dict[str, Protocol] = {
         _COBRA,
     ),
     "robomamba": Protocol(
-        prompts.plain, yes_no.grade(yes_no.prefix_rule), _drawn(2), yes_no.pooled(yes_no.prefix_rule), _ROBOMAMBA
+        prompts.plain,
+        yes_no.grade(yes_no.prefix_rule),
+        Greedy(max_new_tokens=2),
+        yes_no.pooled(yes_no.prefix_rule),
+        _ROBOMAMBA,
     ),
     "lmms-eval": Protocol(
         prompts.stripped_short_answer,
@@ -121,7 +122,9 @@ VIZWIZ: dict[str, Protocol] = {
         f"the VizWiz script in TRI-ML/vlm-evaluation d9f5896; {_LLAVA}",
     ),
     "cobra": Protocol(prompts.short_or_unanswerable, vqa_accuracy.vizwiz, _COBRA_TOKENS, unanswerable.summary, _COBRA),
-    "robomamba": Protocol(prompts.robomamba_vizwiz, lenient.vizwiz, _drawn(64), mean_of_questions, _ROBOMAMBA),
+    "robomamba": Protocol(
+        prompts.robomamba_vizwiz, lenient.vizwiz, Greedy(max_new_tokens=64), mean_of_questions, _ROBOMAMBA
+    ),
     "lmms-eval": Protocol(
         prompts.capitalised_short_or_unanswerable,
         vqa_accuracy.evalai,
@@ -134,7 +137,7 @@ VIZWIZ: dict[str, Protocol] = {
 
 OKVQA: dict[str, Protocol] = {
     "official": Protocol(prompts.short_answer, vqa_accuracy.official, _LLAVA_TOKENS, mean_of_questions, _VQA_API),
-    "robomamba": Protocol(prompts.plain, lenient.vqa, _drawn(64), mean_of_questions, _ROBOMAMBA),
+    "robomamba": Protocol(prompts.plain, lenient.vqa, Greedy(max_new_tokens=64), mean_of_questions, _ROBOMAMBA),
     "lmms-eval": Protocol(
         prompts.short_or_unanswerable, vqa_accuracy.evalai, _LMMS_TOKENS, mean_of_questions, _LMMS, checked=True
     ),

@@ -1,6 +1,6 @@
 """Grade a file of answers by a benchmark's protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,13 @@ class Score:
         return asdict(self)
 
 
-def score(benchmark: Benchmark, split: str, predictions: Path, allow_partial: bool = False) -> Score:
+def score(
+    benchmark: Benchmark,
+    split: str,
+    predictions: Path,
+    allow_partial: bool = False,
+    method: Collection[str] = (),
+) -> Score:
     """Grade a file of answers by the benchmark's protocol.
 
     Args:
@@ -50,15 +56,18 @@ def score(benchmark: Benchmark, split: str, predictions: Path, allow_partial: bo
         split: which of its questions.
         predictions: the file.
         allow_partial: grade the questions that are answered, and pass over answers to questions that are not there.
+        method: the names of the one method whose answers are graded, in a file that holds those of several.
 
     Raises:
-        UserError: anything wrong in the file; a question answered twice; none answered; without `allow_partial`, one
-            that is not answered, or an answer to a question that is not there.
+        UserError: anything wrong in the file; several methods and none named; no answer of the one that is named; a
+            question answered twice; none answered; without `allow_partial`, one that is not answered, or an answer to a
+            question that is not there.
     """
-    samples = {sample.id: sample for sample in benchmark.samples(split)}
+    given = _of_method(_of_benchmark(list(read_predictions(predictions)), benchmark, predictions), method, predictions)
+    samples = {sample.id: sample for sample in benchmark.asked(split, [each.id for each in given])}
     answered: dict[str, Prediction] = {}
     unknown: list[Prediction] = []
-    for each in read_predictions(predictions):
+    for each in given:
         key = each.id if each.id in samples else f"{split}/{each.id}"
         if key in answered:
             raise UserError(
@@ -87,6 +96,37 @@ def score(benchmark: Benchmark, split: str, predictions: Path, allow_partial: bo
         by_skill=dict(summary.by_skill),
         metrics=dict(summary.metrics),
     )
+
+
+def _of_benchmark(given: list[Prediction], benchmark: Benchmark, file: Path) -> list[Prediction]:
+    """The answers to this benchmark's questions, where the file says to whose."""
+    wanted = f"{benchmark.name} {benchmark.version}"
+    found = [each for each in given if each.benchmark in (None, wanted)]
+    if not found:
+        raise UserError(f"{file} holds answers to {_listed(each.benchmark for each in given)}, not to {wanted}.")
+    return found
+
+
+def _of_method(given: list[Prediction], method: Collection[str], file: Path) -> list[Prediction]:
+    """The answers of the one method that is named, or of the only one there is."""
+    held = {each.methods[-1]: each.methods[0] for each in given if each.methods}  # in full -> as asked for
+    if not method:
+        if len(held) > 1:
+            raise UserError(
+                f"{file} holds the answers of several methods, {_listed(held.values())}: choose one (method)."
+            )
+        return given
+    if not held:
+        raise UserError(f"{file} does not say which method gave an answer: leave the method out.")
+    found = [each for each in given if set(each.methods) & set(method)]
+    if not found:
+        raise UserError(f"{file} holds no answer of {next(iter(method))!r}: it has those of {_listed(held.values())}.")
+    return found
+
+
+def _listed(names: Iterable[str | None]) -> str:
+    """Each name once."""
+    return ", ".join(dict.fromkeys(map(str, names)))
 
 
 def _grade(benchmark: Benchmark, sample: Sample, prediction: Prediction, file: Path) -> Graded:

@@ -13,7 +13,7 @@ from deltaprune.benchmarks.scenes.layout import LAYOUTS, lay_out
 from deltaprune.benchmarks.scenes.questions import SKILLS, Facts, Question, ask
 from deltaprune.benchmarks.scenes.world import Random, Sign, Thing, weighted
 
-VERSION = 2  # of the benchmark; 1 has plain grounds, one typeface and smaller things
+VERSION = 1  # of the benchmark, unless another is asked for
 
 
 @dataclass(frozen=True)

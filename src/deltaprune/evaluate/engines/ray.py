@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import torch
 
+from deltaprune._plugins import plugins
 from deltaprune._registry import UserError, in_words
 from deltaprune.evaluate.engines import Place, registry
 from deltaprune.evaluate.engines._parcel import Parcel
@@ -42,6 +43,7 @@ def on_ray(worker: Worker, units: Sequence[Unit], place: Place) -> Generator[lis
         return
     ray = _import_ray()
     with _connected(ray, place.address):
+        _send_plugins(ray)
         device = torch.device(place.device or worker.vlm.device)
         n = _processes(ray, place.workers, "GPU" if device.type == "cuda" else "CPU", len(units))
         options = {"num_cpus": 1, "num_gpus": int(device.type == "cuda")}
@@ -130,6 +132,12 @@ def _fetch(ray: ModuleType, task: Any) -> Any:
             f"Ray gave up on a process that kept dying ({in_words(error)}): if it lacked memory, take a smaller "
             "--batch-size; with --out, the same command goes on from here."
         ) from error
+
+
+def _send_plugins(ray: ModuleType) -> None:
+    """Classes of a user's own file travel whole: the other processes have not imported it."""
+    for module in plugins():
+        ray.cloudpickle.register_pickle_by_value(module)
 
 
 def _import_ray() -> ModuleType:

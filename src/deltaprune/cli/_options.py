@@ -1,0 +1,94 @@
+"""The options that several commands have: each is written here once."""
+
+from typing import Annotated, Any
+
+import typer
+
+from deltaprune._checks import check_local
+
+DEFAULT_METHODS = ("none", "dtp:keep=0.5")
+
+
+def local(param: typer.CallbackParam, value: Any) -> Any:
+    """What names a file or a folder is no web address, else a `UserError`."""
+    name = param.opts[-1] if param.param_type_name == "option" else (param.metavar or str(param.name).upper())
+    for each in value if isinstance(value, list | tuple) else [value]:
+        check_local(name, each)
+        check_local(name, str(each).partition("=")[2])  # --towers NAME=FILE
+    return value
+
+
+ModelOption = Annotated[
+    str, typer.Option("--model", callback=local, metavar="NAME|FOLDER", help="A known model, a folder or a checkpoint.")
+]
+TowersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--towers",
+        callback=local,
+        metavar="DIR|NAME=FILE",
+        help="A published checkpoint's vision towers: a folder of dino.safetensors, siglip.safetensors, or one; "
+        "repeatable.",
+    ),
+]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer", callback=local, metavar="FILE", help="A published checkpoint's tokenizer.json, or its folder."
+    ),
+]
+MethodsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help=f"name:field=value,...; repeatable. [default: {' and '.join(DEFAULT_METHODS)}]",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="cpu|cuda|auto", help="Where to run; auto: on a GPU if there is one.")
+]
+BenchmarkOption = Annotated[str, typer.Option("--benchmark", metavar="NAME", help="Whose pictures and questions.")]
+SplitOption = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the benchmark.")]
+TextTokensOption = Annotated[int, typer.Option("--text-tokens", help="Of the prompt, template included.")]
+ConventionOption = Annotated[
+    str, typer.Option("--convention", metavar="full|paper", help="Count everything, or as the paper does.")
+]
+PlanOption = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        callback=local,
+        metavar="PLAN.json",
+        help="Prune where this plan says, not where the model's own does.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of the benchmark's split, from 0 up.")]
+
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", callback=local, metavar="DIR", help="The benchmark's files, as they are downloaded."),
+]
+ImagesOption = Annotated[
+    str | None, typer.Option("--images", callback=local, metavar="DIR", help="Its pictures, where they lie apart.")
+]
+HubOption = Annotated[str | None, typer.Option("--hub", metavar="ID", help="A data set of the Hub instead.")]
+ProtocolOption = Annotated[
+    str, typer.Option("--protocol", metavar="NAME", help="Whose prompt, decoding and metric: official, cobra, ...")
+]
+OcrOption = Annotated[bool, typer.Option("--no-ocr", help="TextVQA: leave the OCR tokens out of the message.")]
+PartialOption = Annotated[bool, typer.Option("--allow-partial", help="Accept files that hold fewer questions.")]
+
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="float32|bfloat16|float16", help="Of the weights. [default: the checkpoint's own]"),
+]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="A Python file that registers a score, method or benchmark of yours; repeatable.",
+    ),
+]

@@ -1,0 +1,18 @@
+"""What the methods with a field `score` share."""
+
+from deltaprune.scores import as_score
+from deltaprune.stages import Method, Score
+
+
+class Ranking(Method):
+    """A method whose field `score` is an object, or the name of a score, in whose place the object then stands."""
+
+    score: Score | str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", as_score(self.score))
+
+    @property
+    def ranks(self) -> Score:
+        """The object."""
+        return as_score(self.score)
