@@ -61,9 +61,8 @@ class Watch:
                 methods[f"dtp {early} {keep}"] = dp.DTP(keep, early, late)
                 methods[f"random {early} {keep}"] = dp.RandomPruning(keep, early, late)
         vlm = dp.VLM(model, processor.eos_id)
-        rows = evaluate(
-            vlm, processor, Scenes2(), [*methods.values()], split="val", limit=self.questions, batch_size=48
-        )
+        tried = list(methods.values())
+        rows = evaluate(vlm, processor, Scenes2(), tried, split="val", limit=self.questions, batch_size=48)
         return {name: round(row.mean, 1) for name, row in zip(methods, rows, strict=True)} | {
             f"none {skill}": round(value, 1) for skill, value in rows[0].by_skill.items()
         }

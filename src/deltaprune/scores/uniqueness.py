@@ -1,6 +1,7 @@
 """Uniqueness: keep what is unlike the rest of the image."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ class Uniqueness(Score):
     Shape (T,), range [-1, 1] for visual rows, 2 for text rows. Sees text: no. Source: ours, as
     a control for DART: the same idea without pivots.
     """
+
+    paper: ClassVar[str] = "ours, a control for DART (arXiv 2502.11494)"
 
     @property
     def needs(self) -> frozenset[str]:

@@ -63,9 +63,8 @@ class _Stream(Benchmark):
     def samples(self, split: str, seed: int = 0, limit: int | None = None) -> Iterator[Sample]:
         """Picture after picture, one question of each skill; a picture without a sign has no reading question."""
         indices = range(self.pictures) if limit is None else itertools.count()
-        return itertools.islice(
-            itertools.chain.from_iterable(self._about(split, seed, index) for index in indices), limit
-        )
+        about = itertools.chain.from_iterable(self._about(split, seed, index) for index in indices)
+        return itertools.islice(about, limit)
 
     def asked(self, split: str, ids: Collection[str]) -> Iterator[Sample]:
         """The questions named, of whatever seed; the stream has no end, so that nobody answers all of it."""
