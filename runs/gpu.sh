@@ -22,7 +22,7 @@ fi
 if has pytest; then
     set -- -q -W default -m "not slow" tests/mamba/test_graphs.py tests/mamba/test_replays_gpu.py \
         tests/kernels/test_triton_*.py tests/kernels/test_rms_norm.py tests/kernels/test_layer_step.py \
-        tests/kernels/test_hidden_attention.py tests/test_waiting.py
+        tests/kernels/test_hidden_attention.py tests/models/test_load.py tests/test_waiting.py
     has beartype || set -- -o addopts= "$@"
     has xdist && set -- -n 8 "$@"
     timeout -k 5 120 python3 -m pytest "$@" >"$out/gpu_tests.log" 2>&1 || echo "TESTS FAILED OR NOT FINISHED: $?"

@@ -109,7 +109,7 @@ def test_what_cannot_be_made_by_name_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(scores._entries, "needs", Needs)
     with pytest.raises(UserError, match="Plain is no dataclass: write @dataclass"):
         parse("plain")
-    with pytest.raises(UserError, match="The score 'needs' cannot be made without arguments"):
+    with pytest.raises(UserError, match="The score 'needs' has fields without a default"):
         parse("dtp:score=needs")
 
 

@@ -144,7 +144,7 @@ def test_another_process_holds_the_folder_until_it_dies(tmp_path):
         finally:
             process.kill()
     with Store(tmp_path) as store:
-        store.add({KEY: Answer("q1", "yes")}, {})
+        add(store, KEY, Answer("q1", "yes"))
 
 
 def test_a_folder_that_could_not_be_read_is_free_again(tmp_path):

@@ -101,8 +101,9 @@ def _draw_dots(axes: Axes, values: np.ndarray, best: np.ndarray, low: float, hig
         here = mask & within
         axes.scatter(index[here], values[here], s=3, color=colour, linewidths=0, label=label, clip_on=False)
         for out, end, marker in ((mask & (values > high), high, "^"), (mask & (values < low), low, "v")):
-            ends = np.full(out.sum(), end)
-            axes.scatter(index[out], ends, s=9, color=colour, marker=marker, linewidths=0, clip_on=False)
+            if out.any():
+                ends = np.full(out.sum(), end)
+                axes.scatter(index[out], ends, s=9, color=colour, marker=marker, linewidths=0, clip_on=False)
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
