@@ -58,7 +58,9 @@ def check_candidates(candidates: object) -> None:
 
 
 def check_local(name: str, path: object) -> None:
-    """A path is none of the web, else a `UserError`; `Path` turns "https://x" into "https:/x", which is told as it was.
+    """A path is not a web address, else a `UserError` that names the address as it was typed.
+
+    `Path` turns "https://x" into "https:/x", so the second slash is put back.
 
     Args:
         name: the option or argument, for the sentence.
