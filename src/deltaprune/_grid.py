@@ -1,4 +1,4 @@
-"""A table that fits the console: where it is too wide, its columns stand in several blocks below each other."""
+"""A table that fits the console: if it is too wide, its columns are split into blocks printed below each other."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
