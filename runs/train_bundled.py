@@ -37,7 +37,8 @@ def main(
     recipe = Recipe(pictures=pictures)
     run = Run(out, recipe, device)
     taken_up = run.resume()
-    lessons = Lessons(CONFIG, run.tokenizer, recipe.batch, recipe.questions, recipe.drills, run.pictures)
+    sizes = recipe.batch, recipe.questions, recipe.drills
+    lessons = Lessons(CONFIG, run.tokenizer, *sizes, start=run.pictures, vary_from=recipe.vary_from)
     stream = iter(DataLoader(lessons, batch_size=None, num_workers=workers, prefetch_factor=4))
     begin, before, saved, watched, recent = time.monotonic(), run.seconds, time.monotonic(), run.seconds, []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from bundled.drills import FORMS, Drill, drills
+from bundled.frames import Framed, full, varied
 from bundled.recipe import SCENES
 from bundled.vocabulary import EOS
 from deltaprune.benchmarks.scenes import SKILLS, Question, Scene, scene_seed
@@ -40,6 +41,7 @@ class Lesson:
     cu_seqlens: Tensor  # (S + 1,) int32
     parent: Tensor  # (S,) int32, -1 for a root
     patches: dict[str, Tensor]  # (G * P,) class of what lies under each patch
+    inside: Tensor  # (G * P,) bool: the patches that enter the LM, all but the padding's
 
 
 class Lessons(IterableDataset):
@@ -50,6 +52,7 @@ class Lessons(IterableDataset):
         pictures: per lesson.
         questions, drills: per picture, the drills at most.
         start: pictures seen before, so that a run can be taken up.
+        vary_from: from which picture on sizes and shapes vary, see `frames.py`; None for never.
         split: of `scenes`.
     """
 
@@ -61,11 +64,12 @@ class Lessons(IterableDataset):
         questions: int,
         drills: int,
         start: int = 0,
+        vary_from: int | None = None,
         split: str = "train",
     ):
         self.config, self.tokenizer = config, tokenizer
         self.pictures, self.questions, self.drills, self.start = pictures, questions, drills, start
-        self.split = split
+        self.vary_from, self.split = vary_from, split
 
     def __iter__(self) -> Iterator[Lesson]:
         torch.set_num_threads(1)
@@ -76,25 +80,34 @@ class Lessons(IterableDataset):
 
     def lesson(self, indices: range) -> Lesson:
         """The lesson on these pictures of the training stream."""
-        forest = Forest(self.tokenizer, partial(ask_in, template_text(self.config.template)), self.config.n_visual)
+        forest = Forest(self.tokenizer, partial(ask_in, template_text(self.config.template)))
         grid = round(self.config.n_visual**0.5)
         size = next(iter(self.config.towers.values())).image_size
         pixels: list[np.ndarray] = []
+        inside: list[np.ndarray] = []
         patches: dict[str, list[np.ndarray]] = {name: [] for name in PATCH_CLASSES}
         for index in indices:
             seed = scene_seed(self.split, 0, index)
             scene, rng = Scene.from_seed(seed, SCENES), np.random.default_rng([seed, 1])
-            pixels.append(np.asarray(scene.image.resize((size, size), 3), dtype=np.float32) / np.float32(255))
-            labels = scene.patch_labels(grid)
+            frame = self.frame(scene, index, grid, rng)
+            pixels.append(frame.pixels(size))
+            inside.append(frame.inside.reshape(-1))
+            labels = frame.labels()
             labels |= {"column": tenths(labels["x"]), "row": tenths(labels["y"])}
             for name, rows in patches.items():
                 rows.append(labels[name])
-            forest.plant(scene.questions(rng, self.questions, WEIGHTS), drills(scene.things, rng, self.drills))
+            asked = scene.questions(rng, self.questions, WEIGHTS)
+            forest.plant(int(frame.inside.sum()), asked, drills(frame.things, rng, self.drills))
         return Lesson(
             pixels=torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(),
             patches={name: torch.from_numpy(np.concatenate(rows)).long() for name, rows in patches.items()},
+            inside=torch.from_numpy(np.concatenate(inside)),
             **forest.tensors(),
         )
+
+    def frame(self, scene: Scene, index: int, grid: int, rng: np.random.Generator) -> Framed:
+        """The picture in its frame; the early pictures of a run fill it."""
+        return full(scene, grid) if self.vary_from is None or index < self.vary_from else varied(scene, grid, rng)
 
 
 def tenths(centre: np.ndarray) -> np.ndarray:
@@ -108,8 +121,8 @@ def tenths(centre: np.ndarray) -> np.ndarray:
 class Forest:
     """Packs images and what branches from them."""
 
-    def __init__(self, tokenizer: Tokenizer, template: Callable[[str], str], n_visual: int):
-        self.tokenizer, self.template, self.n_visual = tokenizer, template, n_visual
+    def __init__(self, tokenizer: Tokenizer, template: Callable[[str], str]):
+        self.tokenizer, self.template = tokenizer, template
         self.eos: int = tokenizer.encode(EOS).ids[0]
         self.ids: list[int] = []
         self.targets: list[int] = []
@@ -117,10 +130,10 @@ class Forest:
         self.segments: list[tuple[int, int]] = []  # (image rows, text rows) of each segment
         self.parent: list[int] = []
 
-    def plant(self, questions: Sequence[Question], drills: Sequence[Drill]) -> None:
+    def plant(self, n_visual: int, questions: Sequence[Question], drills: Sequence[Drill]) -> None:
         """An image's rows, its questions and its drills. A drill's answer is not told to end."""
         root = len(self.segments)
-        self._add([], [], -1, 0, self.n_visual)
+        self._add([], [], -1, 0, n_visual)
         for question in questions:
             prompt, answer = self.encode(self.template(question.text)), [*self.encode(question.answer), self.eos]
             self._add(prompt, answer, root, KINDS.index(question.skill), 0)

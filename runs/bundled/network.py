@@ -98,10 +98,10 @@ class Classroom(nn.Module):
         return torch.where(kind == KINDS.index("reading"), self.recipe.reading_weight, 1.0)
 
     def see(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
-        """The image rows (G * P, d), the dense loss, the drift."""
+        """The image rows that enter the LM (I, d), the dense loss, the drift."""
         pixels = {name: normalise(lesson.pixels, tower) for name, tower in self.model.config.towers.items()}
         features = self.model.features(pixels)
-        image = self.model.projector(features).flatten(0, 1)
+        image = self.model.projector(features).flatten(0, 1)[lesson.inside]
         drift = (0.5 * image.pow(2).mean(-1).log()).pow(2).mean()
         return image, self.patch_loss(features.flatten(0, 1), lesson.patches), drift
 

@@ -29,8 +29,9 @@ class Recipe:
     """
 
     seed: int = 0
-    pictures: int = 96_000
+    pictures: int = 112_000
     batch: int = 16  # pictures a step
+    vary: float = 0.43  # the share of the pictures after which their sizes and shapes vary, see `frames.py`
     anneal: float = 0.25  # the last share of the pictures, over which the rate falls to zero
     rate: float = 3e-3
     warm_up: int = 100  # steps
@@ -48,6 +49,11 @@ class Recipe:
         """The learning rate after so many pictures: warm-up, constant, a linear fall to zero."""
         warm = min(1.0, (seen / self.batch + 1) / self.warm_up)
         return self.rate * warm * min(1.0, (1 - seen / self.pictures) / self.anneal)
+
+    @property
+    def vary_from(self) -> int:
+        """The first picture whose size and shape vary."""
+        return round(self.vary * self.pictures)
 
     def exits(self, n_layers: int) -> range:
         """After how many layers an answer is read off besides the last."""

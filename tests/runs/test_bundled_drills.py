@@ -62,8 +62,8 @@ def test_relations_are_right_half_of_the_time() -> None:
 def test_at_most_n_and_the_last_token_is_only_foretold() -> None:
     tokenizer = train_tokenizer(corpus(50))
     asked = drills(Scene.from_seed(3).things, np.random.default_rng(0), 5)
-    forest = Forest(tokenizer, str, n_visual=4)
-    forest.plant([], asked)
+    forest = Forest(tokenizer, str)
+    forest.plant(4, [], asked)
     assert len(asked) == 5
     for drill, (image, rows), parent in zip(asked, forest.segments[1:], forest.parent[1:], strict=True):
         prompt, answer = forest.encode(drill.text), forest.encode(drill.answer)
