@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
+from deltaprune.checkpoints.random import cut, random_mllm
 from deltaprune.cost import share_of
 from deltaprune.cost.growth import growth
 from deltaprune.cost.latency import bench
 from deltaprune.cost.peers import peers
 from deltaprune.cost.questions import questions
 from deltaprune.methods import parse
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._random import cut, random_mllm
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import COBRA
 from deltaprune.vlm import VLM
 from provenance import footer, provenance

@@ -18,13 +18,13 @@ from statistics import mean, median
 import torch
 
 from bench_cpu import sizes
+from deltaprune.checkpoints.random import random_mllm
 from deltaprune.cost import macs
 from deltaprune.cost.rounds import Round, method_round, prompts
 from deltaprune.cost.timing import forget_peak, peak_bytes
 from deltaprune.cost.verify import verify_kernels
 from deltaprune.methods import parse
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._random import random_mllm
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import COBRA
 from deltaprune.vlm import VLM
 from provenance import footer, provenance

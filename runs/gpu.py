@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.kernels import use
-from deltaprune.mamba import MambaConfig
-from deltaprune.stages import Plan as Layers
+from deltaprune.steps import Plan as Layers
 from gpu_checks import (
     GRAPH,
     MODEL,

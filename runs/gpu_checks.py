@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.checkpoints.mamba_lm import kept_in_float32
 from deltaprune.generate import stream
 from deltaprune.kernels import causal_conv1d, hidden_attention, rms_norm, selective_scan, use
 from deltaprune.kernels.layer_step.triton import MOST_ROWS
@@ -12,12 +14,11 @@ from deltaprune.kernels.layer_step.triton import Plan as StepPlan
 from deltaprune.kernels.layer_step.triton import step as triton_step
 from deltaprune.kernels.selective_scan.triton import Plan
 from deltaprune.kernels.selective_scan.triton import scan as triton_scan
-from deltaprune.mamba import MambaConfig, MambaLM
-from deltaprune.mamba.weights import kept_in_float32
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import Prefilled, prefill
+from deltaprune.rows import Rows, cumulate
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Stage
-from deltaprune.tokens import Tokens, cumulate
+from deltaprune.steps import Stage
 
 ALLOWED = {torch.float32: 2e-5, torch.bfloat16: 4e-3}  # of the norm; a bfloat16 output rounds by 2^-9 on average
 INTERPRETED = 8e-3  # Triton's interpreter cuts bits off where a GPU rounds to nearest
@@ -195,7 +196,7 @@ def differ(lm: MambaLM, start: Prefilled) -> bool:
     return not torch.equal(answer(True), answer(False))
 
 
-def prompt(lm: MambaLM, batch: int, rows: int, visual: int = 0) -> Tokens:
+def prompt(lm: MambaLM, batch: int, rows: int, visual: int = 0) -> Rows:
     """Random rows as an image of `visual` tokens and text."""
     x = torch.randn(batch, rows, lm.config.d_model, device=lm.backbone.embedding.weight.device)
-    return Tokens.pack([row[:visual] for row in x], [row[visual:] for row in x])
+    return Rows.pack([row[:visual] for row in x], [row[visual:] for row in x])

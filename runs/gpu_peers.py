@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.cost.peers import Peer, check_peer, peers
 from deltaprune.cost.peers.mamba_ssm import missing, shared
-from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
 from gpu_checks import distance, prompt
 from gpu_tables import Row, drawn, graphed, milliseconds, scanned

@@ -8,19 +8,20 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.cost.floors import copy_bandwidth, products, rows_per_layer, weight_bytes
 from deltaprune.cost.timing import timed
+from deltaprune.cuda_graphs.step import _capture, stepping
 from deltaprune.kernels import causal_conv1d, rms_norm
 from deltaprune.kernels.layer_step.triton import Plan as StepPlan
 from deltaprune.kernels.layer_step.triton import step
 from deltaprune.kernels.selective_scan.triton import Plan, scan
-from deltaprune.mamba import MambaConfig, MambaLM
-from deltaprune.mamba.graphs import _capture, stepping
 from deltaprune.methods import parse
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
-from deltaprune.stages import Plan as Layers
-from deltaprune.stages import Shape
-from deltaprune.tokens import cumulate
+from deltaprune.rows import cumulate
+from deltaprune.steps import Plan as Layers
+from deltaprune.steps import Shape
 from gpu_checks import prompt, random_lm
 
 

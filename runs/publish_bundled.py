@@ -21,10 +21,10 @@ from bundled.card import card, table
 from deltaprune.benchmarks.scenes import Scenes2
 from deltaprune.calibrate import ETA, NAMES, RULES, divergence, measure, plan
 from deltaprune.calibrate.plans import JS
+from deltaprune.checkpoints.folder import save_folder
 from deltaprune.cli.calibrate import pick_questions
 from deltaprune.evaluate import Row, evaluate
 from deltaprune.evaluate.statistics import change
-from deltaprune.models._folder import save_folder
 from provenance import footer, provenance
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,8 @@ from bundled.lessons import KINDS, Lessons
 from bundled.recipe import CONFIG, Recipe
 from bundled.run import Run
 from bundled.watch import Watch
-from deltaprune.models._mllm import MLLM
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.network import MLLM
+from deltaprune.mllm.processor import Processor
 
 
 def main(

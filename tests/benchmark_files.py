@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import registry
 from deltaprune.benchmarks._official import OfficialBenchmark
+from deltaprune.errors import UserError
 
 COLORS = ("red", "green", "blue")
 PICTURES = (9, 25, 30)

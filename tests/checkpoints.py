@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
 
-from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.mllm.lm import MambaLM
 
 WIDTH, BLOCKS = 64, 3  # of every tower: a single head of 64
 D_MODEL, LAYERS = 32, 4
@@ -215,7 +216,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write_paper_size(folder: Path) -> Path:
     """Cobra's published layout at the published sizes in a few kilobytes: every tensor repeats one number."""
-    from deltaprune.models._mllm import blank
+    from deltaprune.mllm.network import blank
     from deltaprune.models.cobra import COBRA
 
     def constant(*shape: int) -> Tensor:

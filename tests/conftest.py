@@ -18,13 +18,13 @@ if not torch.cuda.is_available():
 from bundled.vocabulary import train_tokenizer
 from deltaprune.benchmarks import registry as benchmarks
 from deltaprune.benchmarks.scenes import corpus
-from deltaprune.mamba import MambaConfig
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.methods import registry as methods
-from deltaprune.models._mllm import MLLM, MLLMConfig
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.network import MLLM, MLLMConfig
+from deltaprune.mllm.processor import Processor
 from deltaprune.models.cobra import dino, siglip
 from deltaprune.scores import registry as scores
-from deltaprune.stages import Plan
+from deltaprune.steps import Plan
 from deltaprune.vlm import VLM
 
 LEFT_OUT = {"gpu": "need a GPU: sh runs/gpu.sh runs them there", "slow": "are slow: pytest -m slow runs them"}
@@ -85,4 +85,4 @@ def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in (scores, methods, benchmarks):
         registry.names()  # all of ours are there from now on
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.setattr("deltaprune._plugins._LOADED", {})
+    monkeypatch.setattr("deltaprune.plugins._LOADED", {})

@@ -78,7 +78,7 @@ MUTATIONS = (
     ),
     Mutation(
         "prompts: RoboMamba's lacks the blank before Answer",
-        f"{SRC}/models/_templates/robomamba.jinja",
+        f"{SRC}/mllm/templates/robomamba.jinja",
         '{{- " Answer:" -}}',
         '{{- "Answer:" -}}',
         ("tests/models/test_prompts.py",),
@@ -183,7 +183,7 @@ MUTATIONS = (
     ),
     Mutation(
         "folder: every shard stays in memory",
-        f"{SRC}/models/_folder.py",
+        f"{SRC}/checkpoints/folder.py",
         "_write_shard(folder, file, gathered.pop(file))",
         "_write_shard(folder, file, gathered[file])",
         ("tests/models/test_conversion.py",),

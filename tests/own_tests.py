@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deltaprune._registry import Registry
+from deltaprune.registry import Registry
 
 
 def without_a_test(registry: Registry, folder: Path, known: set[str]) -> set[str]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deltaprune.mamba import MambaConfig, MambaLM
-from deltaprune.mamba.captured import flatten
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.cuda_graphs.captured import flatten
 from deltaprune.methods import parse
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import Prefilled
-from deltaprune.stages import Plan, Score, Shape, Stage
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
+from deltaprune.steps import Plan, Score, Shape, Stage
 
 SHAPE = Shape(n_layers=4, n_visual=9, plan=Plan(early=1, late=3))
 SAMPLES = ((9, 4), (5, 3))
@@ -31,11 +32,11 @@ def stages_of(text: str) -> tuple[Stage, ...]:
     return parse(text + after).checked_stages(SHAPE)
 
 
-def drawn(samples: tuple[tuple[int, int], ...] = SAMPLES, device: str = "cpu") -> Tokens:
+def drawn(samples: tuple[tuple[int, int], ...] = SAMPLES, device: str = "cpu") -> Rows:
     """Random rows: images, and texts."""
     key = torch.randint(1 << 40, (len(samples),), device=device)
     image = [torch.randn(v, 32, device=device) for v, _ in samples]
-    return Tokens.pack(image, [torch.randn(t, 32, device=device) for _, t in samples], key)
+    return Rows.pack(image, [torch.randn(t, 32, device=device) for _, t in samples], key)
 
 
 def parts(done: Prefilled) -> tuple[object, list[Tensor]]:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 
 Row = list[float]
 
@@ -28,11 +28,11 @@ def rows(n: int, seed: int, tied: bool = False, d: int = 16) -> torch.Tensor:
     return directions[torch.randint(0, 3, (n,), generator=draw)]
 
 
-def packed(shapes: list[tuple[int, int]], seed: int, tied: bool = False) -> Tokens:
+def packed(shapes: list[tuple[int, int]], seed: int, tied: bool = False) -> Rows:
     """Samples of (visual, text) lengths; keys 0, 1, ..."""
     image = [rows(v, 100 * seed + i, tied) for i, (v, _) in enumerate(shapes)]
     text = [rows(t, 100 * seed + 50 + i, tied) for i, (_, t) in enumerate(shapes)]
-    return Tokens.pack(image, text, torch.arange(len(shapes)))
+    return Rows.pack(image, text, torch.arange(len(shapes)))
 
 
 def mixed(h: int) -> int:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from deltaprune._registry import UserError
 from deltaprune.ask import _timed, ask
 from deltaprune.benchmarks.scenes import Scene
 from deltaprune.cost import share_of
+from deltaprune.errors import UserError
 from deltaprune.methods import parse
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 QUESTIONS = ["How many red circles are there?", "What color is the star?"]

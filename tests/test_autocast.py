@@ -8,10 +8,10 @@ import deltaprune as dp
 from deltaprune.analysis.attention import attention
 from deltaprune.analysis.scores import layer_scores
 from deltaprune.calibrate.measure import measure
+from deltaprune.checkpoints.folder import save_folder
 from deltaprune.generate import stream
 from deltaprune.kernels import without_autocast
-from deltaprune.models._folder import save_folder
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.scores.redundancy import Redundancy
 
 QUESTIONS = ["How many red circles are there?", "What?"]

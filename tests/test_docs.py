@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from deltaprune.calibrate.withdrawal import ETA
+from deltaprune.checkpoints.hub import address
 from deltaprune.cli import run
 from deltaprune.methods import registry as methods
+from deltaprune.mllm.processor import Processor
 from deltaprune.models import cobra, robomamba
-from deltaprune.models._hub import address
-from deltaprune.models._processor import Processor
 from deltaprune.models.cobra import COBRA
 from deltaprune.vision.images import to_rgb
 from deltaprune.vlm import VLM

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from deltaprune._registry import UserError
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.errors import UserError
 from deltaprune.generate import Sample, generate, greedy
-from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +17,9 @@ def lm() -> MambaLM:
     return MambaLM(MambaConfig(d_model=16, n_layers=2, vocab_size=32, d_state=4)).eval().requires_grad_(False)
 
 
-def start(lm: MambaLM, *prompts: list[int]) -> Tokens:
+def start(lm: MambaLM, *prompts: list[int]) -> Rows:
     text = [lm.embed(torch.tensor(p)) for p in prompts]
-    return Tokens.pack([rows[:0] for rows in text], text)
+    return Rows.pack([rows[:0] for rows in text], text)
 
 
 def test_greedy_equals_running_everything_again(lm: MambaLM) -> None:

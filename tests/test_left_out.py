@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FILES = ["tests/mamba/test_replays_gpu.py", "tests/evaluate/test_store.py"]  # every test needs a GPU; one test is slow
+FILES = [
+    "tests/cuda_graphs/test_prefills_gpu.py",
+    "tests/evaluate/test_store.py",
+]  # every test needs a GPU; one test is slow
 
 
 def test_the_number_of_tests_left_out_is_told() -> None:

@@ -4,17 +4,17 @@ import pytest
 import torch
 from slow import cosine, packed, rows
 
-from deltaprune._checks import check_choice, check_share
-from deltaprune._registry import UserError
+from deltaprune.checks import check_choice, check_share
+from deltaprune.errors import UserError
 from deltaprune.merge import TARGETS, Merge
+from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Drop, Stage, select
-from deltaprune.tokens import Tokens
+from deltaprune.steps import Drop, Stage, select
 
 SHAPES = [(23, 3), (1, 2), (0, 4), (2, 0), (24, 1), (3, 5)]
 
 
-def case(seed: int, tied: bool) -> tuple[Tokens, torch.Tensor]:
+def case(seed: int, tied: bool) -> tuple[Rows, torch.Tensor]:
     """A batch in which some rows already stand for several, and scores."""
     tokens = packed(SHAPES, seed, tied)
     draw = torch.Generator().manual_seed(seed)
@@ -22,7 +22,7 @@ def case(seed: int, tied: bool) -> tuple[Tokens, torch.Tensor]:
     return tokens, torch.randint(0, 9, tokens.size.shape, generator=draw).float()
 
 
-def merge_by_loops(tokens: Tokens, scores: torch.Tensor, stage: Stage, into: str, pruned: float) -> tuple[list, ...]:
+def merge_by_loops(tokens: Rows, scores: torch.Tensor, stage: Stage, into: str, pruned: float) -> tuple[list, ...]:
     """Rows, sizes and origins that are left."""
     x, size = tokens.x.double().tolist(), tokens.size.tolist()
     left_x, left_size, left_origin = [], [], []
@@ -104,7 +104,7 @@ def test_merging_keeps_the_rows_that_dropping_keeps() -> None:
 
 
 def test_nothing_kept_is_nothing_to_merge_into() -> None:
-    tokens = Tokens.pack([rows(6, 0)], [rows(2, 1)])
+    tokens = Rows.pack([rows(6, 0)], [rows(2, 1)])
     stage = Stage(1, 0.0, reduce=Merge())
     left = stage.reduce(tokens, select(stage, None, tokens))
     assert torch.equal(left.x, tokens.x[6:])
@@ -115,7 +115,7 @@ def test_a_batch_merges_as_its_samples_do_alone() -> None:
     stage = Stage(1, 0.5, Delta(), reduce=Merge("half", pruned=0.5))
     together = stage.reduce(tokens, select(stage, scores, tokens))
     for (a, b), (c, d), (v, _) in zip(tokens.spans, together.spans, SHAPES, strict=True):
-        alone = Tokens.pack([tokens.x[a : a + v]], [tokens.x[a + v : b]])
+        alone = Rows.pack([tokens.x[a : a + v]], [tokens.x[a + v : b]])
         alone.size[:] = tokens.size[a:b]
         alone = stage.reduce(alone, select(stage, scores[a:b], alone))
         assert torch.equal(alone.origin, together.origin[c:d])

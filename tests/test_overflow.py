@@ -10,12 +10,13 @@ from PIL import Image
 
 import deltaprune as dp
 from deltaprune.ask import ask
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.checkpoints.folder import save_folder
 from deltaprune.generate import NonFiniteLogits, Sample, finite, generate, greedy, stream
-from deltaprune.mamba import MambaConfig, MambaLM
-from deltaprune.models._folder import save_folder
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.mllm.processor import Processor
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 
 PICTURE = Image.radial_gradient("L").convert("RGB")
 SAMPLERS = [greedy, Sample(), Sample(0.5, 3, 0.9)]
@@ -30,7 +31,7 @@ def lm() -> MambaLM:
 @pytest.fixture(scope="module")
 def prefilled(lm: MambaLM) -> Prefilled:
     text = [lm.embed(torch.tensor(ids)) for ids in ([3, 1, 4], [9, 9])]
-    return prefill(lm, Tokens.pack([rows[:0] for rows in text], text))
+    return prefill(lm, Rows.pack([rows[:0] for rows in text], text))
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

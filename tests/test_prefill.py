@@ -5,15 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltaprune._registry import UserError
-from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.errors import UserError
 from deltaprune.methods.dtp import DTP
 from deltaprune.methods.random import RandomPruning
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import NonFiniteScore, Prefilled, prefill
+from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
 from deltaprune.scores.random import Random
-from deltaprune.stages import Shape, Stage
-from deltaprune.tokens import Tokens
+from deltaprune.steps import Shape, Stage
 
 LAYERS, WIDTH = 6, 32
 SHAPE = Shape(n_layers=LAYERS, n_visual=20)
@@ -31,17 +32,17 @@ def rows(n: int, seed: int) -> torch.Tensor:
     return torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
-def batch(*samples: tuple[int, int], key: int = 7) -> Tokens:
+def batch(*samples: tuple[int, int], key: int = 7) -> Rows:
     """Samples of (visual, text) lengths with random rows; sample i's rows and key depend on i only."""
-    return Tokens.pack(
+    return Rows.pack(
         [rows(v, 100 + i) for i, (v, _) in enumerate(samples)],
         [rows(t, 200 + i) for i, (_, t) in enumerate(samples)],
         torch.arange(key, key + len(samples)),
     )
 
 
-def single(i: int, visual: int, text: int, key: int = 7) -> Tokens:
-    return Tokens.pack([rows(visual, 100 + i)], [rows(text, 200 + i)], torch.tensor([key + i]))
+def single(i: int, visual: int, text: int, key: int = 7) -> Rows:
+    return Rows.pack([rows(visual, 100 + i)], [rows(text, 200 + i)], torch.tensor([key + i]))
 
 
 def same(a: Prefilled, b: Prefilled, tolerance: float = 1e-5) -> bool:
@@ -87,13 +88,13 @@ def test_a_batch_equals_the_loop(lm: MambaLM, stages: tuple[Stage, ...]) -> None
 def test_image_first_then_question_equals_one_pass(lm: MambaLM, stages: tuple[Stage, ...]) -> None:
     """Also where a stage's choice sees text: then the image waits at that stage for the question."""
     empty = rows(0, 0)
-    images = Tokens.pack([rows(20, 100), rows(20, 101)], [empty, empty], torch.tensor([7, 8]))
+    images = Rows.pack([rows(20, 100), rows(20, 101)], [empty, empty], torch.tensor([7, 8]))
     prefix = prefill(lm, images, stages, awaits_text=True)
     index = torch.tensor([0, 1, 0])
     questions = [rows(4, 200), rows(9, 201), rows(1, 202)]
-    resumed = prefill(lm, Tokens.pack([empty] * 3, questions), stages, prefix.repeat(index))
+    resumed = prefill(lm, Rows.pack([empty] * 3, questions), stages, prefix.repeat(index))
     visual = [rows(20, 100), rows(20, 101), rows(20, 100)]
-    whole = prefill(lm, Tokens.pack(visual, questions, torch.tensor([7, 8, 7])), stages)
+    whole = prefill(lm, Rows.pack(visual, questions, torch.tensor([7, 8, 7])), stages)
     assert same(resumed, whole)
     assert origins(resumed) == origins(whole)
 
@@ -101,12 +102,12 @@ def test_image_first_then_question_equals_one_pass(lm: MambaLM, stages: tuple[St
 @pytest.mark.parametrize("cut", [1, 2, 3, 40, 62])
 def test_two_parts_and_single_steps_equal_one_pass(lm: MambaLM, cut: int) -> None:
     text, none = rows(63, 5), rows(0, 0)
-    whole = prefill(lm, Tokens.pack([none], [text]))
-    first = prefill(lm, Tokens.pack([none], [text[:cut]]))
-    assert same(prefill(lm, Tokens.pack([none], [text[cut:]]), resume=first), whole)
+    whole = prefill(lm, Rows.pack([none], [text]))
+    first = prefill(lm, Rows.pack([none], [text[:cut]]))
+    assert same(prefill(lm, Rows.pack([none], [text[cut:]]), resume=first), whole)
     stepped = first
     for row in text[cut:]:
-        stepped = prefill(lm, Tokens.pack([none], [row[None]]), resume=stepped)
+        stepped = prefill(lm, Rows.pack([none], [row[None]]), resume=stepped)
     assert same(stepped, whole)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import deltaprune as dp
 from deltaprune import prefix as prefix_module
 from deltaprune.methods import parse, registry
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.prefill import Prefilled
 from deltaprune.prefix import ImagePrefix, fingerprint
 

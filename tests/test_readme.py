@@ -11,7 +11,7 @@ from PIL import Image
 
 import deltaprune as dp
 from deltaprune.cli import run
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

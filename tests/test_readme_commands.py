@@ -12,10 +12,10 @@ from checkpoints import cut_off, write_cobra
 
 from deltaprune.benchmarks.gqa import GQA
 from deltaprune.benchmarks.vqav2 import VQAv2
+from deltaprune.checkpoints.folder import save_folder
 from deltaprune.cli import COMMANDS, run
 from deltaprune.cli.plot import TAKES
-from deltaprune.models._folder import save_folder
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 ROOT = Path(__file__).parents[1]

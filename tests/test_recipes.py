@@ -27,8 +27,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deltaprune.scores import registry
-from deltaprune.stages import Score
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Score
+from deltaprune.rows import Rows
+from deltaprune.trace import Trace
 
 
 @registry.register("loudness")
@@ -44,7 +45,7 @@ class Loudness(Score):
     def sees_text(self) -> bool:
         return False
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         assert trace.hidden is not None
         return trace.hidden.float().norm(dim=-1)
 ''',
@@ -55,7 +56,7 @@ from dataclasses import dataclass
 
 from deltaprune.methods import registry
 from deltaprune.scores.loudness import Loudness
-from deltaprune.stages import Method, Shape, Stage
+from deltaprune.steps import Method, Shape, Stage
 
 
 @registry.register("loud")
@@ -90,10 +91,11 @@ class Doors(Scenes):
 from dataclasses import replace
 from pathlib import Path
 
-from deltaprune.models import Family, registry
-from deltaprune.models._mllm import MLLMConfig
+from deltaprune.models import Family
+from deltaprune.models import registry
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import COBRA
-from deltaprune.stages import Plan
+from deltaprune.steps import Plan
 
 
 class Short(Family):
@@ -122,7 +124,7 @@ BACKEND = replace(REFERENCE, name="again", priority=-100)
     "src/deltaprune/cost/peers/nobody.py": '''"""A peer that is never there."""
 
 from deltaprune.cost.peers import Peer, registry
-from deltaprune.mamba import MambaLM
+from deltaprune.mllm.lm import MambaLM
 
 
 @registry.register("nobody")

@@ -13,7 +13,7 @@ from torch import Tensor
 import deltaprune as dp
 from deltaprune.analysis.scores import layer_scores
 from deltaprune.methods import parse
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.prefill import NonFiniteScore
 from deltaprune.scores import as_score, registry
 
@@ -32,7 +32,7 @@ class Own(dp.Score):
     def __repr__(self) -> str:
         return "Own()"
 
-    def __call__(self, tokens: dp.Tokens, trace: dp.Trace) -> Tensor:
+    def __call__(self, tokens: dp.Rows, trace: dp.Trace) -> Tensor:
         return self.does(tokens, trace)
 
 

@@ -5,20 +5,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.methods import parse
 from deltaprune.methods.dtp import DTP
 from deltaprune.methods.random import RandomPruning
+from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
 from deltaprune.scores.random import Random
-from deltaprune.stages import Plan, Shape, Stage, floor_count, select
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Plan, Shape, Stage, floor_count, select
+from deltaprune.trace import Trace
 
 PLANNED = Shape(n_layers=64, n_visual=729, plan=Plan(15, 45))
 
 
-def packed(*shapes: tuple[int, int]) -> Tokens:
-    return Tokens.pack([torch.zeros(v, 2) for v, _ in shapes], [torch.zeros(t, 2) for _, t in shapes])
+def packed(*shapes: tuple[int, int]) -> Rows:
+    return Rows.pack([torch.zeros(v, 2) for v, _ in shapes], [torch.zeros(t, 2) for _, t in shapes])
 
 
 @pytest.mark.parametrize(

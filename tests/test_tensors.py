@@ -2,8 +2,8 @@
 
 import pytest
 
-from deltaprune._registry import UserError
-from deltaprune._tensors import check_tensors, fold
+from deltaprune.errors import UserError
+from deltaprune.tensors import check_tensors, fold
 
 
 def test_numbered_names_are_folded() -> None:

@@ -103,13 +103,14 @@ def test_a_score_and_a_method_are_found_by_name_and_work(site: Path) -> None:
 import torch
 from deltaprune.methods import parse, registry
 from deltaprune.scores import registry as scores
-from deltaprune.stages import Shape, select
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Shape, select
+from deltaprune.rows import Rows
+from deltaprune.trace import Trace
 
 assert "once" in registry.names() and "last" in scores.names()
 method = parse("once:keep=0.4,score=last")
 (stage,) = method.checked_stages(Shape(n_layers=4, n_visual=5))
-tokens = Tokens.pack([torch.zeros(5, 2)], [torch.zeros(2, 2)])
+tokens = Rows.pack([torch.zeros(5, 2)], [torch.zeros(2, 2)])
 print(method, select(stage, stage.score(tokens, Trace()), tokens).rows.tolist())
 """
     assert python(site, code).strip() == "Once(keep=0.4, score=Last()) [3, 4, 5, 6]"
@@ -134,7 +135,7 @@ def test_the_command_line_takes_them(site: Path) -> None:
 
 def test_a_broken_entry_is_told_when_it_is_asked_for_and_not_before(site: Path) -> None:
     code = """
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.scores import registry
 assert "last" in registry.names() and "gone" not in registry.names()
 try:

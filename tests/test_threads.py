@@ -11,9 +11,9 @@ from in_threads import wrong_in_threads
 from PIL import Image
 
 import deltaprune as dp
-from deltaprune._active import _ON
-from deltaprune._registry import Registry
-from deltaprune.models._processor import Processor
+from deltaprune.active import _ON
+from deltaprune.mllm.processor import Processor
+from deltaprune.registry import Registry
 
 QUESTIONS = ["How many red circles are there?", "What?", "Is there a star in the picture?"]
 METHODS = [

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 import deltaprune as dp
-from deltaprune.models._folder import save_folder
-from deltaprune.models._processor import Processor
+from deltaprune.checkpoints.folder import save_folder
+from deltaprune.mllm.processor import Processor
 
 QUESTIONS = ["How many red circles are there?", "What?", "Is there a star in the picture?"]
 

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from deltaprune.mamba.captured import unread
+from deltaprune.cuda_graphs.captured import unread
 from deltaprune.methods import parse, registry
 from deltaprune.prefill import _apply, _last_rows
+from deltaprune.rows import Rows, on_device
 from deltaprune.scores import registry as scores
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Plan, Score, Shape, Stage
-from deltaprune.tokens import Tokens, Trace, on_device
+from deltaprune.steps import Plan, Score, Shape, Stage
+from deltaprune.trace import Trace
 
 SHAPE = Shape(n_layers=12, n_visual=21, plan=Plan(early=3, late=9))
 SAMPLES = [(21, 5), (9, 1), (0, 4), (21, 3)]
@@ -58,9 +59,9 @@ def _parts(index: object) -> tuple[object, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
-def batch(device: str = "meta") -> tuple[Tokens, Trace]:
+def batch(device: str = "meta") -> tuple[Rows, Trace]:
     """Ragged samples and a full trace of them."""
-    tokens = Tokens.pack(
+    tokens = Rows.pack(
         [torch.randn(v, D, device=device) for v, _ in SAMPLES],
         [torch.randn(t, D, device=device) for _, t in SAMPLES],
         torch.zeros(len(SAMPLES), dtype=torch.int64, device=device),
@@ -70,7 +71,7 @@ def batch(device: str = "meta") -> tuple[Tokens, Trace]:
     return tokens, Trace(delta_mean=rows["delta"].mean(-1), A=-torch.rand(E, N, device=device), **rows)
 
 
-def run(stages: tuple[Stage, ...], device: str = "meta") -> Tokens:
+def run(stages: tuple[Stage, ...], device: str = "meta") -> Rows:
     """Every stage in turn, as `prefill` applies them; the trace follows the rows."""
     tokens, whole = batch(device)
     for stage in stages:
@@ -122,7 +123,7 @@ class Reading(Score):
     def __init__(self, read: Callable[[Tensor], object]):
         self.read = read
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Tensor:
+    def __call__(self, tokens: Rows, trace: Trace) -> Tensor:
         assert trace.delta_mean is not None
         self.read(trace.delta_mean)
         return trace.delta_mean

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import deltaprune as dp
-from deltaprune._checks import check_local
 from deltaprune.benchmarks import registry
 from deltaprune.benchmarks.graders.predictions import read_predictions
 from deltaprune.calibrate import load_plan
+from deltaprune.checks import check_local
 from deltaprune.vision.images import open_image
 
 URL = "https://upload.example.org/a/b.png"

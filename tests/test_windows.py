@@ -12,9 +12,9 @@ import torch
 from as_on_windows import ENVIRONMENT, UNIX_ONLY, allowed
 
 from deltaprune.benchmarks.scenes import Scenes
+from deltaprune.checkpoints.folder import save_folder
 from deltaprune.cost import timing
 from deltaprune.evaluate import evaluate
-from deltaprune.models._folder import save_folder
 
 SRC = Path(__file__).parents[1] / "src" / "deltaprune"
 FILES = sorted(SRC.rglob("*.py"))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import deltaprune as dp
-from deltaprune.models._processor import Processor
-from deltaprune.stages import Prunable
+from deltaprune.mllm.processor import Processor
+from deltaprune.steps import Prunable
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 ACCEPTED = "it prunes a model that dp.load gave, or that transformers loaded"

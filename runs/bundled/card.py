@@ -10,7 +10,7 @@ from bundled.lessons import WEIGHTS
 from bundled.recipe import Recipe, Start
 from deltaprune.benchmarks.scenes import SKILLS
 from deltaprune.evaluate import Row
-from deltaprune.models._mllm import MLLMConfig
+from deltaprune.mllm.network import MLLMConfig
 
 
 def table(rows: Sequence[Row]) -> str:

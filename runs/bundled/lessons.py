@@ -20,9 +20,9 @@ from bundled.frames import Framed, full, varied
 from bundled.recipe import SCENES
 from bundled.vocabulary import EOS
 from deltaprune.benchmarks.scenes import SKILLS, Question, Scene, scene_seed
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._prompts import ask_in
-from deltaprune.models._templates import template_text
+from deltaprune.mllm.network import MLLMConfig
+from deltaprune.mllm.prompts import ask_in
+from deltaprune.mllm.templates import template_text
 
 PATCH_CLASSES = {"color": 8, "shape": 6, "glyph": 37, "column": 11, "row": 11}
 WEIGHTS = {"existence": 1.5, "attribute": 1.5, "spatial": 2.0, "counting": 2.0, "reading": 1.0, "unanswerable": 1.0}

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from bundled.lessons import KINDS, PATCH_CLASSES, Lesson
 from bundled.recipe import Recipe, Start
 from bundled.scan import conv_silu, gated_scan
-from deltaprune.mamba import Layer, MambaLM
-from deltaprune.models._mllm import MLLM
+from deltaprune.blocks.mamba1 import Layer
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.mllm.network import MLLM
 from deltaprune.vision.pixels import normalise
 
 

@@ -14,8 +14,8 @@ from bundled.network import Classroom, begin
 from bundled.recipe import CONFIG, SCENES, Recipe, Start
 from bundled.vocabulary import train_tokenizer
 from deltaprune.benchmarks.scenes import corpus
-from deltaprune.models._folder import save_folder
-from deltaprune.models._mllm import MLLM
+from deltaprune.checkpoints.folder import save_folder
+from deltaprune.mllm.network import MLLM
 
 CHECKPOINT = "run.pt"
 

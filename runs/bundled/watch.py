@@ -14,8 +14,8 @@ from bundled.network import Classroom
 from deltaprune.benchmarks.scenes import SKILLS, Scenes2
 from deltaprune.evaluate import evaluate
 from deltaprune.methods.none import NoPruning
-from deltaprune.models._mllm import MLLM
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.network import MLLM
+from deltaprune.mllm.processor import Processor
 
 WITHDRAW = (0.5, 0.6, 0.7, 0.8, 0.9)  # shares of the depth
 EARLY = (0.15, 0.23, 0.3)

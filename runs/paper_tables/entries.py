@@ -7,7 +7,7 @@ from deltaprune.calibrate import budget
 from deltaprune.cost import share_of
 from deltaprune.evaluate.paper import PAPER, Printed
 from deltaprune.methods import parse
-from deltaprune.models._mllm import MLLMConfig
+from deltaprune.mllm.network import MLLMConfig
 
 NONE = "none"
 UNPRUNED = next(row for row in PAPER if row.model == "cobra" and row.method == NONE)

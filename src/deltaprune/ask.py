@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deltaprune._registry import UserError
 from deltaprune.cost import share_of
 from deltaprune.cost.timing import timed
+from deltaprune.cuda_graphs.prefills import WARM_UP
+from deltaprune.errors import UserError
 from deltaprune.generate import generate
-from deltaprune.mamba.replays import WARM_UP
 from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
-from deltaprune.models._pictures import Picture
-from deltaprune.models._processor import Inputs, Processor
+from deltaprune.mllm.pictures import Picture
+from deltaprune.mllm.processor import Inputs, Processor
 from deltaprune.prefill import Prefilled
-from deltaprune.stages import Method
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
+from deltaprune.steps import Method
 from deltaprune.vlm import VLM
 
 REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer where they take more than 500 ms together
@@ -174,7 +174,7 @@ def _see(vlm: VLM, pixels: Inputs) -> Tensor:
     return visual
 
 
-def _prefill(vlm: VLM, method: Method, tokens: Tokens) -> Prefilled:
+def _prefill(vlm: VLM, method: Method, tokens: Rows) -> Prefilled:
     with method(vlm):
         return vlm.prefill(tokens)
 

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from deltaprune._registry import NotFinite, UserError
-from deltaprune.mamba import MambaLM
-from deltaprune.mamba.graphs import stepping
+from deltaprune.cuda_graphs.step import stepping
+from deltaprune.errors import NotFinite, UserError
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import Prefilled
 
 Sampler = Callable[[Float[Tensor, "B V"]], Int[Tensor, "B"]]

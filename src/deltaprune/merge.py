@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deltaprune._checks import check_choice, check_share
-from deltaprune._similarity import cosine
-from deltaprune.stages import Reduce, Selection, floor_count
-from deltaprune.tokens import Tokens
+from deltaprune.checks import check_choice, check_share
+from deltaprune.rows import Rows
+from deltaprune.similarity import cosine
+from deltaprune.steps import Reduce, Selection, floor_count
 
 TARGETS = ("any", "lowest", "half")
 
@@ -22,7 +22,7 @@ class Merge(Reduce):
         x_t <- (size_t x_t + sum_s size_s x_s) / (size_t + sum_s size_s)      s: the dropped rows whose target is t
 
     Similarity is the cosine of the residual rows; ties go to the lower index. The size-weighted sum of the visual rows
-    is conserved and `Tokens.size` counts what a row stands for. Order is restored, as for every stage. Text rows never
+    is conserved and `Rows.size` counts what a row stands for. Order is restored, as for every stage. Text rows never
     merge: where text competes and loses, it leaves. Where no visual row is kept, all leave.
 
     Attributes:
@@ -40,7 +40,7 @@ class Merge(Reduce):
         check_choice("into", self.into, TARGETS)
         check_share("pruned", self.pruned)
 
-    def __call__(self, tokens: Tokens, kept: Selection) -> Tokens:
+    def __call__(self, tokens: Rows, kept: Selection) -> Rows:
         x, size = tokens.x.clone(), tokens.size.clone()
         for ranked, left in zip(kept.ranked, kept.n_visual, strict=True):
             if 0 < left < len(ranked):

@@ -14,13 +14,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from deltaprune._registry import NotFinite
-from deltaprune._scoring import importance
+from deltaprune.blocks.mamba1 import State
+from deltaprune.cuda_graphs.prefills import run_or_replay
+from deltaprune.errors import NotFinite
 from deltaprune.kernels import reuse, without_autocast
-from deltaprune.mamba import MambaLM, State
-from deltaprune.mamba.replays import run_or_replay
-from deltaprune.stages import Stage, check_order, select
-from deltaprune.tokens import Tokens, Trace, join, map_rows, on_device
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.rows import Rows, join, on_device
+from deltaprune.scoring import importance
+from deltaprune.steps import Stage, check_order, select
+from deltaprune.trace import Trace, map_rows
 
 MOST_ROWS, MOST_SAMPLES = 1024, 32  # beyond them a GPU computes for longer than launching takes, or holds large states
 
@@ -63,7 +65,7 @@ class Prefilled:
 
     hidden: Float[Tensor, "B d"]
     states: tuple[State, ...]
-    tokens: Tokens
+    tokens: Rows
     kept: tuple[Kept, ...]
     depth: int
     trace: Trace
@@ -99,7 +101,7 @@ class Prefilled:
 @reuse()
 def prefill(
     model: MambaLM,
-    tokens: Tokens,
+    tokens: Rows,
     stages: tuple[Stage, ...] = (),
     resume: Prefilled | None = None,
     awaits_text: bool = False,
@@ -141,9 +143,9 @@ def _run(
     model: MambaLM,
     stages: tuple[Stage, ...],
     awaits_text: bool,
-    tokens: Tokens,
+    tokens: Rows,
     before: tuple[State, ...],
-    waiting: tuple[Tokens, Trace] | None,
+    waiting: tuple[Rows, Trace] | None,
 ) -> Prefilled:
     """The loop; `before`: states of the layers that earlier rows have run, `waiting`: those of them that go on here."""
     due = {stage.after: stage for stage in stages}
@@ -172,7 +174,7 @@ def _run(
     return prefilled(len(layers), Trace())
 
 
-def _apply(stage: Stage, tokens: Tokens, trace: Trace, checks: list[Check]) -> Tokens:
+def _apply(stage: Stage, tokens: Rows, trace: Trace, checks: list[Check]) -> Rows:
     """One stage: score, check, select, reduce. A choice of everything or nothing needs no score."""
     scores = None
     if stage.score is not None and 0 < stage.keep < 1 and len(tokens.x) > 0:
@@ -194,7 +196,7 @@ def raise_if_not_finite(checks: Sequence[Check]) -> None:
             )
 
 
-def _continue(tokens: Tokens, resume: Prefilled) -> tuple[Tokens, tuple[int, ...]]:
+def _continue(tokens: Rows, resume: Prefilled) -> tuple[Rows, tuple[int, ...]]:
     """Rows that follow earlier ones: their origin goes on counting, their key is the earlier rows' key."""
     offset, lengths = on_device(resume.seen, tokens.x.device), on_device(tokens.lengths, tokens.x.device)
     origin = tokens.origin + torch.repeat_interleave(offset, lengths, output_size=sum(tokens.lengths))
@@ -202,12 +204,12 @@ def _continue(tokens: Tokens, resume: Prefilled) -> tuple[Tokens, tuple[int, ...
     return replace(tokens, origin=origin, key=resume.tokens.key), seen
 
 
-def _visual_rows(tokens: Tokens) -> list[tuple[tuple[int, int], int]]:
+def _visual_rows(tokens: Rows) -> list[tuple[tuple[int, int], int]]:
     """Each sample's span and its number of visual rows, which stand first."""
     return list(zip(tokens.spans, tokens.n_visual, strict=True))
 
 
-def _last_rows(tokens: Tokens) -> Float[Tensor, "B d"]:
+def _last_rows(tokens: Rows) -> Float[Tensor, "B d"]:
     """Each sample's last row; zeros for a sample with no rows left (an image alone, after complete pruning)."""
     ends = tokens.cu_seqlens[1:].long() - 1
     if all(tokens.lengths):

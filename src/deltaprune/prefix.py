@@ -17,11 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deltaprune._registry import UserError, in_words
-from deltaprune.mamba import State
-from deltaprune.models._mllm import MLLM
+from deltaprune.blocks.mamba1 import State
+from deltaprune.errors import UserError, in_words
+from deltaprune.mllm.network import MLLM
 from deltaprune.prefill import Kept, Prefilled
-from deltaprune.tokens import Tokens, Trace, cumulate
+from deltaprune.rows import Rows, cumulate
+from deltaprune.trace import Trace
 
 FORMAT, VERSION = "deltaprune image prefix", "1"
 SAMPLED = 2**18  # values of a tensor that its model's fingerprint reads; tensors up to this size are read in full
@@ -165,7 +166,7 @@ def _put_together(tensors: Mapping[str, Tensor], layout: Mapping[str, Any]) -> P
     return Prefilled(
         hidden=tensors["hidden"],
         states=tuple(State(tensors[f"states.{l}.ssm"], tensors[f"states.{l}.conv"]) for l in range(layout["depth"])),
-        tokens=Tokens(**rows, cu_seqlens=cumulate(rows["lengths"], tensors["hidden"].device)),
+        tokens=Rows(**rows, cu_seqlens=cumulate(rows["lengths"], tensors["hidden"].device)),
         kept=tuple(
             Kept(after, tensors[f"kept.{i}"].split(tuple(left))) for i, (after, left) in enumerate(layout["kept"])
         ),

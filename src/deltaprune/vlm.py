@@ -10,22 +10,22 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from deltaprune._active import activate, active, switched
-from deltaprune._registry import UserError
+from deltaprune.active import activate, active, switched
+from deltaprune.checkpoints.checkpoint import build
+from deltaprune.checkpoints.parts import Towers
+from deltaprune.checkpoints.sources import open_source
+from deltaprune.errors import UserError
 from deltaprune.generate import Sample, Sampler, generate, greedy
 from deltaprune.methods import as_method
 from deltaprune.methods.none import NoPruning
-from deltaprune.models._checkpoint import build
-from deltaprune.models._inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
-from deltaprune.models._mllm import MLLM, MLLMConfig, weight_dtype
-from deltaprune.models._parts import Towers
-from deltaprune.models._pictures import Pictures
-from deltaprune.models._processor import Processor, encode_images
-from deltaprune.models._sources import open_source
+from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
+from deltaprune.mllm.network import MLLM, MLLMConfig, weight_dtype
+from deltaprune.mllm.pictures import Pictures
+from deltaprune.mllm.processor import Processor, encode_images
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.prefix import ImagePrefix, fingerprint
-from deltaprune.stages import Method, Plan, Shape, Stage
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
+from deltaprune.steps import Method, Plan, Shape, Stage
 
 
 class VLM:
@@ -106,7 +106,7 @@ class VLM:
         return self.model.encode(pixels) if pixels else None
 
     @torch.no_grad()
-    def pack(self, inputs: Mapping[str, Any], visual: Tensor | None = None) -> Tokens:
+    def pack(self, inputs: Mapping[str, Any], visual: Tensor | None = None) -> Rows:
         """Processor outputs -> packed tokens, where the model is: each row's image, then its text, without padding.
 
         Args:
@@ -122,12 +122,12 @@ class VLM:
         text = list(self.model.lm.embed(ids[mask]).split(mask.sum(1).tolist()))
         visual = self.see(inputs) if visual is None else visual
         if visual is None:
-            return Tokens.pack([rows[:0] for rows in text], text)
+            return Rows.pack([rows[:0] for rows in text], text)
         index = which_image(inputs.get("image_index"), len(visual), len(ids))
         key = inputs.get("image_key", torch.zeros(len(visual), dtype=torch.int64, device=ids.device))
-        return Tokens.pack([visual[i] for i in index.tolist()], text, key[index.to(key.device)].to(self.device))
+        return Rows.pack([visual[i] for i in index.tolist()], text, key[index.to(key.device)].to(self.device))
 
-    def prefill(self, tokens: Tokens, resume: Prefilled | None = None) -> Prefilled:
+    def prefill(self, tokens: Rows, resume: Prefilled | None = None) -> Prefilled:
         """Run packed tokens with the active method."""
         return prefill(self.model.lm, tokens, self.stages, resume)
 
@@ -155,7 +155,7 @@ class VLM:
             raise UserError("encode_image was given no image: pass one, or the processor's output for at least one.")
         empty = visual.new_zeros(0, visual.shape[-1])
         key = images.get("image_key")
-        tokens = Tokens.pack(list(visual), [empty] * len(visual), None if key is None else key.to(self.device))
+        tokens = Rows.pack(list(visual), [empty] * len(visual), None if key is None else key.to(self.device))
         with self.pruned_by(method):
             prefilled = prefill(self.model.lm, tokens, self.stages, awaits_text=True)
             return ImagePrefix(prefilled, self.fingerprint, repr(self.method or NoPruning()))

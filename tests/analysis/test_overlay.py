@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deltaprune._registry import UserError
 from deltaprune.analysis import overlay, side_by_side
 from deltaprune.analysis.overlay import _caption
+from deltaprune.errors import UserError
 
 NONE = np.array([], dtype=np.int64)
 

@@ -10,7 +10,7 @@ from deltaprune.analysis.layers import traces
 from deltaprune.benchmarks.scenes import Scene
 from deltaprune.calibrate import spread
 from deltaprune.prefill import NonFiniteScore, prefill
-from deltaprune.stages import Score, Stage
+from deltaprune.steps import Score, Stage
 
 
 @pytest.fixture(scope="module")

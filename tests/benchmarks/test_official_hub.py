@@ -11,9 +11,9 @@ import pytest
 from benchmark_files import NAMES, opened, save_pictures, vsr_rows, written
 from benchmark_hub import install_hub
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import registry
 from deltaprune.benchmarks._hub import HubPicture
+from deltaprune.errors import UserError
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from benchmark_files import LINES, NAMES, QUESTIONS, dump, opened, refusal, vqa_questions, written
 from PIL import Image
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import registry
+from deltaprune.errors import UserError
 
 
 def edit(name: str, folder: Path, change: Callable[[list[dict[str, Any]]], Any]) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import registry
 from deltaprune.benchmarks.scenes import SKILLS, Question, Scene, Scenes, Scenes2, corpus, scene_seed
 from deltaprune.benchmarks.scenes.benchmark import SPLITS, picture
@@ -20,6 +19,7 @@ from deltaprune.benchmarks.scenes.drawing import cover
 from deltaprune.benchmarks.scenes.glyphs import FACES, font
 from deltaprune.benchmarks.scenes.layout import LAYOUTS
 from deltaprune.benchmarks.scenes.world import COLORS, GLYPHS, SHAPES, SIDE
+from deltaprune.errors import UserError
 
 N_SCENES = 300
 

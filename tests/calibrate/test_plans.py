@@ -10,7 +10,7 @@ from deltaprune.calibrate import Spread, Withdrawal, plan, save_plan
 from deltaprune.cost import tokens_kept
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
-from deltaprune.stages import Shape, Stage
+from deltaprune.steps import Shape, Stage
 
 STD = tuple(1.0 + (l == 9) + 5 * (l > 50) for l in range(64))
 KL = tuple(0.5 if l < 40 else 0.002 for l in range(64))

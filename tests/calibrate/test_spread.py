@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from deltaprune import DTP, UserError
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import RULES, Spread, argmin_early, first_peak, late, plan, spread
-from deltaprune.models._mllm import MLLMConfig
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.prefill import NonFiniteScore
-from deltaprune.stages import Plan
+from deltaprune.steps import Plan
 
 #              l = 0  1    2    3    4    5    6    7    8    9   10   11   12   13   14   15
 CURVE = (0.3, 0.2, 0.5, 0.4, 0.1, 0.6, 0.5, 0.4, 0.4, 0.4, 0.3, 0.3, 0.4, 1.4, 1.3, 0.2)

@@ -7,9 +7,9 @@ import torch
 
 from deltaprune import DTP, VTW, UserError
 from deltaprune.benchmarks.scenes import Scenes
+from deltaprune.blocks.mamba1 import Layer
 from deltaprune.calibrate import ETA, earliest, measure, spread, withdrawal
 from deltaprune.generate import NonFiniteLogits
-from deltaprune.mamba import Layer
 
 TEXTS = ["a?", "How many red circles are there?", "c c c?"]
 

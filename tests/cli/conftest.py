@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from deltaprune.benchmarks.scenes import Scene
+from deltaprune.checkpoints.folder import save_folder
 from deltaprune.cli import run
-from deltaprune.models._folder import save_folder
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 

@@ -13,7 +13,7 @@ import torch
 from checkpoints import Published, cut_off, edit, write_cobra
 from PIL import Image
 
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 MIXER = "llm.backbone.layers.1.mixer."

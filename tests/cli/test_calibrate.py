@@ -10,7 +10,7 @@ import pytest
 from deltaprune import Plan, load_plan
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import ETA, save_plan
-from deltaprune.models._folder import read_config
+from deltaprune.checkpoints.folder import read_config
 
 
 @pytest.fixture(scope="module")

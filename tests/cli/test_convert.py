@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from checkpoints import Published, cut_off, write_cobra
 
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 

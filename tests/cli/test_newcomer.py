@@ -158,7 +158,7 @@ def test_dtype_is_the_one_that_runs(cli: Callable[..., Any], model: Path, scene:
 
 @pytest.mark.parametrize("there", [False, True])
 def test_device_auto_is_a_gpu_where_there_is_one(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deltaprune.models._checkpoint import chosen_device
+    from deltaprune.checkpoints.checkpoint import chosen_device
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     assert chosen_device("auto").type == ("cuda" if there else "cpu")

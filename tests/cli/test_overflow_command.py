@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from deltaprune.mamba import MambaLM
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Score
+from deltaprune.steps import Score
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from deltaprune import UserError
-from deltaprune._plugins import load_plugin, plugins
 from deltaprune.methods import parse
 from deltaprune.methods import registry as methods
+from deltaprune.plugins import load_plugin, plugins
 from deltaprune.scores import registry as scores
 
 pytestmark = pytest.mark.usefixtures("own_names")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from checkpoints import Published, cut_off, write_cobra, write_robomamba
 
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 METHOD = "dtp:keep=0.5,early=1,late=3"

@@ -6,12 +6,13 @@ from itertools import pairwise
 import pytest
 import torch
 
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.cost import tokens_kept, visual_tokens_per_layer
-from deltaprune.mamba import MambaConfig, MambaLM
 from deltaprune.methods import parse, registry
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.stages import Method, Plan, Shape, check_order
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
+from deltaprune.steps import Method, Plan, Shape, check_order
 
 COBRA = Shape(n_layers=64, n_visual=729, plan=Plan(early=15, late=45))
 SMALL = Shape(n_layers=8, n_visual=21, plan=Plan(early=2, late=6))
@@ -73,10 +74,10 @@ IMAGES = [rows(21, 1), rows(21, 2), rows(9, 3)]
 KEYS = torch.tensor([7, 8, 9])
 
 
-def questions(*which: int) -> Tokens:
+def questions(*which: int) -> Rows:
     """Image and question of each row of `QUESTIONS` named; row i depends on i only."""
     image = [QUESTIONS[i][0] for i in which]
-    return Tokens.pack([IMAGES[i] for i in image], [rows(QUESTIONS[i][1], 10 + i) for i in which], KEYS[image])
+    return Rows.pack([IMAGES[i] for i in image], [rows(QUESTIONS[i][1], 10 + i) for i in which], KEYS[image])
 
 
 def same_row(a: Prefilled, i: int, b: Prefilled, j: int) -> None:
@@ -97,8 +98,8 @@ def test_a_batch_equals_the_loop(lm: MambaLM, name: str) -> None:
 def test_an_image_that_was_run_before_its_question_answers_alike(lm: MambaLM, name: str) -> None:
     stages = parse(name).checked_stages(SMALL)
     none = rows(0, 0)
-    prefix = prefill(lm, Tokens.pack(IMAGES, [none] * len(IMAGES), KEYS), stages, awaits_text=True)
-    asked = Tokens.pack([none] * len(QUESTIONS), [rows(t, 10 + i) for i, (_, t) in enumerate(QUESTIONS)])
+    prefix = prefill(lm, Rows.pack(IMAGES, [none] * len(IMAGES), KEYS), stages, awaits_text=True)
+    asked = Rows.pack([none] * len(QUESTIONS), [rows(t, 10 + i) for i, (_, t) in enumerate(QUESTIONS)])
     resumed = prefill(lm, asked, stages, prefix.repeat(torch.tensor([image for image, _ in QUESTIONS])))
     whole = prefill(lm, questions(0, 1, 2, 3), stages)
     for i in range(len(QUESTIONS)):

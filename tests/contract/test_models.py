@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models import registry
-from deltaprune.models._mllm import MLLMConfig
 
 PAPER = {"cobra": (729, 64, 15, 45), "robomamba": (256, 64, 15, 45)}
 

@@ -5,17 +5,18 @@ from dataclasses import fields, is_dataclass
 import pytest
 import torch
 
+from deltaprune.rows import Rows
 from deltaprune.scores import registry
-from deltaprune.stages import Score
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Score
+from deltaprune.trace import Trace
 
 E, N, D = 24, 8, 16
 
 
-def example(lengths: tuple[tuple[int, int], ...] = ((12, 3), (5, 4), (12, 1))) -> tuple[Tokens, Trace]:
+def example(lengths: tuple[tuple[int, int], ...] = ((12, 3), (5, 4), (12, 1))) -> tuple[Rows, Trace]:
     """A random packed batch and a full trace of it; sample i's rows depend on i only."""
     draw = [torch.Generator().manual_seed(i) for i in range(len(lengths))]
-    tokens = Tokens.pack(
+    tokens = Rows.pack(
         [torch.randn(v, D, generator=g) for (v, _), g in zip(lengths, draw, strict=True)],
         [torch.randn(t, D, generator=g) for (_, t), g in zip(lengths, draw, strict=True)],
         torch.arange(40, 40 + len(lengths)),
@@ -39,12 +40,12 @@ def example(lengths: tuple[tuple[int, int], ...] = ((12, 3), (5, 4), (12, 1))) -
     return tokens, trace
 
 
-def part(tokens: Tokens, trace: Trace, i: int) -> tuple[Tokens, Trace]:
+def part(tokens: Rows, trace: Trace, i: int) -> tuple[Rows, Trace]:
     """Sample i alone."""
     a, b = tokens.spans[i]
     index = torch.arange(a, b)
     alone = tokens.take(index, (b - a,), (tokens.n_visual[i],))
-    alone = Tokens(**{**vars(alone), "n_image": (tokens.n_image[i],), "key": tokens.key[i : i + 1]})
+    alone = Rows(**{**vars(alone), "n_image": (tokens.n_image[i],), "key": tokens.key[i : i + 1]})
     filled = {f.name: getattr(trace, f.name) for f in fields(Trace)}
     return alone, Trace(**{k: v if k == "A" else v[a:b] for k, v in filled.items()})
 
@@ -87,7 +88,7 @@ def test_gives_one_finite_float32_per_row(score: Score) -> None:
     assert values.isfinite().all()
 
 
-def with_row(tokens: Tokens, trace: Trace, row: int, value: float) -> tuple[Tokens, Trace]:
+def with_row(tokens: Rows, trace: Trace, row: int, value: float) -> tuple[Rows, Trace]:
     """One row of the residual stream and of everything in the trace is this value."""
 
     def changed(rows: torch.Tensor) -> torch.Tensor:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.checkpoints.mamba_lm import kept_in_float32
 from deltaprune.cost.peers import Peer, check_peer
 from deltaprune.cost.peers._compiled import ran_in
-from deltaprune.mamba import MambaConfig, MambaLM
-from deltaprune.mamba.backbone import Backbone
-from deltaprune.mamba.weights import kept_in_float32
+from deltaprune.mllm.lm import Backbone, MambaLM
 from deltaprune.prefill import prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 
 MAMBA_SSM, TRANSFORMERS = (import_module(f"deltaprune.cost.peers.{name}") for name in ("mamba_ssm", "transformers"))
 CONFIG = MambaConfig(d_model=32, n_layers=3, vocab_size=61)
@@ -165,7 +165,7 @@ def test_mamba_ssm_has_our_tensors_and_prefills_and_decodes_with_them(monkeypatc
         else:
             assert theirs[name].dtype == dtype
 
-    peer, done = MAMBA_SSM._peer(lm), prefill(lm, Tokens.pack([row[:0] for row in x], list(x)))
+    peer, done = MAMBA_SSM._peer(lm), prefill(lm, Rows.pack([row[:0] for row in x], list(x)))
     logits = lm.logits(done.hidden)
     assert check_peer(peer, x, logits) < close
     ids = logits.argmax(-1)

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import deltaprune as dp
 from deltaprune.cost import floors, macs
 from deltaprune.cost.floors import copy_bandwidth, products, rows_per_layer, weight_bytes
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 

@@ -19,11 +19,11 @@ from deltaprune import Method, NoPruning
 from deltaprune.cost import decode_macs, macs, tokens_kept
 from deltaprune.cost.macs import scan_multiplications
 from deltaprune.kernels import causal_conv1d, selective_scan
-from deltaprune.mamba import MambaLM
-from deltaprune.models._mllm import projector
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.mllm.network import projector
 from deltaprune.models.robomamba import CLIP
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 from deltaprune.vision.towers import TOWERS
 
 LM = TINY.lm
@@ -50,7 +50,7 @@ def language_model() -> MambaLM:
 def prefilled_and_flops(method: Method, text: int) -> tuple[MambaLM, Prefilled, int]:
     """A real prefill of random rows, and torch's count of its matrix products."""
     lm = language_model()
-    tokens = Tokens.pack([torch.randn(TINY.n_visual, 24)], [torch.randn(text, 24)])
+    tokens = Rows.pack([torch.randn(TINY.n_visual, 24)], [torch.randn(text, 24)])
     with FlopCounterMode(display=False) as counter:
         prefilled = prefill(lm, tokens, method.stages(TINY.shape))
     return lm, prefilled, matrix_products(counter)

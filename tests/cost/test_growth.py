@@ -4,10 +4,11 @@ import pytest
 import torch
 
 import deltaprune as dp
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.cost import growth as module
 from deltaprune.cost.growth import growth
-from deltaprune.mamba import MambaConfig, MambaLM
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 

@@ -14,10 +14,11 @@ from deltaprune.cost.peers import peers
 from deltaprune.cost.rounds import Round, prompts
 from deltaprune.cost.stopwatch import Stopwatch
 from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed, unmeasured
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.prefill import prefill
+from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.trace import Trace
 from deltaprune.vlm import VLM
 
 METHODS = {"none": dp.NoPruning(), "dtp": dp.DTP(0.5)}
@@ -27,7 +28,7 @@ METHODS = {"none": dp.NoPruning(), "dtp": dp.DTP(0.5)}
 class SlowDelta(Delta):
     """Delta, five milliseconds late."""
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> torch.Tensor:
+    def __call__(self, tokens: Rows, trace: Trace) -> torch.Tensor:
         time.sleep(0.005)
         return super().__call__(tokens, trace)
 
@@ -58,7 +59,7 @@ def test_a_slow_score_is_seen_in_choose_and_in_prefill(tiny: tuple[VLM, Processo
 def test_the_stopwatch_changes_no_choice(tiny: tuple[VLM, Processor]) -> None:
     vlm = tiny[0]
     pixels, ids = prompts(vlm, 2, 5)
-    tokens = Tokens.pack(list(vlm.model.encode(pixels)), list(vlm.model.lm.embed(ids)))
+    tokens = Rows.pack(list(vlm.model.encode(pixels)), list(vlm.model.lm.embed(ids)))
     stages = dp.DTP(0.5).checked_stages(vlm.shape)
     watch = Stopwatch(vlm.device)
     plain, watched = (prefill(vlm.model.lm, tokens, s) for s in (stages, tuple(watch.on(s) for s in stages)))

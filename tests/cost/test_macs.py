@@ -9,7 +9,7 @@ from tiny_config import METHODS, TINY, by_method
 
 from deltaprune import DTP, Method, NoPruning, Shape, Stage, UserError
 from deltaprune.cost import Cost, decode_macs, macs, share_of, tokens_kept, visual_tokens_per_layer
-from deltaprune.models._mllm import MLLMConfig
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.checkpoints.mamba_lm import kept_in_float32
 from deltaprune.cost.peers import Peer, PeerDisagrees, check_peer, peers
-from deltaprune.mamba import MambaConfig, MambaLM
-from deltaprune.mamba.weights import kept_in_float32
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 
 
 def model(dtype: torch.dtype) -> MambaLM:
@@ -23,7 +24,7 @@ def model(dtype: torch.dtype) -> MambaLM:
 
 
 def ours(lm: MambaLM, x: torch.Tensor) -> tuple[torch.Tensor, list]:
-    done = prefill(lm, Tokens.pack([row[:0] for row in x], list(x)))
+    done = prefill(lm, Rows.pack([row[:0] for row in x], list(x)))
     return lm.logits(done.hidden), list(done.states)
 
 

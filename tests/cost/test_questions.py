@@ -5,7 +5,7 @@ import pytest
 import deltaprune as dp
 from deltaprune.cost import questions as module
 from deltaprune.cost.questions import questions
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 METHODS = {"none": dp.NoPruning(), "dtp": dp.DTP(0.5), "sees text": dp.DTP(0.5, score=dp.HiddenAttention())}

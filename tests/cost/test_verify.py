@@ -14,7 +14,7 @@ from deltaprune.cost.latency import bench
 from deltaprune.cost.questions import questions
 from deltaprune.cost.verify import KernelMismatch, verify_kernels
 from deltaprune.kernels import _backend, use
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 CPU = torch.device("cpu")

@@ -3,8 +3,8 @@
 import pytest
 
 from deltaprune import DTP, NoPruning, RandomPruning
-from deltaprune.mamba import MambaConfig
-from deltaprune.models._mllm import MLLMConfig
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import dino, siglip
 
 TINY = MLLMConfig(

@@ -20,7 +20,7 @@ from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.cost import share_of
 from deltaprune.evaluate import evaluate
 from deltaprune.prefill import Prefilled
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 
 METHODS = ["dtp:keep=0.5", NoPruning(), RandomPruning(keep=0.1, early=0), "none"]
 N = 9
@@ -161,7 +161,7 @@ def test_no_run_is_wider_than_the_batch_size(tiny, toy, monkeypatch):
     vlm, processor = tiny
     widths, before = [], vlm.prefill
 
-    def counted(tokens: Tokens, *rest: object) -> Prefilled:
+    def counted(tokens: Rows, *rest: object) -> Prefilled:
         widths.append(len(tokens.lengths))
         return before(tokens, *rest)
 

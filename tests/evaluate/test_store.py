@@ -14,11 +14,11 @@ import pytest
 
 from deltaprune import UserError
 from deltaprune.benchmarks.scenes import Scenes
+from deltaprune.checkpoints.folder import save_folder
 from deltaprune.evaluate import evaluate
 from deltaprune.evaluate.store import ANSWERS, ERRORS, Key, Note, Store, prompt_hash
 from deltaprune.evaluate.work import Answer, Worker
 from deltaprune.methods import parse
-from deltaprune.models._folder import save_folder
 
 KEY = Key("model", "cpu", "DTP()", "toy 1", "prompt", "q1")
 NOTE = Note("dtp", "picture", "Is it?", "yes", "existence", "official", 1.0)

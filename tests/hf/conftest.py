@@ -10,9 +10,9 @@ import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import deltaprune as dp
+from deltaprune.checkpoints.folder import save_folder
 from deltaprune.hf import DeltapruneForConditionalGeneration, DeltapruneProcessor
-from deltaprune.models._folder import save_folder
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 import deltaprune as dp
 from deltaprune.hf import DeltapruneConfig, DeltapruneForConditionalGeneration, DeltapruneProcessor
-from deltaprune.models._processor import Processor
-from deltaprune.stages import Plan, Prunable
+from deltaprune.mllm.processor import Processor
+from deltaprune.steps import Plan, Prunable
 
 Model = DeltapruneForConditionalGeneration
 

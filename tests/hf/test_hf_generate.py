@@ -10,7 +10,7 @@ from transformers import DynamicCache, GenerationConfig, TextIteratorStreamer, T
 import deltaprune as dp
 from deltaprune.hf import DeltapruneForConditionalGeneration, DeltapruneProcessor
 from deltaprune.hf.cache import NAME, NAMES
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 
 Model, HFProcessor = DeltapruneForConditionalGeneration, DeltapruneProcessor
 METHODS = [dp.NoPruning(), dp.DTP(0.5), dp.RandomPruning(0.3), dp.DTP(0.5, candidates="all")]

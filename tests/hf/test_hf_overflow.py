@@ -9,7 +9,7 @@ from hf_samples import QUESTIONS, pictures
 from deltaprune.generate import NonFiniteLogits
 from deltaprune.hf import DeltapruneForConditionalGeneration, DeltapruneProcessor
 from deltaprune.hf.cache import NAME
-from deltaprune.mamba import MambaLM
+from deltaprune.mllm.lm import MambaLM
 
 Model, HFProcessor = DeltapruneForConditionalGeneration, DeltapruneProcessor
 SENTENCE = "logits of the next token are not finite"

@@ -7,7 +7,7 @@ from hf_samples import QUESTIONS, pictures, unreadable
 from transformers import ImageTextToTextPipeline, pipeline
 
 import deltaprune as dp
-from deltaprune.models._processor import Processor, clean_up
+from deltaprune.mllm.processor import Processor, clean_up
 
 NEW = {"max_new_tokens": 5, "return_full_text": False}
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import deltaprune as dp
 from deltaprune.hf import DeltapruneProcessor
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vision.images import open_image
 
 

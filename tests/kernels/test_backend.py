@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.kernels import Backend, causal_conv1d, select, use
 from deltaprune.kernels import _backend as machinery
 

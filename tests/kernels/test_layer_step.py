@@ -9,11 +9,11 @@ from backends import backends, device_of
 from torch import Tensor
 from triton_cases import DEVICE
 
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.mamba1 import Layer, State
 from deltaprune.kernels import LayerWeights, layer_step, use
 from deltaprune.kernels._triton import INTERPRETED
 from deltaprune.kernels.layer_step import triton as fused
-from deltaprune.mamba import MambaConfig
-from deltaprune.mamba.layer import Layer, State
 
 BACKENDS = backends("layer_step")
 

@@ -4,10 +4,11 @@ import threading
 
 import torch
 
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.kernels import empty, reuse
-from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 
 
 def test_without_reuse_every_tensor_is_new() -> None:
@@ -43,7 +44,7 @@ def test_a_result_outlives_the_next_prefill() -> None:
     torch.manual_seed(0)
     lm = MambaLM(MambaConfig(d_model=32, n_layers=3, vocab_size=50)).requires_grad_(False)
     lm.reset_parameters()
-    first, second = (Tokens.pack([torch.randn(5, 32)], [torch.randn(4, 32)]) for _ in range(2))
+    first, second = (Rows.pack([torch.randn(5, 32)], [torch.randn(4, 32)]) for _ in range(2))
     prefill(lm, second)  # a process' very first products may round differently by one bit
     done = prefill(lm, first)
     copies = [done.hidden.clone(), done.tokens.x.clone(), done.states[1].ssm.clone(), done.states[1].conv.clone()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.kernels import _backend as machinery
 from deltaprune.kernels import _triton, select
 from deltaprune.kernels.selective_scan import triton as scan
@@ -62,7 +62,7 @@ def test_asked_for_and_unusable_says_why(hidden, told):
 import sys
 sys.modules[{hidden!r}] = None
 import torch
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.kernels import select
 try:
     select("deltaprune.kernels.selective_scan", "cuda" if {hidden!r} else "cpu", "triton")

@@ -13,11 +13,13 @@ import torch
 from own_tests import without_a_test
 from slow import best_first, chance
 
-from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.methods import parse, registry
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
-from deltaprune.stages import Plan, Shape
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.rows import Rows
+from deltaprune.steps import Plan, Shape
+from deltaprune.trace import Trace
 
 WIDTH, LAYERS, IMAGE = 24, 8, 21
 SHAPE = Shape(n_layers=LAYERS, n_visual=IMAGE, plan=Plan(early=2, late=6))
@@ -103,7 +105,7 @@ def by_hand(
 @pytest.mark.parametrize("text", CUTS)
 def test_it_is_what_the_description_says(text: str, tied: bool, lm: MambaLM) -> None:
     given = samples(tied)
-    tokens = Tokens.pack([rows for rows, _ in given], [rows for _, rows in given], torch.tensor(KEYS))
+    tokens = Rows.pack([rows for rows, _ in given], [rows for _, rows in given], torch.tensor(KEYS))
     ran = prefill(lm, tokens, parse(text).checked_stages(SHAPE))
     for i, ((image, words), key) in enumerate(zip(given, KEYS, strict=True)):
         left, last = by_hand(lm, image, words, key, CUTS[text])

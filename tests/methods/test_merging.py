@@ -9,15 +9,16 @@ from slow import best_first, cosine, packed
 from deltaprune.methods.mtr import MTR
 from deltaprune.methods.tome import ToMe
 from deltaprune.methods.utrc import UTRC
-from deltaprune.stages import Method, Plan, Shape, Stage, select
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.rows import Rows
+from deltaprune.steps import Method, Plan, Shape, Stage, select
+from deltaprune.trace import Trace
 
 SHAPES = [(23, 3), (2, 2), (0, 4), (24, 1), (3, 5)]
 DEEP = Shape(n_layers=64, n_visual=24, plan=Plan(early=15, late=45))
 Groups = dict[int, list[int]]
 
 
-def traced(seed: int, tied: bool) -> tuple[Tokens, Trace]:
+def traced(seed: int, tied: bool) -> tuple[Rows, Trace]:
     """A batch with whole-numbered importance where it is tied."""
     tokens = packed(SHAPES, seed, tied)
     draw = torch.Generator().manual_seed(seed)

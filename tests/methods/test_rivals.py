@@ -2,8 +2,8 @@
 
 import pytest
 
-from deltaprune._registry import UserError
 from deltaprune.cost import macs
+from deltaprune.errors import UserError
 from deltaprune.methods import parse
 from deltaprune.methods.dart import DART
 from deltaprune.methods.divprune import DivPrune
@@ -20,7 +20,7 @@ from deltaprune.scores.delta import Delta
 from deltaprune.scores.hidden_attention import HiddenAttention
 from deltaprune.scores.output import OutputNorm
 from deltaprune.scores.uniform import Uniform
-from deltaprune.stages import Method, Shape, Stage
+from deltaprune.steps import Method, Shape, Stage
 
 
 def test_their_stages() -> None:

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.methods.vtw import VTW
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
-from deltaprune.stages import Shape
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
+from deltaprune.steps import Shape
 
 LAYERS, VISUAL, TEXT = 6, 17, 5
 
@@ -17,7 +18,7 @@ def test_it_is_the_text_only_model_from_layer_k_on(k: int) -> None:
     torch.manual_seed(0)
     lm = MambaLM(MambaConfig(d_model=32, n_layers=LAYERS, vocab_size=64, d_state=8)).eval().requires_grad_(False)
     lm.reset_parameters()
-    tokens = Tokens.pack([torch.randn(VISUAL, 32)], [torch.randn(TEXT, 32)])
+    tokens = Rows.pack([torch.randn(VISUAL, 32)], [torch.randn(TEXT, 32)])
     pruned = prefill(lm, tokens, VTW(k).checked_stages(Shape(LAYERS, VISUAL)))
 
     x, cu_seqlens = tokens.x, tokens.cu_seqlens

@@ -3,7 +3,7 @@
 import pytest
 from checkpoints import Published, cut_off, write_cobra, write_robomamba
 
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 import deltaprune as dp
 from deltaprune.benchmarks import registry
-from deltaprune.models._processor import GLUED, Processor, clean_up
+from deltaprune.mllm.processor import GLUED, Processor, clean_up
 
 pieces = st.sampled_from([*GLUED, " ", "'", ".", "a", "it", "do", "n't", "s", "ve", "m", "re", "\n", "!", "?", ","])
 texts = st.lists(pieces, max_size=12).map("".join)

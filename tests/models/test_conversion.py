@@ -19,9 +19,9 @@ from safetensors import safe_open
 
 import deltaprune as dp
 from deltaprune.benchmarks.scenes import Scene
-from deltaprune.models._convert import convert
-from deltaprune.models._folder import INDEX, save_folder, write_folder
-from deltaprune.models._processor import Processor
+from deltaprune.checkpoints.convert import convert
+from deltaprune.checkpoints.folder import INDEX, save_folder, write_folder
+from deltaprune.mllm.processor import Processor
 
 
 def given(published: Published) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def test_an_interruption_leaves_nothing_that_looks_finished(
         assert not (tmp_path / "out").exists()
         raise error
 
-    monkeypatch.setattr(f"deltaprune.models._convert.{when}", interrupt)
+    monkeypatch.setattr(f"deltaprune.checkpoints.convert.{when}", interrupt)
     with pytest.raises(KeyboardInterrupt if error is KeyboardInterrupt else dp.UserError) as raised:
         convert(cobra.source, tmp_path / "out", **given(cobra))
     assert list(tmp_path.iterdir()) == []
@@ -170,8 +170,8 @@ def test_an_interruption_leaves_nothing_that_looks_finished(
 
 def test_a_killed_conversion_is_no_model(cobra: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the power had gone after the last shard: the folder has another name, and says so when it is in the way."""
-    monkeypatch.setattr("deltaprune.models._convert.shutil.rmtree", lambda *_, **__: None)
-    monkeypatch.setattr("deltaprune.models._convert._record", lambda *_: 1 / 0)
+    monkeypatch.setattr("deltaprune.checkpoints.convert.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr("deltaprune.checkpoints.convert._record", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert(cobra.source, tmp_path / "out", **given(cobra))
     assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
@@ -181,7 +181,7 @@ def test_a_killed_conversion_is_no_model(cobra: Published, tmp_path: Path, monke
 
 KILLED = """
 import os, signal, sys
-from deltaprune.models._convert import convert
+from deltaprune.checkpoints.convert import convert
 
 tensors = []
 def after_a_few(done, total):
@@ -241,7 +241,7 @@ def test_a_full_disk_is_told_beforehand(cobra: Published, tmp_path: Path, monkey
     class Usage:
         free = 1000
 
-    monkeypatch.setattr("deltaprune.models._convert.shutil.disk_usage", lambda _: Usage)
+    monkeypatch.setattr("deltaprune.checkpoints.convert.shutil.disk_usage", lambda _: Usage)
     with pytest.raises(dp.UserError, match=r"needs 0\.0 GB and its disk has 0\.0 GB left"):
         convert(cobra.source, tmp_path / "out", **given(cobra))
     assert not list(tmp_path.iterdir())

@@ -15,8 +15,8 @@ import pytest
 from neox import neox_part
 from tokenizers import Tokenizer
 
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.network import MLLMConfig
+from deltaprune.mllm.processor import Processor
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
 
@@ -70,7 +70,7 @@ def test_a_prompt(config: MLLMConfig, row: Any, ids: list[int], tokenizer: Token
 
 
 def test_what_the_templates_cost() -> None:
-    """Tokens beside the question's own: 13 of zephyr's turn, 7 of RoboMamba's; the request for brevity adds 11."""
+    """Rows beside the question's own: 13 of zephyr's turn, 7 of RoboMamba's; the request for brevity adds 11."""
     lengths = {name: len(ids) for name, (_, _, ids) in GOLDEN.items()}
     assert lengths["cobra"] - len(ASKED) == 13
     assert lengths["cobra, briefly"] - lengths["cobra"] == 11

@@ -12,11 +12,11 @@ from PIL import Image
 
 import deltaprune as dp
 from deltaprune.benchmarks.scenes import Scene
-from deltaprune.mamba import MambaConfig
-from deltaprune.models._checkpoint import chosen_device
-from deltaprune.models._mllm import blank
-from deltaprune.models._processor import Processor
-from deltaprune.models._sources import open_source
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.checkpoints.checkpoint import chosen_device
+from deltaprune.checkpoints.sources import open_source
+from deltaprune.mllm.network import blank
+from deltaprune.mllm.processor import Processor
 from deltaprune.models.cobra import CHECKPOINT, COBRA
 
 QUESTION = "How many red circles are there?"
@@ -128,7 +128,7 @@ def test_the_hub_gives_all_parts(name: str, cobra: Published, tmp_path: Path, mo
 def test_a_model_folder_on_the_hub(
     tiny: tuple[dp.VLM, Processor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deltaprune.models._folder import save_folder
+    from deltaprune.checkpoints.folder import save_folder
 
     save_folder(tmp_path, tiny[0].model, tiny[1].tokenizer)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, allow_patterns: tmp_path)

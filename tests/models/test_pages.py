@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deltaprune.models._files import read_tensors
-from deltaprune.models._pages import MAPS, MappedFiles
+from deltaprune.checkpoints.files import read_tensors
+from deltaprune.checkpoints.pages import MAPS, MappedFiles
 
 MB = 2**20
 

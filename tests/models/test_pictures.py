@@ -13,13 +13,13 @@ import torch
 from PIL import ExifTags, Image
 
 import deltaprune as dp
-from deltaprune._registry import UserError
 from deltaprune.ask import ask
 from deltaprune.benchmarks._hub import HubPicture
 from deltaprune.benchmarks._images import open_picture
+from deltaprune.errors import UserError
 from deltaprune.lmms_eval.questions import read_messages
-from deltaprune.models._pictures import read_picture, read_pictures
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.pictures import read_picture, read_pictures
+from deltaprune.mllm.processor import Processor
 from deltaprune.vision.images import open_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)

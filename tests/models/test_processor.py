@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from deltaprune._registry import UserError
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._processor import Processor
+from deltaprune.errors import UserError
+from deltaprune.mllm.network import MLLMConfig
+from deltaprune.mllm.processor import Processor
 from deltaprune.models.cobra import COBRA
 from deltaprune.vlm import VLM
 

@@ -11,11 +11,11 @@ from neox import neox_part
 from PIL import Image
 from tokenizers import Tokenizer
 
-from deltaprune._registry import UserError
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._processor import Processor
-from deltaprune.models._prompts import ask_in, render
-from deltaprune.models._templates import template_text
+from deltaprune.errors import UserError
+from deltaprune.mllm.network import MLLMConfig
+from deltaprune.mllm.processor import Processor
+from deltaprune.mllm.prompts import ask_in, render
+from deltaprune.mllm.templates import template_text
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
 from deltaprune.vision.pixels import normalise, resize_crop

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from deltaprune.models._mllm import weight_dtype
-from deltaprune.models._processor import Processor
-from deltaprune.models._random import random_mllm
+from deltaprune.checkpoints.random import random_mllm
+from deltaprune.mllm.network import weight_dtype
+from deltaprune.mllm.processor import Processor
 from deltaprune.prefill import prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 from deltaprune.vlm import VLM
 
 
@@ -21,7 +21,7 @@ def test_every_tensor_is_filled_and_the_output_is_finite(tiny: tuple[VLM, Proces
     assert all(torch.isfinite(p).all() and (p.ndim < 2 or p.std() > 0) for p in model.parameters())
     pixels = {name: torch.randn(1, 3, 32, 32) for name in config.towers}
     visual, text = model.encode(pixels), model.lm.embed(torch.arange(3)[None])
-    out = prefill(model.lm, Tokens.pack(list(visual), list(text))).hidden
+    out = prefill(model.lm, Rows.pack(list(visual), list(text))).hidden
     assert torch.isfinite(out).all()
     assert 0.01 < out.std() < 100
 

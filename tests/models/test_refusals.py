@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 import deltaprune as dp
 from bundled.vocabulary import train_tokenizer
-from deltaprune.models._folder import save_folder
-from deltaprune.models._processor import Processor
+from deltaprune.checkpoints.folder import save_folder
+from deltaprune.mllm.processor import Processor
 
 LAYER = "llm.backbone.layers.2.mixer."
 

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from deltaprune._registry import UserError
-from deltaprune._tensors import Sizes
-from deltaprune.models._sizes import projector_prefix, projector_widths, tower_sizes
+from deltaprune.checkpoints.sizes import projector_prefix, projector_widths, tower_sizes
+from deltaprune.errors import UserError
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
 from deltaprune.models.robomamba import _sizes as sizes_of_robomamba
+from deltaprune.tensors import Sizes
 from deltaprune.vision.towers import TowerConfig
 
 DINO, SIGLIP, CLIP = COBRA.towers["dino"], COBRA.towers["siglip"], ROBOMAMBA.towers["clip"]

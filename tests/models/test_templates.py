@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import deltaprune as dp
-from deltaprune._registry import UserError
-from deltaprune.models._convert import convert
-from deltaprune.models._folder import save_folder
-from deltaprune.models._processor import Processor
-from deltaprune.models._prompts import ask_in, opening, render
-from deltaprune.models._templates import FILE, fill, template_text
+from deltaprune.checkpoints.convert import convert
+from deltaprune.checkpoints.folder import save_folder
+from deltaprune.errors import UserError
+from deltaprune.mllm.processor import Processor
+from deltaprune.mllm.prompts import ask_in, opening, render
+from deltaprune.mllm.templates import FILE, fill, template_text
 
 NAMES = ("zephyr", "robomamba")
 

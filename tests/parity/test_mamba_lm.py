@@ -6,9 +6,10 @@ from transformers import MambaConfig as TheirConfig
 from transformers import MambaForCausalLM
 from transformers.models.mamba.modeling_mamba import MambaOutput
 
-from deltaprune.mamba import MambaConfig, MambaLM
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 
 STATE = "cache" if "cache" in MambaOutput.__dataclass_fields__ else "cache_params"  # since transformers 5.24: cache
 VOCAB = 101  # odd: the embedding is padded to 104 rows, theirs is built as wide as ours
@@ -62,7 +63,7 @@ def test_decoding_from_the_cache() -> None:
     ids = torch.randint(1, VOCAB, (1, 33))
     with torch.no_grad():
         out = theirs(ids, use_cache=True)
-        state = prefill(ours, Tokens.pack([ours.embed(ids[0])[:0]], [ours.embed(ids[0])]))
+        state = prefill(ours, Rows.pack([ours.embed(ids[0])[:0]], [ours.embed(ids[0])]))
         logits, states = ours.logits(state.hidden), list(state.states)
         cache = out[STATE]
         expected = out.logits[:, -1, :VOCAB]

@@ -15,9 +15,9 @@ from bundled.recipe import CONFIG, Recipe, Start
 from bundled.run import Run
 from deltaprune.analysis.layers import traces
 from deltaprune.benchmarks.scenes import corpus
-from deltaprune.mamba import MambaLM
-from deltaprune.models._processor import Processor
-from deltaprune.tokens import Tokens
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.mllm.processor import Processor
+from deltaprune.rows import Rows
 from deltaprune.vlm import VLM
 
 
@@ -40,7 +40,7 @@ def test_a_lesson_scores_like_the_library(tiny: tuple[VLM, Processor]) -> None:
                 continue
             weights.append(recipe.reading_weight if KINDS[int(lesson.skill[t])] == "reading" else 1.0)
             seen = torch.cat([before, here[: i + 1]])
-            for k, tokens, _ in traces(vlm, Tokens.pack([seen[:0]], [seen]), frozenset(), (2, 3, 4)):
+            for k, tokens, _ in traces(vlm, Rows.pack([seen[:0]], [seen]), frozenset(), (2, 3, 4)):
                 logits = vlm.model.lm.logits(tokens.x[-1:])
                 losses[k].append(F.cross_entropy(logits, lesson.targets[t : t + 1]).item())
     ours, share = classroom(lesson), torch.tensor(weights) / sum(weights)

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import gpu_peers
+from deltaprune.blocks.config import MambaConfig
 from deltaprune.cost.peers import Peer, PeerDisagrees
 from deltaprune.kernels import selective_scan
-from deltaprune.mamba import MambaConfig
 from deltaprune.prefill import prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 from gpu_checks import random_lm
 from gpu_tables import Row
 
@@ -30,7 +30,7 @@ def same(lm, name: str = "mamba_ssm") -> Peer:
     """A peer that is ourselves."""
 
     def run(x):
-        return prefill(lm, Tokens.pack([row[:0] for row in x], list(x))).hidden, None
+        return prefill(lm, Rows.pack([row[:0] for row in x], list(x))).hidden, None
 
     return Peer(name, torch.float32, run, lambda *given: None, lm.logits)
 

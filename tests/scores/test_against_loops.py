@@ -8,19 +8,20 @@ import torch
 from own_tests import without_a_test
 from slow import chance
 
+from deltaprune.rows import Rows
 from deltaprune.scores import registry
 from deltaprune.scores.random import Random
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.trace import Trace
 
 E, N = 7, 3
 SHAPES = ((9, 4), (1, 1), (5, 0), (0, 3))
 
 
 @pytest.fixture(params=range(3), ids="seed{}".format)
-def case(request: pytest.FixtureRequest) -> tuple[Tokens, Trace]:
+def case(request: pytest.FixtureRequest) -> tuple[Rows, Trace]:
     torch.manual_seed(request.param)
     total = sum(v + t for v, t in SHAPES)
-    tokens = Tokens.pack([torch.randn(v, 2) for v, _ in SHAPES], [torch.randn(t, 2) for _, t in SHAPES])
+    tokens = Rows.pack([torch.randn(v, 2) for v, _ in SHAPES], [torch.randn(t, 2) for _, t in SHAPES])
     delta = torch.rand(total, E)
     trace = Trace(
         delta=delta,
@@ -86,7 +87,7 @@ CHOSEN_TOGETHER = {"duplication", "diversity", "redundancy"}  # no token has a v
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda f: f.__name__)
-def test_equals_the_loop(loop, case: tuple[Tokens, Trace]) -> None:
+def test_equals_the_loop(loop, case: tuple[Rows, Trace]) -> None:
     tokens, trace = case
     ours = registry[loop.__name__]()(tokens, trace)
     for (a, b), n_visual in zip(tokens.spans, tokens.n_visual, strict=True):
@@ -97,7 +98,7 @@ def test_equals_the_loop(loop, case: tuple[Tokens, Trace]) -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2**31 + 5])
 def test_random_is_its_hash(seed: int) -> None:
     keys = [3, 2**32 - 1, 0, 77]
-    tokens = Tokens.pack(
+    tokens = Rows.pack(
         [torch.zeros(v, 2) for v, _ in SHAPES], [torch.zeros(t, 2) for _, t in SHAPES], torch.tensor(keys)
     )
     ours = Random(seed)(tokens, Trace()).tolist()
@@ -115,7 +116,7 @@ def test_every_score_has_its_loop() -> None:
 @pytest.mark.parametrize("count", [1, 7, 33, 50, 99])
 def test_uniform_survivors_lie_evenly(count: int) -> None:
     """At most three lengths of gaps (ends aside), the longest the sum of the other two."""
-    tokens = Tokens.pack([torch.zeros(100, 2)], [torch.zeros(0, 2)])
+    tokens = Rows.pack([torch.zeros(100, 2)], [torch.zeros(0, 2)])
     kept = registry["uniform"]()(tokens, Trace()).topk(count).indices.sort().values
     gaps = sorted(set(kept.diff().tolist()))
     assert len(gaps) <= 3

@@ -5,9 +5,10 @@ import torch
 from slow import Row, cosine, packed
 
 from deltaprune.methods.divprune import DivPrune
+from deltaprune.rows import Rows
 from deltaprune.scores.diversity import Diversity
-from deltaprune.stages import Shape, Stage, round_count, select
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Shape, Stage, round_count, select
+from deltaprune.trace import Trace
 
 SHAPES = [(23, 3), (1, 2), (0, 4), (2, 0), (23, 1), (14, 5)]
 
@@ -46,7 +47,7 @@ def test_a_batch_keeps_what_each_image_keeps_alone() -> None:
     (stage,) = DivPrune(0.4).stages(Shape(64, 23))
     kept = set(select(stage, Diversity(0.4)(tokens, Trace()), tokens).rows.tolist())
     for (a, b), (v, _) in zip(tokens.spans, SHAPES, strict=True):
-        alone = Tokens.pack([tokens.x[a : a + v]], [tokens.x[a + v : b]])
+        alone = Rows.pack([tokens.x[a : a + v]], [tokens.x[a + v : b]])
         rows = select(stage, Diversity(0.4)(alone, Trace()), alone).rows
         assert {a + j for j in rows.tolist()} == kept & set(range(a, b))
 

@@ -4,17 +4,18 @@ import pytest
 import torch
 from slow import best_first, cosine, packed, rows
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.methods.dart import DART
+from deltaprune.rows import Rows
 from deltaprune.scores.duplication import Duplication
-from deltaprune.stages import Shape, Stage, dart_count, dart_quota, floor_count, select
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Shape, Stage, dart_count, dart_quota, floor_count, select
+from deltaprune.trace import Trace
 
 SHAPES = [(31, 9), (1, 1), (12, 4), (0, 5), (31, 2), (3, 0), (40, 6)]
 COBRA = Shape(n_layers=64, n_visual=729)
 
 
-def case(seed: int, tied: bool) -> tuple[Tokens, Trace]:
+def case(seed: int, tied: bool) -> tuple[Rows, Trace]:
     tokens = packed(SHAPES, seed, tied)
     total = len(tokens.x)
     draw = torch.Generator().manual_seed(seed)
@@ -82,7 +83,7 @@ def test_a_batch_keeps_what_each_sample_keeps_alone() -> None:
     kept = set(together.rows.tolist())
     for i, (a, b) in enumerate(tokens.spans):
         v, t = SHAPES[i]
-        alone = Tokens.pack([tokens.x[a : a + v]], [tokens.x[a + v : b]], tokens.key[i : i + 1])
+        alone = Rows.pack([tokens.x[a : a + v]], [tokens.x[a + v : b]], tokens.key[i : i + 1])
         part = Trace(hidden=trace.hidden[a:b], B=trace.B[a:b])  # pyright: ignore[reportOptionalSubscript]
         rows = select(stage, stage.score(alone, part), alone).rows  # pyright: ignore[reportOptionalCall]
         assert {a + j for j in rows.tolist()} == kept & set(range(a, b))

@@ -4,16 +4,17 @@ import pytest
 import torch
 
 from deltaprune.kernels import use
+from deltaprune.rows import Rows
 from deltaprune.scores.hidden_attention import HiddenAttention
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.trace import Trace
 
 SHAPES = [(0, 0), (20, 3), (1, 0), (0, 0), (0, 2), (40, 5), (0, 0)]
 
 
-def traced(dtype: torch.dtype) -> tuple[Tokens, Trace]:
+def traced(dtype: torch.dtype) -> tuple[Rows, Trace]:
     """A trace as a layer gives it: B and C are columns of one projection's output."""
     total = sum(v + t for v, t in SHAPES)
-    tokens = Tokens.pack([torch.zeros(v, 2) for v, _ in SHAPES], [torch.zeros(t, 2) for _, t in SHAPES])
+    tokens = Rows.pack([torch.zeros(v, 2) for v, _ in SHAPES], [torch.zeros(t, 2) for _, t in SHAPES])
     _, b, c = torch.randn(total, 20).to(dtype).split([4, 8, 8], dim=-1)
     return tokens, Trace(delta=torch.rand(total, 50), A=-torch.rand(50, 8), B=b, C=c)
 
@@ -28,7 +29,7 @@ def test_a_batch_is_bit_equal_to_its_samples(backend: str, dtype: torch.dtype) -
     with use(backend):
         together = HiddenAttention()(tokens, trace)
         for (a, b), (visual, text) in zip(tokens.spans, SHAPES, strict=True):
-            alone = Tokens.pack([torch.zeros(visual, 2)], [torch.zeros(text, 2)])
+            alone = Rows.pack([torch.zeros(visual, 2)], [torch.zeros(text, 2)])
             part = Trace(delta=trace.delta[a:b], A=trace.A, B=trace.B[a:b], C=trace.C[a:b])
             assert torch.equal(together[a:b], HiddenAttention()(alone, part))
     assert together.dtype == torch.float32
@@ -45,5 +46,5 @@ def test_the_kernels_agree() -> None:
 
 
 def test_a_batch_without_rows() -> None:
-    tokens, empty = Tokens.pack([torch.zeros(0, 2)], [torch.zeros(0, 2)]), torch.zeros(0, 8)
+    tokens, empty = Rows.pack([torch.zeros(0, 2)], [torch.zeros(0, 2)]), torch.zeros(0, 8)
     assert HiddenAttention()(tokens, Trace(torch.zeros(0, 50), A=-torch.rand(50, 8), B=empty, C=empty)).shape == (0,)

@@ -8,7 +8,7 @@ from deltaprune.scores.clipped_output import ClippedOutput
 from deltaprune.scores.delta import Delta
 from deltaprune.scores.hidden_attention import HiddenAttention
 from deltaprune.scores.redundancy import Redundancy
-from deltaprune.tokens import Trace
+from deltaprune.trace import Trace
 
 SHAPES = [(23, 3), (1, 2), (0, 4), (2, 0), (24, 1), (3, 5)]
 

@@ -5,7 +5,7 @@ import torch
 from slow import cosine, packed
 
 from deltaprune.scores.uniqueness import Uniqueness
-from deltaprune.tokens import Trace
+from deltaprune.trace import Trace
 
 SHAPES = [(9, 3), (1, 2), (0, 4), (5, 1)]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.vision.images import open_image, to_rgb
 
 WIDTH, HEIGHT = 24, 16

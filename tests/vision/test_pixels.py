@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import CLIP
 from deltaprune.vision.pixels import MAX_RATIO, normalise, resize, resize_crop, resize_naive

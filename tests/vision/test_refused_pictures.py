@@ -18,8 +18,8 @@ import pytest
 from PIL import Image, ImageFile
 from png_files import chunk
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks._images import open_picture
+from deltaprune.errors import UserError
 from deltaprune.vision.images import decode_image, open_image, to_rgb
 
 Image.init()  # every plug-in

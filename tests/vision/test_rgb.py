@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import ExifTags, Image
 from png_files import png, transparent
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.vision.images import decode_image, open_image, to_rgb
 from deltaprune.vision.rgb import TURNS, array_image, eight_bits
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from plain_vit import CLIP, CONFIGS, DINO, SIGLIP, timm_tensors
 from torch import Tensor
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.vision.towers import TOWERS, TowerConfig
 from deltaprune.vision.weights import resample_positions, tower_weights
 

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deltaprune._registry import UserError
 from deltaprune.analysis.layers import Batch, traces
+from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
 from deltaprune.vlm import VLM
 

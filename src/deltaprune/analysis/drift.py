@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from deltaprune._registry import UserError
 from deltaprune.analysis.layers import Batch, batches
+from deltaprune.errors import UserError
 from deltaprune.generate import generate
 from deltaprune.prefill import prefill
-from deltaprune.stages import Method
+from deltaprune.steps import Method
 from deltaprune.vlm import VLM
 
 

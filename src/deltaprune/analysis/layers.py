@@ -11,8 +11,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from deltaprune._registry import UserError
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.errors import UserError
+from deltaprune.rows import Rows
+from deltaprune.trace import Trace
 from deltaprune.vlm import VLM
 
 Batch = Mapping[str, Tensor]
@@ -36,8 +37,8 @@ def check_layers(after: Sequence[int], n_layers: int) -> None:
 
 @torch.no_grad()
 def traces(
-    vlm: VLM, tokens: Tokens, needs: frozenset[str], after: Sequence[int] | None = None
-) -> Iterator[tuple[int, Tokens, Trace]]:
+    vlm: VLM, tokens: Rows, needs: frozenset[str], after: Sequence[int] | None = None
+) -> Iterator[tuple[int, Rows, Trace]]:
     """Run packed tokens without pruning, whatever method is active.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 
 SMALLEST, LARGEST = 480, 1280  # the long side, pixels
 CELL = 6  # no patch is drawn narrower, however flat the picture

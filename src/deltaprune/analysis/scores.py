@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from deltaprune._registry import UserError
-from deltaprune._scoring import importance
 from deltaprune.analysis.layers import Batch, batches, traces
+from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
 from deltaprune.prefill import raise_if_not_finite
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Score
+from deltaprune.scoring import importance
+from deltaprune.steps import Score
 from deltaprune.vlm import VLM
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 
-from deltaprune._checks import check_keep
-from deltaprune._registry import UserError
 from deltaprune.analysis.layers import Batch
 from deltaprune.analysis.scores import layer_scores
+from deltaprune.checks import check_keep
+from deltaprune.errors import UserError
+from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Score, Stage, floor_count, select
-from deltaprune.tokens import Tokens
+from deltaprune.steps import Score, Stage, floor_count, select
 from deltaprune.vlm import VLM
 
 
@@ -73,7 +73,7 @@ def kept(scores: Float[np.ndarray, "L P"], stage: Stage) -> Bool[np.ndarray, "L 
     """Which visual tokens a stage would keep of each row of scores, by its own count and the rules of `select`."""
     rows, n = scores.shape
     image = [torch.zeros(n, 1)] * rows
-    tokens = Tokens.pack(image, [torch.zeros(0, 1)] * rows)
+    tokens = Rows.pack(image, [torch.zeros(0, 1)] * rows)
     chosen = select(replace(stage, candidates="visual"), torch.from_numpy(scores).flatten(), tokens)
     mask = np.zeros(rows * n, dtype=bool)
     mask[chosen.rows.numpy()] = True

@@ -3,7 +3,6 @@
 To add a benchmark, write a new file with a `@registry.register("name")` class; nothing else needs an edit.
 """
 
-from deltaprune._registry import Registry
 from deltaprune.benchmarks._base import Benchmark as Benchmark
 from deltaprune.benchmarks._base import Decoding as Decoding
 from deltaprune.benchmarks._base import FirstToken as FirstToken
@@ -15,5 +14,6 @@ from deltaprune.benchmarks._base import Sampled as Sampled
 from deltaprune.benchmarks._base import Summary as Summary
 from deltaprune.benchmarks._base import mean_of_questions as mean_of_questions
 from deltaprune.benchmarks._base import mean_of_skills as mean_of_skills
+from deltaprune.registry import Registry
 
 registry: Registry[type[Benchmark]] = Registry("benchmark", "deltaprune.benchmarks", Benchmark)

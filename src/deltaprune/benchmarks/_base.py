@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from PIL import Image
 
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Tokens drawn at a temperature, seeded by the question's id; at most `max_new_tokens` of them."""
+    """Rows drawn at a temperature, seeded by the question's id; at most `max_new_tokens` of them."""
 
     max_new_tokens: int
     temperature: float

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from deltaprune._checks import check_local
-from deltaprune._registry import UserError
+from deltaprune.checks import check_local
+from deltaprune.errors import UserError
 
 Top = TypeVar("Top", dict[str, Any], list[Any])
 

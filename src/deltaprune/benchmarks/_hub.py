@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from deltaprune._registry import UserError, in_words
 from deltaprune.benchmarks._files import Entry
+from deltaprune.errors import UserError, in_words
 from deltaprune.vision.images import to_rgb
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.vision.images import open_image
 
 

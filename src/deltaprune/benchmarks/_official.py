@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from deltaprune._checks import check_local
-from deltaprune._registry import UserError, did_you_mean
 from deltaprune.benchmarks._base import Benchmark, Sample
 from deltaprune.benchmarks._images import Picture
+from deltaprune.checks import check_local
+from deltaprune.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import Any
 
 from PIL import Image
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks._base import Sample
 from deltaprune.benchmarks._files import Entry, listed, read_json
 from deltaprune.benchmarks._hub import HubPicture, entries, load_rows
 from deltaprune.benchmarks._official import coco_2014
+from deltaprune.errors import UserError
 
 
 def read_vqa(questions: Path, annotations: Path, pictures: Path) -> Iterator[Sample]:

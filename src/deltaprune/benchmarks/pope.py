@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import registry
 from deltaprune.benchmarks._base import Protocol, Sample
 from deltaprune.benchmarks._files import Entry, read_json_lines
@@ -29,6 +28,7 @@ from deltaprune.benchmarks._hub import HubPicture, entries, load_rows
 from deltaprune.benchmarks._images import Picture
 from deltaprune.benchmarks._official import OfficialBenchmark
 from deltaprune.benchmarks.graders import protocols
+from deltaprune.errors import UserError
 
 SPLITS = ("random", "popular", "adversarial")
 _OLD = "the older random file of 2,910 questions"

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import registry
 from deltaprune.benchmarks._base import Protocol, Sample
 from deltaprune.benchmarks._files import Entry, listed, read_json, read_json_lines
@@ -30,6 +29,7 @@ from deltaprune.benchmarks._images import Picture
 from deltaprune.benchmarks._official import OfficialBenchmark
 from deltaprune.benchmarks._vqa import answered
 from deltaprune.benchmarks.graders import protocols
+from deltaprune.errors import UserError
 
 _MARK = "\nReference OCR token:"
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import registry
 from deltaprune.benchmarks._base import Protocol, Sample
 from deltaprune.benchmarks._files import Entry, read_json_lines
@@ -26,6 +25,7 @@ from deltaprune.benchmarks._hub import entries, load_rows
 from deltaprune.benchmarks._images import Picture
 from deltaprune.benchmarks._official import OfficialBenchmark
 from deltaprune.benchmarks.graders import protocols
+from deltaprune.errors import UserError
 
 # analysis_scripts/rel_meta_category_dict.txt of cambridgeltl/visual-spatial-reasoning. "among" stands there in two
 # groups, and the authors' script takes the later; a relation in none of them is reported as Unallocated.

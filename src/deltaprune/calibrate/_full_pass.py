@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deltaprune._registry import UserError
 from deltaprune.analysis.layers import traces
+from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
 from deltaprune.prefill import raise_if_not_finite
+from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
-from deltaprune.tokens import Tokens
 from deltaprune.vlm import VLM
 
 
@@ -26,7 +26,7 @@ class FullPass:
         text: the text rows that enter each layer, the samples one after the other.
     """
 
-    tokens: Tokens
+    tokens: Rows
     scores: tuple[Float[Tensor, "T"], ...]
     text: tuple[Float[Tensor, "_ d"], ...]
 

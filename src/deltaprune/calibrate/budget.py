@@ -10,11 +10,11 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from deltaprune._registry import UserError
 from deltaprune.cost import share_of, tokens_kept
+from deltaprune.errors import UserError
 from deltaprune.methods import fields_of, parse, registry
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.stages import Method
+from deltaprune.mllm.network import MLLMConfig
+from deltaprune.steps import Method
 
 ROUNDING = 1e-9  # a share is a quotient of floats
 Knob = Literal["keep", "after"]

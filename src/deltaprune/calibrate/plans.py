@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from deltaprune import __version__
-from deltaprune._checks import check_local
-from deltaprune._registry import UserError, did_you_mean
 from deltaprune.calibrate.divergence import Divergence, least
 from deltaprune.calibrate.spread import RULES, Choice, Spread, check_depth, late
 from deltaprune.calibrate.withdrawal import ETA, Withdrawal, earliest
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.stages import Plan
+from deltaprune.checks import check_local
+from deltaprune.errors import UserError, did_you_mean
+from deltaprune.mllm.network import MLLMConfig
+from deltaprune.steps import Plan
 
 JS = "js"
 NAMES = (*RULES, JS)  # of the rules for the early layer

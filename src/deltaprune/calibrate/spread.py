@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deltaprune._registry import UserError
 from deltaprune.calibrate._full_pass import FullPass, full_pass
+from deltaprune.errors import UserError
 from deltaprune.vlm import VLM
 
 SHALLOWEST = 4  # layers: below it, no layer l satisfies 0.7 L <= l < L - 1

@@ -22,12 +22,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deltaprune._registry import UserError
 from deltaprune.calibrate._full_pass import FullPass, full_pass
 from deltaprune.calibrate.spread import Choice, check_some
+from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, overflowed
 from deltaprune.kernels import without_autocast
-from deltaprune.tokens import cumulate
+from deltaprune.rows import cumulate
 from deltaprune.vlm import VLM
 
 ETA = 0.003  # nats; the official default (LLaVA-1.5-7B)

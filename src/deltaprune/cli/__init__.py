@@ -14,7 +14,6 @@ from typing import Annotated, Any, cast
 import typer
 
 from deltaprune import __version__
-from deltaprune._registry import NotFinite, UserError, did_you_mean
 from deltaprune.cli._options import PluginOption
 from deltaprune.cli.ask import ask
 from deltaprune.cli.bench import bench
@@ -26,6 +25,7 @@ from deltaprune.cli.evaluate import evaluate
 from deltaprune.cli.methods import methods
 from deltaprune.cli.plot import plot
 from deltaprune.cli.score import score
+from deltaprune.errors import NotFinite, UserError, did_you_mean
 
 COMMANDS = {
     "ask": ask,
@@ -49,7 +49,7 @@ def _with_plugins(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def run(*, plugin: list[str] | None, **values: Any) -> Any:
-        from deltaprune._plugins import load_plugin
+        from deltaprune.plugins import load_plugin
 
         for file in plugin or ():
             load_plugin(file)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from deltaprune._grid import Grid
-from deltaprune._tables import Row, table
+from deltaprune.cli._grid import Grid
+from deltaprune.cli._tables import Row, table
 
 COMPONENTS = ("vision", "projector", "linear", "conv", "scan", "other")
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltaprune._registry import UserError, did_you_mean
 from deltaprune.cli._progress import Working
+from deltaprune.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from deltaprune.models._mllm import MLLMConfig
-    from deltaprune.models._processor import Processor
+    from deltaprune.mllm.network import MLLMConfig
+    from deltaprune.mllm.processor import Processor
     from deltaprune.vlm import VLM
 
 MOST = 10**9
@@ -119,12 +119,12 @@ def read_model_config(
         model, towers, tokenizer: the options.
         plan: a plan file, which takes the place of the model's own plan.
     """
+    from deltaprune.checkpoints.folder import read_config
     from deltaprune.models import registry
-    from deltaprune.models._folder import read_config
 
     path = Path(model)
     if any(registry[name].recognises(path) for name in registry.names()):
-        from deltaprune.models._sources import open_source
+        from deltaprune.checkpoints.sources import open_source
 
         config = open_source(path, read_towers(towers), tokenizer).config
     elif path.is_dir():

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltaprune._registry import UserError
 from deltaprune.cli._progress import Working
+from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
     from deltaprune.vlm import VLM

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deltaprune._checks import check_local
+from deltaprune.checks import check_local
 
 DEFAULT_METHODS = ("none", "dtp:keep=0.5")
 

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from deltaprune._registry import UserError
 from deltaprune.cli._common import load_model, patch_grid, read_model_config
 from deltaprune.cli._progress import Working
 from deltaprune.cli.calibrate import measured, pick_questions
+from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from deltaprune.models._mllm import MLLMConfig
-    from deltaprune.models._processor import Processor
+    from deltaprune.mllm.network import MLLMConfig
+    from deltaprune.mllm.processor import Processor
     from deltaprune.vlm import VLM
 
 QUESTION = "What is in the picture?"

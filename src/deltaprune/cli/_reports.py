@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 
 MAKE = "give the report.json of deltaprune evaluate --out DIR"
 ABOUT = ("model", "benchmark", "protocol", "split", "seed")

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltaprune._registry import UserError
-from deltaprune._tables import ask_tables, show
 from deltaprune.cli._common import check_target, check_whole, load_model, patch_grid, print_json, write
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
@@ -22,12 +20,14 @@ from deltaprune.cli._options import (
     local,
 )
 from deltaprune.cli._progress import Working
+from deltaprune.cli._tables import ask_tables, show
+from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from deltaprune.ask import AskRow
-    from deltaprune.models._mllm import MLLMConfig
+    from deltaprune.mllm.network import MLLMConfig
 
 
 def ask(

@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune._registry import UserError
-from deltaprune._tables import show
 from deltaprune.cli._bench_tables import bench_table, components_table, growth_table, questions_table
 from deltaprune.cli._common import check_device, check_dtype, check_whole, load_model, print_json, read_model_config
 from deltaprune.cli._options import (
@@ -20,9 +18,11 @@ from deltaprune.cli._options import (
     TowersOption,
 )
 from deltaprune.cli._progress import Working
+from deltaprune.cli._tables import show
+from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
-    from deltaprune.stages import Method
+    from deltaprune.steps import Method
     from deltaprune.vlm import VLM
 
 Document = list[dict[str, Any]]
@@ -184,8 +184,8 @@ def _random(model: str, dtype: str | None, layers: int | None, device: str, work
     """The model's sizes with random weights."""
     import torch
 
-    from deltaprune.models._checkpoint import chosen_device
-    from deltaprune.models._random import cut, random_mllm
+    from deltaprune.checkpoints.checkpoint import chosen_device
+    from deltaprune.checkpoints.random import cut, random_mllm
     from deltaprune.vlm import VLM
 
     check_device(device)

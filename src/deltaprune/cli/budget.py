@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune._tables import budget_table, show
 from deltaprune.cli._common import check_whole, print_json, read_model_config
 from deltaprune.cli._options import ConventionOption, JsonOption, ModelOption, PlanOption, TextTokensOption
 from deltaprune.cli._progress import Working
+from deltaprune.cli._tables import budget_table, show
 
 if TYPE_CHECKING:
-    from deltaprune.models._mllm import MLLMConfig
+    from deltaprune.mllm.network import MLLMConfig
 
 DEFAULT = ("dtp",)
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltaprune._tables import plan_table, show
 from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
 from deltaprune.cli._options import (
     BenchmarkOption,
@@ -20,11 +19,12 @@ from deltaprune.cli._options import (
     local,
 )
 from deltaprune.cli._progress import Working
+from deltaprune.cli._tables import plan_table, show
 
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark, Sample
     from deltaprune.calibrate import Curves, Divergence
-    from deltaprune.models._processor import Inputs, Processor
+    from deltaprune.mllm.processor import Inputs, Processor
     from deltaprune.vlm import VLM
 
 BATCH = 8  # pictures that run at once

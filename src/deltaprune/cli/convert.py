@@ -28,7 +28,7 @@ def convert(
     and answers exactly as the checkpoint does.
     """
     with Working("starting") as working:
-        from deltaprune.models._convert import convert as run
+        from deltaprune.checkpoints.convert import convert as run
 
         record = run(
             source,

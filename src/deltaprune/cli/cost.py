@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune._tables import cost_table, show
 from deltaprune.cli._common import check_whole, print_json, read_model_config
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
@@ -16,9 +15,10 @@ from deltaprune.cli._options import (
     TextTokensOption,
 )
 from deltaprune.cli._progress import Working
+from deltaprune.cli._tables import cost_table, show
 
 if TYPE_CHECKING:
-    from deltaprune.models._mllm import MLLMConfig
+    from deltaprune.mllm.network import MLLMConfig
 
 
 def cost(

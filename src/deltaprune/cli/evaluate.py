@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune._registry import UserError
-from deltaprune._tables import evaluate_table, show
 from deltaprune.cli._common import check_device, check_dtype, check_whole, load_model, print_json, write
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
@@ -30,6 +28,8 @@ from deltaprune.cli._options import (
     local,
 )
 from deltaprune.cli._progress import Working
+from deltaprune.cli._tables import evaluate_table, show
+from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from deltaprune._tables import methods_tables, show
 from deltaprune.cli._common import print_json
 from deltaprune.cli._options import JsonOption
 from deltaprune.cli._progress import Working
+from deltaprune.cli._tables import methods_tables, show
 
 if TYPE_CHECKING:
-    from deltaprune._registry import Registry
+    from deltaprune.registry import Registry
 
 
 def methods(json: JsonOption = False) -> None:

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from deltaprune._registry import UserError, did_you_mean
 from deltaprune.cli._common import check_target, check_whole, write
 from deltaprune.cli._options import (
     DeviceOption,
@@ -18,6 +17,7 @@ from deltaprune.cli._options import (
 )
 from deltaprune.cli._plots import DRAW, QUESTION, Asked
 from deltaprune.cli._progress import Working
+from deltaprune.errors import UserError, did_you_mean
 
 TAKES = {  # the options that a figure takes, beside --out and what every model takes
     "spread": {"--benchmark", "--samples", "--rule"},

@@ -9,8 +9,8 @@ from torch import Tensor
 from deltaprune.cost.floors import products
 from deltaprune.cost.timing import timed
 from deltaprune.kernels import causal_conv1d, reuse, selective_scan
-from deltaprune.mamba import MambaLM
-from deltaprune.tokens import cumulate
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.rows import cumulate
 from deltaprune.vlm import VLM
 
 

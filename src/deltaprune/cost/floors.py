@@ -7,8 +7,8 @@ import torch
 
 from deltaprune.cost.macs import visual_tokens_per_layer
 from deltaprune.cost.timing import timed
-from deltaprune.mamba import MambaLM
-from deltaprune.stages import Shape, Stage
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.steps import Shape, Stage
 
 COPIED = 2**28  # bytes that the bandwidth test copies, far more than any cache holds
 COPIES = 20  # on a GPU, where one such copy takes no longer than a few launches

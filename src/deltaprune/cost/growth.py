@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from deltaprune._registry import UserError
 from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed
 from deltaprune.cost.verify import verify_kernels
-from deltaprune.mamba import MambaLM
-from deltaprune.mamba.graphs import stepping
+from deltaprune.cuda_graphs.step import stepping
+from deltaprune.errors import UserError
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 
@@ -53,7 +53,7 @@ def growth(
     for i in range(rounds + 1):
         for length in lengths:
             x = torch.randn(length, lm.config.d_model, generator=torch.Generator().manual_seed(length)).to(device)
-            tokens = Tokens.pack([x[:0]], [x])
+            tokens = Rows.pack([x[:0]], [x])
             forget_peak(device)
             done, ms = timed(lambda tokens=tokens: prefill(lm, tokens, graphed=False), device)
             peaks[length].append(peak_bytes(device))

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from deltaprune._registry import UserError
 from deltaprune.cost.components import components
 from deltaprune.cost.floors import copy_bandwidth, products, rows_per_layer, weight_bytes
 from deltaprune.cost.peers import Peer
 from deltaprune.cost.rounds import Round, check_peers, method_round, peer_round, prompts
 from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed, unmeasured
 from deltaprune.cost.verify import verify_kernels
+from deltaprune.errors import UserError
 from deltaprune.kernels import select
-from deltaprune.stages import Method
+from deltaprune.steps import Method
 from deltaprune.vlm import VLM
 
 

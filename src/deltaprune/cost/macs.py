@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from deltaprune._registry import UserError, did_you_mean
-from deltaprune.mamba import MambaConfig
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.errors import UserError, did_you_mean
 from deltaprune.methods.none import NoPruning
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.stages import Method, Shape, Stage
+from deltaprune.mllm.network import MLLMConfig
+from deltaprune.steps import Method, Shape, Stage
 from deltaprune.vision.towers import TowerConfig
 
 CONVENTIONS = ("full", "paper")

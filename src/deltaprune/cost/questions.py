@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deltaprune._registry import UserError
 from deltaprune.cost.rounds import prompts
 from deltaprune.cost.timing import spread, timed, unmeasured
 from deltaprune.cost.verify import verify_kernels
+from deltaprune.errors import UserError
 from deltaprune.prefill import prefill
-from deltaprune.stages import Method, Stage
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
+from deltaprune.steps import Method, Stage
 from deltaprune.vlm import VLM
 
 
@@ -96,14 +96,14 @@ def _round(
 ) -> dict[str, float]:
     """One method, once: milliseconds of a full prefill, of the image alone, of a question, and of each batch."""
     lm, device = vlm.model.lm, vlm.device
-    whole = Tokens.pack([visual], [text[0]])
-    image = Tokens.pack([visual], [visual[:0]])
+    whole = Rows.pack([visual], [text[0]])
+    image = Rows.pack([visual], [visual[:0]])
     _, full = timed(lambda: prefill(lm, whole, stages), device)
     prefix, alone = timed(lambda: prefill(lm, image, stages, awaits_text=True), device)
 
     def ask(n: int) -> None:
         index = torch.zeros(n, dtype=torch.int64, device=device)
-        prefill(lm, Tokens.pack([visual[:0]] * n, list(text[:n])), stages, resume=prefix.repeat(index))
+        prefill(lm, Rows.pack([visual[:0]] * n, list(text[:n])), stages, resume=prefix.repeat(index))
 
     measured = {"full": full, "prefix": alone, "each": timed(lambda: ask(1), device)[1]}
     for n in counts:

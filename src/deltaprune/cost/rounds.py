@@ -9,10 +9,10 @@ from torch import Tensor
 from deltaprune.cost.peers import Peer, check_peer
 from deltaprune.cost.stopwatch import Stopwatch
 from deltaprune.cost.timing import timed
-from deltaprune.mamba.graphs import stepping
+from deltaprune.cuda_graphs.step import stepping
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.stages import Stage
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
+from deltaprune.steps import Stage
 from deltaprune.vlm import VLM
 
 
@@ -51,7 +51,7 @@ def method_round(
     lm, device = vlm.model.lm, vlm.device
     visual, vision = timed(lambda: vlm.model.encode(pixels), device)
     text = lm.embed(ids)
-    tokens = Tokens.pack(list(visual), list(text))
+    tokens = Rows.pack(list(visual), list(text))
     prefilled, prefill_ms = timed(lambda: prefill(lm, tokens, stages), device)
     _, decode_ms = timed(lambda: _decode(vlm, prefilled, new_tokens), device)
     watch = Stopwatch(device)
@@ -85,7 +85,7 @@ def check_peers(vlm: VLM, peers: Sequence[Peer], pixels: dict[str, Tensor], ids:
         return
     lm = vlm.model.lm
     visual, text = vlm.model.encode(pixels)[:, :32], lm.embed(ids)
-    ours = lm.logits(prefill(lm, Tokens.pack(list(visual), list(text))).hidden)
+    ours = lm.logits(prefill(lm, Rows.pack(list(visual), list(text))).hidden)
     for peer in peers:
         check_peer(peer, torch.cat([visual, text], dim=1), ours)
 

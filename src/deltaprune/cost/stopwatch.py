@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from deltaprune.cost.timing import wait
-from deltaprune.stages import Reduce, Score, Selection, Stage
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.rows import Rows
+from deltaprune.steps import Reduce, Score, Selection, Stage
+from deltaprune.trace import Trace
 
 
 class Stopwatch:
@@ -47,7 +48,7 @@ class _TimedScore(Score):
     def sees_text(self) -> bool:
         return self.score.sees_text
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Tensor:
+    def __call__(self, tokens: Rows, trace: Trace) -> Tensor:
         self.watch.start()
         return self.score(tokens, trace)
 
@@ -57,7 +58,7 @@ class _TimedReduce(Reduce):
     reduce: Reduce
     watch: Stopwatch
 
-    def __call__(self, tokens: Tokens, kept: Selection) -> Tokens:
+    def __call__(self, tokens: Rows, kept: Selection) -> Rows:
         tokens = self.reduce(tokens, kept)
         self.watch.stop()
         return tokens

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from deltaprune.mamba.replays import WARM_UP
+from deltaprune.cuda_graphs.prefills import WARM_UP
 
 T = TypeVar("T")
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

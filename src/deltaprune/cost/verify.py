@@ -16,7 +16,7 @@ from deltaprune.kernels import (
     select,
     selective_scan,
 )
-from deltaprune.tokens import cumulate
+from deltaprune.rows import cumulate
 
 LENGTHS = (1, 64, 0, 200, 3)  # of a ragged batch, one sample of it empty
 CHANNELS, STATES, TAPS, RANK = 96, 16, 4, 6

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from deltaprune._checks import check_at_least_one, check_seed
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import Benchmark
 from deltaprune.benchmarks import registry as benchmarks
+from deltaprune.checks import check_at_least_one, check_seed
+from deltaprune.errors import UserError
 from deltaprune.methods import parse
-from deltaprune.models._processor import Processor
-from deltaprune.stages import Method
+from deltaprune.mllm.processor import Processor
+from deltaprune.steps import Method
 from deltaprune.vlm import VLM
 
 LOAD = "give what load returned: model, processor = dp.load(...)"

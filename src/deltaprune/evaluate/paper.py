@@ -7,7 +7,7 @@ and harness are the same.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.methods import parse
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import Benchmark, FirstToken, Protocol, Sample
+from deltaprune.errors import UserError
 from deltaprune.evaluate.asked import check_model, check_numbers, find_benchmark, find_methods
 from deltaprune.evaluate.engines import Engine, Place
 from deltaprune.evaluate.engines import registry as engines
@@ -22,8 +22,8 @@ from deltaprune.evaluate.store import Key, Note, Store, prompt_hash
 from deltaprune.evaluate.tally import Sheet, Tally
 from deltaprune.evaluate.work import Done, Unit, Worker, first_ids, group, mean_text_tokens
 from deltaprune.methods.none import NoPruning
-from deltaprune.models._processor import Processor
-from deltaprune.stages import Method
+from deltaprune.mllm.processor import Processor
+from deltaprune.steps import Method
 from deltaprune.vlm import VLM
 
 Progress = Callable[[int, int], None]

@@ -25,8 +25,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from deltaprune._disk import sync_folder
-from deltaprune._registry import UserError, in_words
+from deltaprune.disk import sync_folder
+from deltaprune.errors import UserError, in_words
 from deltaprune.evaluate.work import Answer
 
 ANSWERS, ERRORS, TIMINGS, LOCK = "answers.jsonl", "errors.jsonl", "timings.jsonl", "lock"

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import Benchmark, Graded, Sample, Summary
 from deltaprune.cost import share_of, tokens_kept
+from deltaprune.errors import UserError
 from deltaprune.evaluate.rows import Record, Row
 from deltaprune.evaluate.work import Answer
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.stages import Method
+from deltaprune.mllm.network import MLLMConfig
+from deltaprune.steps import Method
 
 
 @dataclass

@@ -15,14 +15,14 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from deltaprune._registry import UserError, in_words
 from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
+from deltaprune.errors import UserError, in_words
 from deltaprune.generate import Sample as Sampler
 from deltaprune.generate import first_logits, generate
-from deltaprune.models._processor import Inputs, Processor
+from deltaprune.mllm.processor import Inputs, Processor
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.stages import Method
-from deltaprune.tokens import Tokens
+from deltaprune.rows import Rows
+from deltaprune.steps import Method
 from deltaprune.vlm import VLM
 
 FAILURES = (UserError, OSError, ArithmeticError, RuntimeError)  # what a sample can bring about; a bug is no such thing
@@ -178,7 +178,7 @@ class Worker:
     def _images(self, visual: Tensor, keys: Tensor) -> Prefilled:
         """The pictures alone, run as far as the active method lets them without a question."""
         empty = [visual.new_zeros(0, visual.shape[-1])] * len(visual)
-        tokens = Tokens.pack(list(visual), empty, keys.to(self.vlm.device))
+        tokens = Rows.pack(list(visual), empty, keys.to(self.vlm.device))
         return prefill(self.vlm.model.lm, tokens, self.vlm.stages, awaits_text=True)
 
     def _read(self, samples: list[Sample], prefilled: Prefilled) -> list[Answer]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, finite, first_logits, overflowed
 from deltaprune.prefill import Prefilled
 from deltaprune.prefix import ImagePrefix

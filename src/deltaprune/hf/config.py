@@ -4,9 +4,9 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from deltaprune._registry import UserError
-from deltaprune.models._folder import ARCHITECTURE, MODEL_TYPE
-from deltaprune.models._mllm import MLLMConfig
+from deltaprune.checkpoints.folder import ARCHITECTURE, MODEL_TYPE
+from deltaprune.errors import UserError
+from deltaprune.mllm.network import MLLMConfig
 
 
 class DeltapruneConfig(PreTrainedConfig):
@@ -46,6 +46,6 @@ class DeltapruneConfig(PreTrainedConfig):
 
     @property
     def vocab_size(self) -> int | None:
-        """Tokens the LM knows: what transformers checks ids against."""
+        """Rows the LM knows: what transformers checks ids against."""
         lm = getattr(self, "lm", None)
         return None if lm is None else lm["vocab_size"]

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from deltaprune._registry import UserError
+from deltaprune.checkpoints.mamba_lm import FLOAT32
+from deltaprune.errors import UserError
 from deltaprune.hf.cache import NAME, NAMES, StateCache, take_cache
 from deltaprune.hf.config import DeltapruneConfig
-from deltaprune.mamba.weights import FLOAT32
-from deltaprune.models._inputs import check_prompts, image_inputs, which_image
-from deltaprune.models._mllm import MLLM
-from deltaprune.models._pictures import Pictures
+from deltaprune.mllm.inputs import check_prompts, image_inputs, which_image
+from deltaprune.mllm.network import MLLM
+from deltaprune.mllm.pictures import Pictures
 from deltaprune.prefix import ImagePrefix
-from deltaprune.stages import Method, Plan, Shape
+from deltaprune.steps import Method, Plan, Shape
 from deltaprune.vlm import VLM
 
 TEXT_INPUTS = {"input_ids", "attention_mask", "use_cache", *NAMES}  # what `generate` hands to `forward`

@@ -9,8 +9,8 @@ from urllib.request import Request, urlopen
 
 from PIL import Image
 
-from deltaprune._registry import UserError, in_words
-from deltaprune.models._pictures import read_picture, read_pictures
+from deltaprune.errors import UserError, in_words
+from deltaprune.mllm.pictures import read_picture, read_pictures
 from deltaprune.vision.images import decode_image, open_image
 
 SOURCES = ("image", "url", "path", "base64")  # where a chat's image part holds its picture

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.hf.config import DeltapruneConfig
 from deltaprune.hf.pictures import picture_of, read_all
-from deltaprune.models._pictures import Picture
-from deltaprune.models._processor import EOS, Processor, Row
-from deltaprune.models._prompts import IMAGES, Conversation, parts, render
-from deltaprune.models._templates import template_text
+from deltaprune.mllm.pictures import Picture
+from deltaprune.mllm.processor import EOS, Processor, Row
+from deltaprune.mllm.prompts import IMAGES, Conversation, parts, render
+from deltaprune.mllm.templates import template_text
 
 HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")  # where files come from
 

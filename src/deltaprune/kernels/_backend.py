@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune.errors import UserError, did_you_mean
 
 _LOG = logging.getLogger("deltaprune.kernels")
 _FORCED: ContextVar[dict[str, str] | None] = ContextVar("deltaprune_kernels_forced", default=None)

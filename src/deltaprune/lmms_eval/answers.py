@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from deltaprune.lmms_eval.questions import Picture, Question, batches
-from deltaprune.models._processor import Processor
+from deltaprune.mllm.processor import Processor
 from deltaprune.prefix import ImagePrefix
 from deltaprune.vlm import VLM
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from PIL import Image
 
-from deltaprune._checks import check_at_least_one
-from deltaprune._registry import UserError, did_you_mean
-from deltaprune.models._pictures import read_picture
-from deltaprune.models._processor import Processor
-from deltaprune.models._prompts import parts
+from deltaprune.checks import check_at_least_one
+from deltaprune.errors import UserError, did_you_mean
+from deltaprune.mllm.pictures import read_picture
+from deltaprune.mllm.processor import Processor
+from deltaprune.mllm.prompts import parts
 
 WINDOW = 256  # questions held in memory at once; those about one picture find each other within it
 MAX_NEW_TOKENS = 128  # where a task sets none, as in Cobra's own harness (vlm_eval/models/cobra.py)

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from deltaprune._checks import check_at_least_one, check_choice
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune.checks import check_at_least_one, check_choice
+from deltaprune.errors import UserError, did_you_mean
 from deltaprune.methods import parse
 from deltaprune.methods import registry as methods
 

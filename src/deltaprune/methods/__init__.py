@@ -3,10 +3,11 @@
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
-from deltaprune._registry import Registry, UserError, did_you_mean
+from deltaprune.errors import UserError, did_you_mean
+from deltaprune.registry import Registry
 from deltaprune.scores import as_score
 from deltaprune.scores import registry as scores
-from deltaprune.stages import Method, Score
+from deltaprune.steps import Method, Score
 
 registry: Registry[type[Method]] = Registry("method", "deltaprune.methods", Method)
 

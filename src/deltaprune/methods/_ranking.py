@@ -1,7 +1,7 @@
 """What the methods with a field `score` share."""
 
 from deltaprune.scores import as_score
-from deltaprune.stages import Method, Score
+from deltaprune.steps import Method, Score
 
 
 class Ranking(Method):

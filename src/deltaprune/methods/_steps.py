@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from deltaprune._checks import check_at_least_one, check_layer
-from deltaprune._registry import UserError
-from deltaprune.stages import Shape
+from deltaprune.checks import check_at_least_one, check_layer
+from deltaprune.errors import UserError
+from deltaprune.steps import Shape
 
 Layer = int | Literal["plan"]
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from deltaprune._checks import check_choice, check_flag, check_keep, check_layer
+from deltaprune.checks import check_choice, check_flag, check_keep, check_layer
 from deltaprune.methods import registry
 from deltaprune.scores.duplication import FIELDS, Duplication
-from deltaprune.stages import Method, Shape, Stage, dart_count, floor_count
+from deltaprune.steps import Method, Shape, Stage, dart_count, floor_count
 
 
 @registry.register("dart")

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deltaprune._checks import check_keep
+from deltaprune.checks import check_keep
 from deltaprune.methods import registry
 from deltaprune.scores.diversity import Diversity
-from deltaprune.stages import Method, Shape, Stage, round_count
+from deltaprune.steps import Method, Shape, Stage, round_count
 
 
 @registry.register("divprune")

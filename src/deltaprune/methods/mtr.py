@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from deltaprune._checks import check_keep, check_layer
+from deltaprune.checks import check_keep, check_layer
 from deltaprune.merge import Merge
 from deltaprune.methods import registry
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Method, Shape, Stage
+from deltaprune.steps import Method, Shape, Stage
 
 
 @registry.register("mtr")

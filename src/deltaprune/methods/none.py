@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from deltaprune.methods import registry
-from deltaprune.stages import Method, Shape, Stage
+from deltaprune.steps import Method, Shape, Stage
 
 
 @registry.register("none")

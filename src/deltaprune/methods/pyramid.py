@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from deltaprune._checks import check_at_least_one, check_keep, check_layer
+from deltaprune.checks import check_at_least_one, check_keep, check_layer
 from deltaprune.methods import registry
 from deltaprune.methods._ranking import Ranking
 from deltaprune.scores.delta import Delta
-from deltaprune.stages import Score, Shape, Stage
+from deltaprune.steps import Score, Shape, Stage
 
 
 @registry.register("pyramid")

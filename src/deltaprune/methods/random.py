@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from deltaprune._checks import check_keep, check_layer, check_seed
+from deltaprune.checks import check_keep, check_layer, check_seed
 from deltaprune.methods import registry
 from deltaprune.methods.dtp import DTP
 from deltaprune.scores.random import Random
-from deltaprune.stages import Method, Shape, Stage
+from deltaprune.steps import Method, Shape, Stage
 
 
 @registry.register("random")

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deltaprune._checks import check_keep, check_share
+from deltaprune.checks import check_keep, check_share
 from deltaprune.merge import Merge
 from deltaprune.methods import registry
 from deltaprune.methods._steps import Layer, check_steps, steps
 from deltaprune.scores.clipped_output import ClippedOutput
 from deltaprune.scores.redundancy import Redundancy
-from deltaprune.stages import Method, Shape, Stage
+from deltaprune.steps import Method, Shape, Stage
 
 
 @registry.register("utrc")

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from deltaprune._checks import check_layer
+from deltaprune.checks import check_layer
 from deltaprune.methods import registry
-from deltaprune.stages import Method, Shape, Stage
+from deltaprune.steps import Method, Shape, Stage
 
 
 @registry.register("vtw")

@@ -8,12 +8,12 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltaprune._registry import Registry
+from deltaprune.registry import Registry
 
 if TYPE_CHECKING:
-    from deltaprune.models._checkpoint import Checkpoint
-    from deltaprune.models._mllm import MLLMConfig
-    from deltaprune.models._parts import Towers
+    from deltaprune.checkpoints.checkpoint import Checkpoint
+    from deltaprune.checkpoints.parts import Towers
+    from deltaprune.mllm.network import MLLMConfig
 
 
 class Family(ABC):

@@ -4,11 +4,11 @@ import functools
 import logging
 from pathlib import Path
 
+from deltaprune.checkpoints.checkpoint import Checkpoint
+from deltaprune.checkpoints.folder import open_folder, read_config
+from deltaprune.checkpoints.parts import Towers, refuse_parts
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models import Family, registry
-from deltaprune.models._checkpoint import Checkpoint
-from deltaprune.models._folder import open_folder, read_config
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._parts import Towers, refuse_parts
 
 FOLDER = Path(__file__).parent / "_bundled"
 _LOG = logging.getLogger("deltaprune.models")

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deltaprune._registry import UserError, in_words
-from deltaprune._tensors import shapes
-from deltaprune.mamba import MambaConfig
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.checkpoints.checkpoint import Checkpoint
+from deltaprune.checkpoints.files import named_tensors, read_pickle, read_tensors
+from deltaprune.checkpoints.hub import HubError, address, fetch
+from deltaprune.checkpoints.official import Tower, assemble
+from deltaprune.checkpoints.parts import Part, Towers, find_parts, read_tokenizer
+from deltaprune.checkpoints.sizes import tower_sizes
+from deltaprune.errors import UserError, in_words
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models import Family, registry
-from deltaprune.models._checkpoint import Checkpoint
-from deltaprune.models._files import named_tensors, read_pickle, read_tensors
-from deltaprune.models._hub import HubError, address, fetch
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._official import Tower, assemble
-from deltaprune.models._parts import Part, Towers, find_parts, read_tokenizer
-from deltaprune.models._sizes import tower_sizes
-from deltaprune.stages import Plan
+from deltaprune.steps import Plan
+from deltaprune.tensors import shapes
 from deltaprune.vision.towers import TowerConfig
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

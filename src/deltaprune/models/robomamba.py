@@ -7,17 +7,17 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deltaprune._registry import UserError
-from deltaprune._tensors import fold, shapes
-from deltaprune.mamba import MambaConfig
+from deltaprune.blocks.config import MambaConfig
+from deltaprune.checkpoints.checkpoint import Checkpoint
+from deltaprune.checkpoints.files import WRAPPERS, named_tensors, read_pickle, read_tensors
+from deltaprune.checkpoints.official import Tower, assemble
+from deltaprune.checkpoints.parts import Part, Towers, find_parts, read_tokenizer, refuse_parts
+from deltaprune.checkpoints.sizes import tower_sizes
+from deltaprune.errors import UserError
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models import Family, registry
-from deltaprune.models._checkpoint import Checkpoint
-from deltaprune.models._files import WRAPPERS, named_tensors, read_pickle, read_tensors
-from deltaprune.models._mllm import MLLMConfig
-from deltaprune.models._official import Tower, assemble
-from deltaprune.models._parts import Part, Towers, find_parts, read_tokenizer, refuse_parts
-from deltaprune.models._sizes import tower_sizes
-from deltaprune.stages import Plan
+from deltaprune.steps import Plan
+from deltaprune.tensors import fold, shapes
 from deltaprune.vision.towers import TowerConfig
 from deltaprune.vision.weights import tower_names
 

@@ -1,7 +1,8 @@
 """Token importance: one file, one idea each. Add a file here and `Stage(..., score=...)` can use it."""
 
-from deltaprune._registry import Registry, UserError, in_words
-from deltaprune.stages import Score
+from deltaprune.errors import UserError, in_words
+from deltaprune.registry import Registry
+from deltaprune.steps import Score
 
 registry: Registry[type[Score]] = Registry("score", "deltaprune.scores", Score)
 

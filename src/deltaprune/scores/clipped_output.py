@@ -6,9 +6,10 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune.rows import Rows
 from deltaprune.scores import registry
-from deltaprune.stages import Score
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Score
+from deltaprune.trace import Trace
 
 
 @registry.register("clipped_output")
@@ -30,6 +31,6 @@ class ClippedOutput(Score):
     def sees_text(self) -> bool:
         return False
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         assert trace.y is not None
         return trace.y.float().clamp(min=0).mean(-1)

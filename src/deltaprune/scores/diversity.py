@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from deltaprune._checks import check_keep
-from deltaprune._similarity import cosine
+from deltaprune.checks import check_keep
+from deltaprune.rows import Rows, on_device
 from deltaprune.scores import registry
 from deltaprune.scores._ranks import flag_broken
-from deltaprune.stages import Score, round_count
-from deltaprune.tokens import Tokens, Trace, on_device
+from deltaprune.similarity import cosine
+from deltaprune.steps import Score, round_count
+from deltaprune.trace import Trace
 
 
 @registry.register("diversity")
@@ -48,7 +49,7 @@ class Diversity(Score):
     def sees_text(self) -> bool:
         return False
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         scores = torch.ones(len(tokens.x), device=tokens.x.device)
         widest = max(tokens.n_visual, default=0)
         if widest == 0:

@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deltaprune._checks import check_choice, check_flag, check_keep
-from deltaprune._similarity import cosine
+from deltaprune.checks import check_choice, check_flag, check_keep
+from deltaprune.rows import Rows
 from deltaprune.scores import registry
 from deltaprune.scores._ranks import flag_broken
 from deltaprune.scores.random import Random
-from deltaprune.stages import DART_PIVOTS, Score, dart_quota
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.similarity import cosine
+from deltaprune.steps import DART_PIVOTS, Score, dart_quota
+from deltaprune.trace import Trace
 
 FIELDS = {"B": "B", "delta": "delta_mean", "x": "u", "random": None}  # pivots -> the trace field that chooses them
 
@@ -60,7 +61,7 @@ class Duplication(Score):
     def sees_text(self) -> bool:
         return True
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         assert trace.hidden is not None
         strength = self._strength(tokens, trace)
         scores = torch.ones(len(tokens.x), device=tokens.x.device)
@@ -71,7 +72,7 @@ class Duplication(Score):
                 scores[a : a + live] = -order.argsort().float()
         return flag_broken(scores, trace.hidden, strength)
 
-    def _strength(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def _strength(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         field = FIELDS[self.pivots]
         if field is None:
             return Random()(tokens, trace)

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deltaprune.kernels import hidden_attention
+from deltaprune.rows import Rows
 from deltaprune.scores import registry
-from deltaprune.stages import Score
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Score
+from deltaprune.trace import Trace
 
 
 @registry.register("hidden_attention")
@@ -38,7 +39,7 @@ class HiddenAttention(Score):
     def sees_text(self) -> bool:
         return True
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         assert trace.delta is not None
         assert trace.A is not None
         assert trace.B is not None

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune.rows import Rows, on_device
 from deltaprune.scores import registry
-from deltaprune.stages import Score
-from deltaprune.tokens import Tokens, Trace, on_device
+from deltaprune.steps import Score
+from deltaprune.trace import Trace
 
 MASK = 0x7FFFFFFF
 
@@ -46,7 +47,7 @@ class Random(Score):
     def sees_text(self) -> bool:
         return False
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         image = _mix((tokens.key & MASK) ^ _mix(self.seed & MASK))
         lengths = on_device(tokens.lengths, image.device)
         h = torch.repeat_interleave(image, lengths, output_size=len(tokens.x)) + tokens.origin

@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deltaprune._similarity import cosine
+from deltaprune.rows import Rows
 from deltaprune.scores import registry
 from deltaprune.scores._ranks import flag_broken
 from deltaprune.scores.uniform import GOLDEN
-from deltaprune.stages import Score
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.similarity import cosine
+from deltaprune.steps import Score
+from deltaprune.trace import Trace
 
 
 @registry.register("redundancy")
@@ -44,7 +45,7 @@ class Redundancy(Score):
     def sees_text(self) -> bool:
         return self.importance is not None and self.importance.sees_text
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         important = None if self.importance is None else self.importance(tokens, trace)
         scores = torch.full((len(tokens.x),), 4.0, device=tokens.x.device)
         for (start, _), live in zip(tokens.spans, tokens.n_visual, strict=True):

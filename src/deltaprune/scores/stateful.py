@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune.rows import Rows
 from deltaprune.scores import registry
-from deltaprune.stages import Score
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Score
+from deltaprune.trace import Trace
 
 
 @registry.register("stateful")
@@ -33,7 +34,7 @@ class Stateful(Score):
     def sees_text(self) -> bool:
         return True
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         assert trace.delta_mean is not None
         assert trace.B is not None
         assert trace.C is not None

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune.rows import Rows
 from deltaprune.scores import registry
 from deltaprune.scores._ranks import flag_broken
-from deltaprune.stages import Score
-from deltaprune.tokens import Tokens, Trace
+from deltaprune.steps import Score
+from deltaprune.trace import Trace
 
 
 @registry.register("uniqueness")
@@ -35,7 +36,7 @@ class Uniqueness(Score):
     def sees_text(self) -> bool:
         return False
 
-    def __call__(self, tokens: Tokens, trace: Trace) -> Float[Tensor, "T"]:
+    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
         assert trace.hidden is not None
         scores = torch.full((len(tokens.x),), 2.0, device=tokens.x.device)
         for (start, _), live in zip(tokens.spans, tokens.n_visual, strict=True):

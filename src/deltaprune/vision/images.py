@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from deltaprune._checks import check_local
-from deltaprune._registry import UserError
+from deltaprune.checks import check_local
+from deltaprune.errors import UserError
 from deltaprune.vision.refusals import check_readable, reading, reason
 from deltaprune.vision.rgb import rgb
 

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune.errors import UserError, did_you_mean
 from deltaprune.vision.towers import TowerConfig
 
 MAX_RATIO = 1000  # of an image's sides where it is cropped: the long side would be resized to 1000 times the tower's

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 
 MAX_MEGAPIXELS = 100  # a larger file is a bomb or a mistake: the towers see at most 384 x 384
 READ = "PNG, JPEG, WebP, GIF, TIFF, BMP"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 
 SIXTEEN_BITS = ("PNG", "PPM")  # what files of these formats hold where PIL opens them as 32 bits
 CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from deltaprune._tensors import Sizes, check_tensors, shapes
+from deltaprune.tensors import Sizes, check_tensors, shapes
 from deltaprune.vision.towers import TOWERS, TowerConfig
 
 Names = Mapping[str, str]

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import pytest
 from PIL import Image
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import Benchmark, Protocol, Sample
 from deltaprune.benchmarks.graders.predictions import read_predictions
 from deltaprune.benchmarks.graders.protocols import POPE
 from deltaprune.benchmarks.graders.scoring import score
+from deltaprune.errors import UserError
 
 
 @dataclass(frozen=True)

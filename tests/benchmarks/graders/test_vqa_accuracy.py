@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks import Sample
 from deltaprune.benchmarks.graders import lenient, vqa_accuracy
 from deltaprune.benchmarks.graders.protocols import OKVQA, TEXTVQA, VIZWIZ, VQAV2
 from deltaprune.benchmarks.graders.vqa_accuracy import leave_one_out
+from deltaprune.errors import UserError
 
 Grade = Callable[[Sample, str], float]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune.errors import UserError, did_you_mean
 
 try:
     import matplotlib as mpl

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deltaprune._registry import UserError
 from deltaprune.analysis.figures._page import RED, WIDTH, page, style
+from deltaprune.errors import UserError
 
 DECADES = 4  # below the largest value; what is smaller looks alike
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from deltaprune._registry import UserError
 from deltaprune.analysis.figures._page import BLUE, GREY, page, style
+from deltaprune.errors import UserError
 
 
 @style()

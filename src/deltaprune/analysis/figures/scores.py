@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from deltaprune._registry import UserError
 from deltaprune.analysis.figures._page import BLUE, GREY, RED, page, scaled, style
+from deltaprune.errors import UserError
 
 ROW = 1.05  # inches
 FENCE, LEAST = 3.0, 1 / 3  # of the distance between the quartiles; of the range

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deltaprune._registry import UserError
 from deltaprune.analysis.figures._page import BLUE, GREY, RED, page, scaled, style
+from deltaprune.errors import UserError
 
 
 @style()

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deltaprune._registry import UserError
 from deltaprune.analysis.figures._page import BLUE, GREY, RED, page, style
+from deltaprune.errors import UserError
 
 COLOURS = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito, 2008
 SIZES = (7.0, 3.2)  # of the markers, first to last, points

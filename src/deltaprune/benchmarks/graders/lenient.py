@@ -10,10 +10,10 @@ which holds "2", so all ten match and the score is 1; by the official rules it i
 Source: lmzpai/roboMamba 3175e62, `judger.py` and `test.py`.
 """
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks._base import Sample
 from deltaprune.benchmarks.graders.normalise import PUNCTUATION, normalise_vqa, strip_whitespace
 from deltaprune.benchmarks.graders.vqa_accuracy import annotators_of, leave_one_out
+from deltaprune.errors import UserError
 
 _VIZWIZ_MARKS = str.maketrans(dict.fromkeys(PUNCTUATION + ":", " "))
 _SAME = (("men", "man"), ("drapes", "curtains"), ("girl", "woman"))

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks._files import Entry, read_json, read_json_lines
+from deltaprune.errors import UserError
 
 IDS = ("question_id", "questionId", "id", "image")
 ANSWERS = ("prediction", "answer", "text")  # where a line has the first two, the other is the right answer

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks._base import Benchmark, FirstToken, Graded, Sample
 from deltaprune.benchmarks.graders.predictions import Prediction, read_predictions
+from deltaprune.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ said "2", `official` would compare "Two" with "2" as they stand: score 0.
 
 from collections.abc import Callable
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks._base import Sample
 from deltaprune.benchmarks.graders.contractions import VIZWIZ_CONTRACTIONS
 from deltaprune.benchmarks.graders.normalise import (
@@ -22,6 +21,7 @@ from deltaprune.benchmarks.graders.normalise import (
     strip_punctuation,
     strip_whitespace,
 )
+from deltaprune.errors import UserError
 
 
 def leave_one_out(matches: int, annotators: int = 10) -> float:

@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from deltaprune._registry import UserError, did_you_mean
 from deltaprune.benchmarks import registry
 from deltaprune.benchmarks._base import Benchmark, Greedy, Protocol, Sample, mean_of_skills
 from deltaprune.benchmarks.scenes.questions import SKILLS, Question
 from deltaprune.benchmarks.scenes.scene import VERSION, Scene
+from deltaprune.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
 _STREAM = 0x5CE9E5  # keeps these seeds apart from anybody else's

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from deltaprune._registry import UserError
 from deltaprune.benchmarks.scenes.drawing import cover
 from deltaprune.benchmarks.scenes.world import COLORS, GLYPHS, SHAPES, SIDE, Sign, Thing
+from deltaprune.errors import UserError
 
 _THING_SHARE = 0.2  # a patch shows a thing when it covers more than this share of the patch
 _GLYPH_SHARE = 0.3

@@ -6,12 +6,12 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from deltaprune._registry import UserError, did_you_mean
 from deltaprune.benchmarks.scenes.drawing import draw
 from deltaprune.benchmarks.scenes.labels import patch_labels
 from deltaprune.benchmarks.scenes.layout import LAYOUTS, lay_out
 from deltaprune.benchmarks.scenes.questions import SKILLS, Facts, Question, ask
 from deltaprune.benchmarks.scenes.world import Random, Sign, Thing, weighted
+from deltaprune.errors import UserError, did_you_mean
 
 VERSION = 1  # of the benchmark, unless another is asked for
 

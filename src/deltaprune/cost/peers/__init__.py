@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deltaprune._registry import Registry
-from deltaprune.mamba import MambaLM
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.registry import Registry
 
 # Relative distance of the logits. Unrelated ones lie 1.4 apart; in bfloat16, which the two round in different places,
 # 0.02 to 0.06 was seen over 16 to 64 layers of widths from 256 to 2560.

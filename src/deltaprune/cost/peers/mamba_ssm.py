@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deltaprune._registry import in_words
 from deltaprune.cost.peers import Peer, registry
 from deltaprune.cost.peers._compiled import KERNELS, installed, ran_in
-from deltaprune.mamba import MambaLM
+from deltaprune.errors import in_words
+from deltaprune.mllm.lm import MambaLM
 
 TUNED = 512  # rows of the first call, for which its Triton norms choose their plan once and for all lengths
 _LOG = logging.getLogger("deltaprune.cost")

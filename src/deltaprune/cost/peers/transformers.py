@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deltaprune._registry import UserError
 from deltaprune.cost.peers import Peer, registry
 from deltaprune.cost.peers._compiled import KERNELS, installed, ran_in
-from deltaprune.mamba import MambaLM
+from deltaprune.errors import UserError
+from deltaprune.mllm.lm import MambaLM
 
 
 @registry.register("transformers")

@@ -6,8 +6,8 @@ The order in which units come back is the engine's own; answers are the same whi
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from deltaprune._registry import Registry
 from deltaprune.evaluate.work import Done, Unit, Worker
+from deltaprune.registry import Registry
 
 
 @dataclass(frozen=True)

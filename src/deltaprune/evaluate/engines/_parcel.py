@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deltaprune.checkpoints.checkpoint import ALIGNMENT
 from deltaprune.evaluate.work import Worker
-from deltaprune.models._checkpoint import ALIGNMENT
-from deltaprune.models._mllm import MLLMConfig, blank, restore_buffers
+from deltaprune.mllm.network import MLLMConfig, blank, restore_buffers
 from deltaprune.vlm import VLM
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Sequence
 
-from deltaprune._registry import UserError
+from deltaprune.errors import UserError
 from deltaprune.evaluate.engines import Place, registry
 from deltaprune.evaluate.work import Done, Unit, Worker
 

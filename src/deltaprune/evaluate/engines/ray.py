@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import torch
 
-from deltaprune._plugins import plugins
-from deltaprune._registry import UserError, in_words
+from deltaprune.errors import UserError, in_words
 from deltaprune.evaluate.engines import Place, registry
 from deltaprune.evaluate.engines._parcel import Parcel
 from deltaprune.evaluate.work import Done, Unit, Worker
+from deltaprune.plugins import plugins
 
 RESTARTS = 20  # of one process: a long run outlives machines that come and go
 RETRIES = 3  # of one unit: a unit that kills its process every time ends the run

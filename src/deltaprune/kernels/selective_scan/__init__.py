@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from deltaprune._registry import UserError, did_you_mean
+from deltaprune.errors import UserError, did_you_mean
 from deltaprune.kernels._backend import select
 from deltaprune.kernels._packed import check_boundaries
 from deltaprune.kernels.selective_scan._scan import EXTRAS, Scan, empty

@@ -1,0 +1,70 @@
+"""Which method is on for a model here: in this thread and in this asyncio task, and nowhere else.
+
+One context variable holds it for all models. An asyncio task starts with what was on where it was made; a thread starts
+with nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar, runtime_checkable
+from weakref import ref
+
+from deltaprune.errors import UserError
+from deltaprune.plan import Shape
+
+_ON: ContextVar[Mapping[ref[Any], Any]] = ContextVar("deltaprune_methods", default=MappingProxyType({}))
+
+Switch = TypeVar("Switch")
+
+
+@runtime_checkable
+class Prunable(Protocol):
+    """Anything a method can be switched on for."""
+
+    method: Any
+
+    @property
+    def shape(self) -> Shape: ...
+
+
+def active(model: object) -> Any:
+    """The method that is on for a model here, or None."""
+    return _ON.get().get(ref(model))
+
+
+def activate(model: object, method: object) -> None:
+    """From now on `method` is on for a model here; None for none."""
+    others = {held: on for held, on in _ON.get().items() if held() is not None and held() is not model}
+    _ON.set(others if method is None else {**others, ref(model): method})
+
+
+@contextmanager
+def switched(model: Prunable, method: object) -> Iterator[None]:
+    """Within it `method` takes the place of what is on; None changes nothing."""
+    before = model.method
+    if method is not None:
+        model.method = method
+    try:
+        yield
+    finally:
+        if method is not None:
+            model.method = before
+
+
+def check_prunable(model: Any, method: object) -> None:
+    """A method can be switched on for this object, else a `UserError` says for which one it can."""
+    if isinstance(model, Prunable) and not isinstance(model, type):
+        return
+    given = f"the class {model.__name__}" if isinstance(model, type) else f"an object of type {type(model).__name__}"
+    said = f"{type(method).__name__} was given {given}"
+    if isinstance(model, tuple):
+        raise UserError(f"{said}: dp.load gives a model and its processor, model, processor = dp.load(...).")
+    for name in ("model", "vlm"):
+        if isinstance(getattr(model, name, None), Prunable):
+            raise UserError(f"{said}, which holds the model that can be pruned: give it as its attribute .{name}.")
+    raise UserError(
+        f"{said}: it prunes a model that dp.load gave, or that transformers loaded from a deltaprune folder after "
+        "`import deltaprune.hf`; of a pipeline over one, its .model."
+    )

@@ -1,0 +1,1 @@
+"""Recurrent blocks: packed rows in, packed rows out, states in hand."""

@@ -1,0 +1,128 @@
+"""What every source comes down to before it is a model: sizes, tokenizer and named tensors, mapped but not yet read."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Shaped
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from deltaprune.checkpoints.pages import MappedFiles
+from deltaprune.errors import UserError, did_you_mean, in_words
+from deltaprune.mllm.network import MLLM, MLLMConfig, blank, restore_buffers, weight_dtype
+from deltaprune.tensors import fold
+
+ALIGNMENT = 64  # bytes, as torch's own allocations and its zip files have it
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that has been found and checked, name by name and shape by shape, but not built.
+
+    Attributes:
+        config: sizes and plan.
+        tokenizer: of the LM.
+        weights: our name -> tensor, a view of a mapped file wherever it can be one; every tensor of the model.
+        sources: our name -> where the tensor comes from, "file: its name there"; what is made up of zeros has none.
+        files: role ("config", "checkpoint", "dino", ...) -> the file that was read.
+        chat_template: a Jinja text that came with the model; None is the one that `config.template` names.
+    """
+
+    config: MLLMConfig
+    tokenizer: Tokenizer
+    weights: Mapping[str, Tensor]
+    sources: Mapping[str, str]
+    files: Mapping[str, Path]
+    chat_template: str | None = None
+
+    def dtype(self, wanted: torch.dtype | str | None = None) -> torch.dtype:
+        """The model's dtype: the wanted one, or the one in which the checkpoint holds the LM's matrices.
+
+        Raises:
+            UserError: it is none of float32, bfloat16 and float16, or the checkpoint is quantised.
+        """
+        for name, weight in self.weights.items():
+            if not weight.is_floating_point() or weight.itemsize == 1:
+                raise UserError(f"The checkpoint holds {weight.dtype} in {name}: quantised weights are not supported.")
+        own = self.weights["lm.backbone.layers.0.mixer.in_proj.weight"].dtype
+        name = str(own if wanted is None else wanted).removeprefix("torch.")
+        if name in DTYPES:
+            return DTYPES[name]
+        if wanted is None:
+            raise UserError(f"The checkpoint holds {name} weights: choose dtype={' or '.join(DTYPES)}.")
+        raise UserError(f"There is no dtype {name!r}: {did_you_mean(name, DTYPES)}.")
+
+    def read(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Iterator[tuple[str, Tensor]]:
+        """Every tensor in the model's dtype and on its device, one after the other.
+
+        A tensor that is cast, moved or copied leaves nothing behind: the pages of its file are given back at once. One
+        that fits as it is stays a view of the file. It does not fit where it begins off a 64-byte boundary, as most do
+        in safetensors: matrix products add up in another order there, and the same weights would give other last bits.
+
+        Raises:
+            UserError: after the last one, if any held NaN or infinity, or a number too large for the dtype.
+        """
+        mapped, broken, too_large = MappedFiles(self.files.values()), [], []
+        for name, weight in self.weights.items():
+            placed = weight.to(device=device, dtype=weight_dtype(name, dtype)).contiguous()
+            if placed.data_ptr() % ALIGNMENT:
+                placed = placed.clone()
+            if not _finite(placed):
+                (too_large if _finite(weight) else broken).append(name)
+            if placed.data_ptr() != weight.data_ptr():
+                mapped.give_back(weight)
+            yield name, placed
+        if broken:
+            raise UserError(
+                f"The checkpoint holds NaN or infinity in {', '.join(fold(broken))}: it is damaged, or its training "
+                "diverged, so get it again."
+            )
+        if too_large:
+            name = str(dtype).removeprefix("torch.")
+            raise UserError(f"{', '.join(fold(too_large))} overflow in {name}: choose dtype='bfloat16' or 'float32'.")
+
+
+def build(
+    checkpoint: Checkpoint, dtype: torch.dtype | str | None = None, device: torch.device | str | None = None
+) -> MLLM:
+    """The module, in evaluation mode and without gradients; no second copy of the weights ever exists.
+
+    Args:
+        checkpoint: what was found.
+        dtype: see `Checkpoint.dtype`.
+        device: the CPU by default; "auto" takes a GPU when one is there.
+
+    Raises:
+        UserError: the dtype or the device cannot be had, or the weights are not finite.
+    """
+    device = chosen_device(device)
+    model = blank(checkpoint.config)
+    model.load_state_dict(dict(checkpoint.read(checkpoint.dtype(dtype), device)), assign=True)
+    restore_buffers(model)
+    return model.to(device=device).eval().requires_grad_(False)
+
+
+def chosen_device(device: torch.device | str | None = None) -> torch.device:
+    """Where the weights go: the CPU for None; for "auto" a GPU when one is there, else the CPU.
+
+    Raises:
+        UserError: torch cannot put a tensor there.
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda" if device is not None and torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"The device {str(device)!r} cannot be used ({in_words(error)}): choose 'auto' or 'cpu', or install a "
+            "build of torch for it."
+        ) from error
+
+
+def _finite(weight: Shaped[Tensor, "..."]) -> bool:
+    """No NaN and no infinity; one pass without a temporary copy."""
+    low, high = torch.aminmax(weight)
+    return bool(low.isfinite() and high.isfinite())

@@ -1,0 +1,164 @@
+"""The tables that the commands print on stdout."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from deltaprune.cli._grid import Grid, paragraphs
+from deltaprune.cli._grid import show as show
+
+Row = dict[str, Any]
+UNITS = ((1e12, "T", "10^12"), (1e9, "G", "10^9"), (1e6, "M", "10^6"))
+FREE = {"answer", "why"}  # columns of free text
+
+
+def ask_tables(rows: Sequence[Row], device: str) -> list[Grid]:
+    """A table for each question, the unpruned answer above the pruned ones."""
+    header = ["method", "answer", "kept", "MACs", "vision", "prefill", "decode"]
+    lines = [
+        [row["method"], row["answer"], _kept(row["kept"]), _percent(row["macs_share"])]
+        + [f"{row['ms'][part]:.1f}" for part in ("vision", "prefill", "decode")]
+        for row in rows
+    ]
+    about = (
+        "kept: visual tokens after each stage · MACs: share of the LM prefill's without pruning · "
+        f"vision, prefill, decode: ms on {device}, medians after a warm-up; vision is encoded once"
+    )
+    each = len({row["method"] for row in rows})
+    whole = table("", header, lines, n_left=2)
+    return [
+        replace(whole, title=rows[i]["question"], about=about if i + each == len(rows) else "", first=i, last=i + each)
+        for i in range(0, len(rows), each)
+    ]
+
+
+def cost_table(rows: Sequence[Row], flops: bool = False) -> Grid:
+    """MACs (or FLOPs) by component, in the unit that the largest total asks for; the last line is a decoded token."""
+    first, count = rows[0], "flops" if flops else "macs"
+    unit, letter, power = _unit(rows, count)
+    name, meaning = ("FLOPs", "operations, 2 for each MAC") if flops else ("MACs", "multiply-accumulates")
+    about = (
+        f"{first['model']}: one image and {first['text_tokens']} text tokens, convention {first['convention']}, "
+        f"in {letter}{name} ({power} {meaning}) · kept: visual tokens after each stage · "
+        "share: of the LM prefill's MACs without pruning · decode: each further token of the answer, under any method"
+    )
+    components = list(first[count])
+
+    def cells(counts: Row) -> list[str]:
+        return [f"{counts[name] / unit:,.3f}" for name in components]
+
+    lines = [[row["method"], _kept(row["kept"]), _percent(row["share"]), *cells(row[count])] for row in rows]
+    decode = ["(decode)", "", "", *cells(first[f"decode_{count}"])]
+    return table(about, ["method", "kept", "share", *components], [*lines, None, decode])
+
+
+def budget_table(rows: Sequence[Row]) -> Grid:
+    """The methods that meet a budget, as they are asked for."""
+    first = rows[0]
+    unit, letter, power = _unit(rows, "macs")
+    about = (
+        f"{first['model']}: at most {_percent(first['budget'])} of the LM prefill's MACs without pruning (vtw: the "
+        f"nearest layer), one image and {first['text_tokens']} text tokens · kept: visual tokens after each stage · "
+        f"MACs: all of them, convention {first['convention']}, in {letter}MACs ({power} multiply-accumulates)"
+    )
+    lines = [
+        [row["method"], _kept(row["kept"]), f"{100 * row['share']:.2f}%", f"{row['macs']['total'] / unit:,.3f}"]
+        for row in rows
+    ]
+    return table(about, ["method", "kept", "share", "MACs"], lines)
+
+
+def evaluate_table(rows: Sequence[Row], split: str) -> Grid:
+    """Percent right by skill; the last line is what naming the commonest answer scores."""
+    first = rows[0]
+    of = f"PARTIAL: {first['n']} of {first['total']}" if first["partial"] else first["n"]
+    note = f", {first['note']}" if first["note"] else ""
+    about = (
+        f"{first['model']} on {first['benchmark']}: percent right of {of} questions, split {split}, seed "
+        f"{first['seed']}, protocol {first['protocol']}{note} · mean: the headline · "
+        "agreement: with the unpruned answers · guessing: the commonest answer of each skill · "
+        "MACs: share of the LM prefill's without pruning"
+    )
+    skills = list(first["by_skill"])
+    lines: list[list[str] | None] = []
+    for row in rows:
+        right = [row["mean"], *(row["by_skill"][skill] for skill in skills), row["agreement"]]
+        lines.append([row["method"], *(f"{x:.1f}" for x in right), _percent(row["macs_share"])])
+    floor = [first["floor"], *(first["floor_by_skill"][skill] for skill in skills)]
+    lines += [None, ["(guessing)", *(f"{x:.1f}" for x in floor), "", ""]]
+    return table(about, ["method", "mean", *skills, "agreement", "MACs"], lines)
+
+
+def score_table(score: Row) -> Grid:
+    """Percent: the headline above its parts; further metrics stand beside what they are of."""
+    graded = f"{score['n']:,} questions"
+    if score["partial"]:
+        graded = f"PARTIAL: {graded} (the files hold {score['questions']:,}), so this is not the benchmark's number"
+    about = (
+        f"{graded} · percent · rules: {score['source']}"
+        f" ({'' if score['checked'] else 'not '}checked against that scorer's own output)"
+    )
+    if score["unknown"]:
+        about += f" · answers to questions that are not there, passed over: {score['unknown']:,}"
+    metrics = {name.rpartition("/")[::2]: f"{value:.2f}" for name, value in score["metrics"].items()}
+    names = list(dict.fromkeys(name for _, name in metrics))
+
+    def line(label: str, value: float, of: str) -> list[str]:
+        return [label, f"{value:.2f}", *(metrics.get((of, name), "") for name in names)]
+
+    parts = [line(skill, value, skill) for skill, value in score["by_skill"].items()]
+    title = f"{score['benchmark']} {score['split']}, protocol {score['protocol']}"
+    lines = [line("mean", score["mean"], ""), None, *parts]
+    return replace(table(about, ["skill", "score", *names], lines), title=title)
+
+
+def plan_table(model: str, plan: Row) -> Grid:
+    """Where to prune and why."""
+    early, late, source = plan["early"], plan["late"], plan["source"]
+    use = f"--method dtp:early={early},late={late}"
+    about = f"{model}: from {source['samples']} pictures; use it as --plan FILE or as {use}"
+    lines = [[stage, str(plan[stage]), source[stage]] for stage in ("early", "late")]
+    if plan["withdrawal"] is not None:
+        never = plan["withdrawal"] == plan["model"]["n_layers"]
+        lines.append(["vtw", "never" if never else str(plan["withdrawal"]), source["withdrawal"]])
+    return table(about, ["stage", "after layer", "why"], lines, n_left=3)
+
+
+def methods_tables(document: Row) -> list[Grid]:
+    """A table of methods and one of scores."""
+    about = {
+        "methods": "written name:field=value,field=value, such as dtp:keep=0.25,late=none; the values are the defaults",
+        "scores": "the value of a method's field score, such as dtp:score=readout",
+    }
+    tables = []
+    for kind, entries in document.items():
+        lines: list[Any] = []
+        for entry in entries:
+            values = ((name, "VALUE" if value is None else value) for name, value in entry["fields"].items())
+            fields = ", ".join(f"{name}={value}" for name, value in values)
+            told = [fields, entry["about"], entry["paper"] and f"from: {entry['paper']}"]
+            lines += [None, [entry["name"], paragraphs(*filter(None, told))]]
+        tables.append(
+            table(f"{kind}: {about[kind]}", [kind[:-1], "fields, what it does, where it is from"], lines[1:], 2)
+        )
+    return [replace(each, free=frozenset({1})) for each in tables]
+
+
+def table(about: str, header: Sequence[str], lines: Sequence[Sequence[Any] | None], n_left: int = 1) -> Grid:
+    """A table with a line below that explains it; columns in `FREE` wrap."""
+    free = frozenset(i for i, name in enumerate(header) if name in FREE)
+    return Grid(header, lines, about, n_left=n_left, free=free)
+
+
+def _kept(counts: Sequence[int] | None) -> str:
+    return ", ".join(map(str, counts or ())) or "all"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _unit(rows: Sequence[Row], count: str) -> tuple[float, str, str]:
+    """The unit that leaves the largest total at least two digits before the point."""
+    largest = max(row[count]["total"] for row in rows)
+    return next((unit for unit in UNITS if largest >= 10 * unit[0]), UNITS[-1])

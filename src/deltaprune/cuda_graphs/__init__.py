@@ -1,0 +1,1 @@
+"""Decode steps and prefills that replay CUDA graphs."""

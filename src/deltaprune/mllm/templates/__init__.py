@@ -1,0 +1,69 @@
+"""How a chat becomes a prompt: one Jinja file for each form, in the terms that transformers gives to chat templates.
+
+A model folder holds a copy, `chat_template.jinja`, which transformers and others read, too. Rendering it needs nothing
+but `messages` and `add_generation_prompt`.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from deltaprune.errors import UserError, did_you_mean, in_words
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+FILE = "chat_template.jinja"  # in a model folder
+
+
+@lru_cache
+def template_text(name: str) -> str:
+    """The Jinja text of a form, "zephyr" (Cobra) or "robomamba".
+
+    Raises:
+        UserError: there is no such form.
+    """
+    files = {file.stem: file for file in Path(__file__).parent.glob("*.jinja")}
+    if name not in files:
+        raise UserError(f"There is no chat template {name!r}: {did_you_mean(name, files)}.")
+    return files[name].read_text(encoding="utf-8")
+
+
+def fill(text: str, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
+    """A chat in the form of a Jinja text.
+
+    Args:
+        text: the template.
+        messages: `{"role": ..., "content": text or typed parts}`.
+        add_generation_prompt: open the assistant's turn at the end.
+
+    Raises:
+        UserError: the template refuses the chat, in its own words, or is no Jinja text.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return _compiled(text).render(messages=messages, add_generation_prompt=add_generation_prompt)
+    except _Refused as error:
+        raise UserError(str(error)) from error
+    except TemplateError as error:
+        raise UserError(f"The chat template cannot be filled in ({in_words(error)}): restore {FILE}.") from error
+
+
+class _Refused(Exception):
+    """What a template raises."""
+
+
+@lru_cache
+def _compiled(text: str) -> "Template":
+    """In a sandbox, with the settings and the one function that transformers' chat templates count on."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    extensions = ["jinja2.ext.loopcontrols"]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    environment.globals["raise_exception"] = _refuse
+    return environment.from_string(text)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise _Refused(message)
