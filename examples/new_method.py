@@ -18,7 +18,7 @@ from deltaprune.methods import registry
 class ThreeSteps(dp.Method):
     """Half of the image after the early layer, a quarter half-way to the late one, nothing after it."""
 
-    def stages(self, shape):
+    def steps(self, shape):
         early, late = shape.plan.early, shape.plan.late
         cuts = ((early, 0.5), ((early + late) // 2, 0.25))
         return (*(dp.Stage(after, keep, dp.Delta()) for after, keep in cuts), dp.Stage(late, 0.0))

@@ -22,9 +22,9 @@ class Unusual(dp.Score):
     sees_text = False
 
     def __call__(self, tokens, trace):
-        scores = trace.hidden.new_zeros(len(trace.hidden))
+        scores = trace["hidden"].new_zeros(len(trace["hidden"]))
         for (a, _), n in zip(tokens.spans, tokens.n_visual, strict=True):
-            image = trace.hidden[a : a + n]
+            image = trace["hidden"][a : a + n]
             scores[a : a + n] = (image - image.mean(0)).norm(dim=-1)
         return scores
 

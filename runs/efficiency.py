@@ -71,7 +71,7 @@ def steps_of(question: int) -> int:
 
 def measure(vlm: VLM, methods: dict[str, str], questions: int) -> tuple[dict[str, list[Round]], dict[str, int]]:
     """Times of every question, and peak memory, by method; one more question warms up."""
-    stages = {name: parse(method).checked_stages(vlm.shape) for name, method in methods.items()}
+    stages = {name: parse(method).checked_steps(vlm.shape) for name, method in methods.items()}
     times: dict[str, list[Round]] = {name: [] for name in methods}
     peaks = dict.fromkeys(methods, 0)
     for question in range(-1, questions):

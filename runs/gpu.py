@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import use
 from deltaprune.steps import Plan as Layers
 from gpu_checks import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.mamba_lm import kept_in_float32
 from deltaprune.generate import stream
 from deltaprune.kernels import causal_conv1d, hidden_attention, rms_norm, selective_scan, use
@@ -24,7 +24,7 @@ ALLOWED = {torch.float32: 2e-5, torch.bfloat16: 4e-3}  # of the norm; a bfloat16
 INTERPRETED = 8e-3  # Triton's interpreter cuts bits off where a GPU rounds to nearest
 LENGTHS = ([1], [2], [3], [63], [64], [65], [257], [750], [65, 1, 0, 7, 33], [1] * 8, [0, 5, 0])
 TINY = ([1], [3], [5, 0, 1])
-EXTRAS = frozenset({"delta", "delta_mean", "y"})
+EXTRAS = frozenset({"delta", "step", "output"})
 MODEL, GRAPH, REPLAY = "prefill", "graphed decoding", "graphed prefill"
 
 
@@ -127,7 +127,7 @@ def check_attention(device: torch.device, dtype: torch.dtype, channels: int) -> 
 
 def check_step(device: torch.device, dtype: torch.dtype, config: MambaConfig, tokens: int) -> Check:
     """`tokens` steps one after the other over one layer, in place; launches that overlap must not overtake."""
-    layer, distances = random_lm(replace(config, n_layers=1, vocab_size=8), device, dtype).layers[0], []
+    layer, distances = random_lm(replace(config, n_layers=1, vocab_size=8), device, dtype).blocks[0], []
     for batch in (1, MOST_ROWS):
         start = torch.randn(batch, config.d_model, device=device)
         with use("reference"), torch.no_grad():
@@ -183,7 +183,10 @@ def check_replay(lm: MambaLM, rows: int) -> Check:
         eager, replayed = (prefill(lm, image, stages, graphed=how) for how in (False, True))
         more, again = (prefill(lm, question, stages, eager, graphed=how) for how in (False, True))
         for want, got in ((eager, replayed), (more, again)):
-            distances += [distance(got.hidden, want.hidden), distance(got.states[-1].ssm, want.states[-1].ssm)]
+            distances += [
+                distance(got.hidden, want.hidden),
+                distance(got.states[-1].tensors()["ssm"], want.states[-1].tensors()["ssm"]),
+            ]
     return replace(verdict(REPLAY, torch.bfloat16, distances, allowed), op="graphed prefill against eager")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost.peers import Peer, check_peer, peers
 from deltaprune.cost.peers.mamba_ssm import missing, shared
 from deltaprune.mllm.lm import MambaLM

@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost.floors import copy_bandwidth, products, rows_per_layer, weight_bytes
 from deltaprune.cost.timing import timed
 from deltaprune.cuda_graphs.step import _capture, stepping
@@ -126,13 +126,13 @@ def sweep(config: MambaConfig, device: torch.device, lengths: list[int]) -> Iter
 def sweep_steps(config: MambaConfig, device: torch.device, count: int, rounds: int) -> Iterator[Row]:
     """One token through `count` layers, more than a cache holds, under many plans; floor: their weights."""
     lm = random_lm(replace(config, n_layers=count, vocab_size=8), device, torch.bfloat16)
-    states = [layer.empty_state(1) for layer in lm.layers]
-    moved = sum(t.numel() * t.element_size() for layer in lm.layers for t in layer.weights.tensors())
+    states = [layer.empty_state(1) for layer in lm.blocks]
+    moved = sum(t.numel() * t.element_size() for layer in lm.blocks for t in layer.weights.tensors())
     floor = 1000 * moved / copy_bandwidth(device) / count
 
     def run(how: StepPlan) -> Tensor:
         x = torch.ones(1, config.d_model, device=device)
-        for layer, state in zip(lm.layers, states, strict=True):
+        for layer, state in zip(lm.blocks, states, strict=True):
             x, _, _ = step(x, layer.weights, state.ssm, state.conv, True, how)
         return x
 
@@ -155,7 +155,7 @@ def prefills(lm: MambaLM, visual: int, text: int, rounds: int, plan: Layers, gra
     ways = {False: "", True: ", CUDA graph"} if device.type == "cuda" and graphs else {False: ""}
     unpruned: dict[bool, float] = {}
     for name in ("none", "dtp:keep=0.5"):
-        stages = parse(name).stages(shape)
+        stages = parse(name).steps(shape)
         rows = rows_per_layer(stages, shape, text, batch=1)
         floor = milliseconds(graphed(products(lm, rows), device), device, rounds)
         for way, told in ways.items():

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.mllm.lm import MambaLM
 
 WIDTH, BLOCKS = 64, 3  # of every tower: a single head of 64

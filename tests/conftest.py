@@ -18,7 +18,7 @@ if not torch.cuda.is_available():
 from bundled.vocabulary import train_tokenizer
 from deltaprune.benchmarks import registry as benchmarks
 from deltaprune.benchmarks.scenes import corpus
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.methods import registry as methods
 from deltaprune.mllm.network import MLLM, MLLMConfig
 from deltaprune.mllm.processor import Processor
@@ -72,7 +72,7 @@ def tiny() -> tuple[VLM, Processor]:
         model = MLLM(config)
         model.lm.reset_parameters()
     model.eval().requires_grad_(False)
-    for layer in model.lm.layers:
+    for layer in model.lm.blocks:
         layer.mixer.out_proj.weight.mul_(100)
         layer.mixer.D.mul_(0.01)
     processor = Processor(config, tokenizer)

@@ -149,8 +149,8 @@ MUTATIONS = (
     Mutation(
         "scores: Delta ranks the other way round",
         f"{SRC}/scores/delta.py",
-        "return trace.delta_mean",
-        "return -trace.delta_mean",
+        'return trace["step"]',
+        'return -trace["step"]',
         ("tests/scores/test_against_loops.py",),
     ),
     Mutation(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cuda_graphs.captured import flatten
 from deltaprune.methods import parse
 from deltaprune.mllm.lm import MambaLM
@@ -22,14 +22,14 @@ def small(device: str = "cpu") -> MambaLM:
     with torch.device(device):
         model = MambaLM(MambaConfig(d_model=32, n_layers=4, vocab_size=50))
     model.reset_parameters()
-    for layer in model.layers:
+    for layer in model.blocks:
         layer.mixer.out_proj.weight.data.mul_(20)
     return model.requires_grad_(False)
 
 
 def stages_of(text: str) -> tuple[Stage, ...]:
     after = {"fastv": ":after=1", "dart": ":after=1", "pyramid": ":early=1"}.get(text, "")
-    return parse(text + after).checked_stages(SHAPE)
+    return parse(text + after).checked_steps(SHAPE)
 
 
 def drawn(samples: tuple[tuple[int, int], ...] = SAMPLES, device: str = "cpu") -> Rows:
@@ -54,8 +54,8 @@ def same(done: Prefilled, want: Prefilled) -> bool:
 class Reading(Score):
     """Delta, and what no score may do: it asks the device for a value."""
 
-    needs = frozenset({"delta_mean"})
+    needs = frozenset({"step"})
     sees_text = False
 
     def __call__(self, tokens, trace):
-        return trace.delta_mean * float(trace.delta_mean.max())
+        return trace["step"] * float(trace["step"].max())

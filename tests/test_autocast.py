@@ -25,7 +25,7 @@ def model(tiny, request, tmp_path_factory) -> tuple[dp.VLM, Processor]:
     folder = tmp_path_factory.mktemp("tiny")
     save_folder(folder, tiny[0].model, tiny[1].tokenizer)
     vlm, processor = dp.load(folder, dtype=request.param)
-    for layer in vlm.model.lm.layers:
+    for layer in vlm.model.lm.blocks:
         layer.mixer.out_proj.weight.mul_(0.05)  # quiet enough for float16
     return vlm, processor
 

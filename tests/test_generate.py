@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.errors import UserError
 from deltaprune.generate import Sample, generate, greedy
 from deltaprune.mllm.lm import MambaLM

@@ -9,7 +9,8 @@ from deltaprune.errors import UserError
 from deltaprune.merge import TARGETS, Merge
 from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
-from deltaprune.steps import Drop, Stage, select
+from deltaprune.selection import select
+from deltaprune.steps import Drop, Stage
 
 SHAPES = [(23, 3), (1, 2), (0, 4), (2, 0), (24, 1), (3, 5)]
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import deltaprune as dp
 from deltaprune.ask import ask
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.folder import save_folder
 from deltaprune.generate import NonFiniteLogits, Sample, finite, generate, greedy, stream
 from deltaprune.mllm.lm import MambaLM

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.errors import UserError
 from deltaprune.methods.dtp import DTP
 from deltaprune.methods.random import RandomPruning
@@ -61,13 +61,13 @@ def origins(prefilled: Prefilled) -> list[list[list[int]]]:
 
 METHODS = {
     "none": (),
-    "dtp": DTP(0.5, early=2, late=4).stages(SHAPE),
-    "early only": DTP(0.3, early=2, late=None).stages(SHAPE),
+    "dtp": DTP(0.5, early=2, late=4).steps(SHAPE),
+    "early only": DTP(0.3, early=2, late=None).steps(SHAPE),
     "late only": (Stage(after=3, keep=0.0),),
-    "random": RandomPruning(0.5, early=1, late=5).stages(SHAPE),
+    "random": RandomPruning(0.5, early=1, late=5).steps(SHAPE),
     "input": (Stage(after=0, keep=0.4, score=Random(3)),),
     "three": (Stage(1, 0.8, Delta()), Stage(3, 0.4, Delta()), Stage(5, 0.1, Delta())),
-    "all": DTP(0.5, early=2, late=4, candidates="all").stages(SHAPE),
+    "all": DTP(0.5, early=2, late=4, candidates="all").steps(SHAPE),
 }
 
 
@@ -114,7 +114,7 @@ def test_two_parts_and_single_steps_equal_one_pass(lm: MambaLM, cut: int) -> Non
 def test_keep_one_without_late_stage_is_bit_identical_to_none(lm: MambaLM) -> None:
     tokens = batch((20, 5), (13, 2))
     plain = prefill(lm, tokens)
-    kept = prefill(lm, tokens, DTP(1.0, early=2, late=None).stages(SHAPE))
+    kept = prefill(lm, tokens, DTP(1.0, early=2, late=None).steps(SHAPE))
     assert torch.equal(plain.hidden, kept.hidden)
     for a, b in zip(plain.states, kept.states, strict=True):
         assert torch.equal(a.ssm, b.ssm)
@@ -142,13 +142,13 @@ def test_complete_pruning_leaves_a_text_only_model(lm: MambaLM) -> None:
     """From layer k on the model is the text-only model fed with what enters layer k."""
     tokens, k = batch((20, 6)), 3
     pruned = prefill(lm, tokens, (Stage(after=k, keep=0.0),))
-    x = tokens.x
-    for layer in lm.layers[:k]:
-        x, _, _ = layer.prefill(x, tokens.cu_seqlens)
-    x, cu = x[20:], torch.tensor([0, 6], dtype=torch.int32)
-    for layer in lm.layers[k:]:
-        x, _, _ = layer.prefill(x, cu)
-    torch.testing.assert_close(pruned.hidden[0], x[-1])
+    rows = tokens
+    for layer in lm.blocks[:k]:
+        rows, _, _ = layer.prefill(rows)
+    rows = Rows.pack([rows.x[:0]], [rows.x[20:]])
+    for layer in lm.blocks[k:]:
+        rows, _, _ = layer.prefill(rows)
+    torch.testing.assert_close(pruned.hidden[0], rows.x[-1])
 
 
 def test_scores_that_are_not_finite_name_the_layer(lm: MambaLM) -> None:

@@ -46,8 +46,7 @@ class Loudness(Score):
         return False
 
     def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.hidden is not None
-        return trace.hidden.float().norm(dim=-1)
+        return trace["hidden"].float().norm(dim=-1)
 ''',
     "tests/scores/test_loudness.py": OWN_TEST.format(kind="scores", name="loudness"),
     "src/deltaprune/methods/loud.py": '''"""Loud: one stage by loudness."""
@@ -66,7 +65,7 @@ class Loud(Method):
 
     keep: float = 0.5
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
         return (Stage(1, self.keep, Loudness()),)
 ''',
     "tests/methods/test_loud.py": OWN_TEST.format(kind="methods", name="loud"),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from deltaprune.prefill import NonFiniteScore
 from deltaprune.scores import as_score, registry
 
 PICTURE = Image.radial_gradient("L").convert("RGB")
-NEEDS = frozenset({"delta_mean"})
+NEEDS = frozenset({"step"})
 
 
 @dataclass(frozen=True)
@@ -42,30 +42,30 @@ class OwnMethod(dp.Method):
 
     score: Any
 
-    def stages(self, shape: dp.Shape) -> tuple[dp.Stage, ...]:
+    def steps(self, shape: dp.Shape) -> tuple[dp.Stage, ...]:
         return (dp.Stage(1, 0.5, self.score),)
 
 
 ROWS = r"after layer 1: one number per row is \(\d+,\) float32 on cpu"
 GIVES = [
-    (lambda tokens, trace: trace.delta_mean[:-1], r"The score Own\(\) gave \(\d+,\) float32 on cpu " + ROWS),
-    (lambda tokens, trace: trace.delta_mean[:, None], r"gave \(\d+, 1\) float32 on cpu " + ROWS),
-    (lambda tokens, trace: trace.delta_mean.mean(), r"gave \(\) float32 on cpu " + ROWS),
-    (lambda tokens, trace: trace.delta_mean.double(), r"gave \(\d+,\) float64 on cpu " + ROWS),
-    (lambda tokens, trace: trace.delta_mean.bfloat16(), r"gave \(\d+,\) bfloat16 on cpu " + ROWS),
-    (lambda tokens, trace: trace.delta_mean.long(), r"gave \(\d+,\) int64 on cpu " + ROWS),
-    (lambda tokens, trace: trace.delta_mean > 0, r"gave \(\d+,\) bool on cpu " + ROWS),
-    (lambda tokens, trace: trace.delta_mean.to("meta"), r"gave \(\d+,\) float32 on meta " + ROWS),
-    (lambda tokens, trace: trace.delta_mean.tolist(), "gave an object of type list " + ROWS),
+    (lambda tokens, trace: trace["step"][:-1], r"The score Own\(\) gave \(\d+,\) float32 on cpu " + ROWS),
+    (lambda tokens, trace: trace["step"][:, None], r"gave \(\d+, 1\) float32 on cpu " + ROWS),
+    (lambda tokens, trace: trace["step"].mean(), r"gave \(\) float32 on cpu " + ROWS),
+    (lambda tokens, trace: trace["step"].double(), r"gave \(\d+,\) float64 on cpu " + ROWS),
+    (lambda tokens, trace: trace["step"].bfloat16(), r"gave \(\d+,\) bfloat16 on cpu " + ROWS),
+    (lambda tokens, trace: trace["step"].long(), r"gave \(\d+,\) int64 on cpu " + ROWS),
+    (lambda tokens, trace: trace["step"] > 0, r"gave \(\d+,\) bool on cpu " + ROWS),
+    (lambda tokens, trace: trace["step"].to("meta"), r"gave \(\d+,\) float32 on meta " + ROWS),
+    (lambda tokens, trace: trace["step"].tolist(), "gave an object of type list " + ROWS),
     (lambda tokens, trace: None, "gave an object of type NoneType " + ROWS),
 ]
-UNDECLARED = r"The score Own\(\), asked after layer 1, reads trace.y but does not declare it: add 'y' to its needs"
+UNDECLARED = r"The score Own\(\), asked after layer 1, reads trace\['output'\] but does not declare it: add 'output'"
 READS = [
-    lambda tokens, trace: trace.y.norm(dim=-1),
-    lambda tokens, trace: torch.linalg.vector_norm(trace.y, dim=-1),
-    lambda tokens, trace: trace.delta_mean + trace.y,
-    lambda tokens, trace: trace.y,
-    lambda tokens, trace: len(trace.y),
+    lambda tokens, trace: trace["output"].norm(dim=-1),
+    lambda tokens, trace: torch.linalg.vector_norm(trace["output"], dim=-1),
+    lambda tokens, trace: trace["step"] + trace["output"],
+    lambda tokens, trace: trace["output"],
+    lambda tokens, trace: len(trace["output"]),
 ]
 
 
@@ -96,7 +96,7 @@ def test_what_it_reads(tiny: tuple[dp.VLM, Processor], does: Callable) -> None:
 
 def test_numbers_that_are_not_finite(tiny: tuple[dp.VLM, Processor]) -> None:
     for value in (torch.nan, torch.inf):
-        said = refused(tiny, Own(lambda tokens, trace, v=value: trace.delta_mean * v), NonFiniteScore)
+        said = refused(tiny, Own(lambda tokens, trace, v=value: trace["step"] * v), NonFiniteScore)
         assert said.startswith("The token scores of Own(), read after layer 1, are not finite (NaN or infinite)")
 
 
@@ -108,14 +108,14 @@ def test_its_own_errors_stay_its_own(tiny: tuple[dp.VLM, Processor]) -> None:
         tiny[0].generate(**tiny[1](images=PICTURE, text="What?"), method=OwnMethod(Own(fails)))
 
 
-def test_it_may_look_whether_a_field_is_there_and_copy_the_trace(tiny: tuple[dp.VLM, Processor]) -> None:
+def test_it_may_look_whether_a_role_is_there_and_copy_the_trace(tiny: tuple[dp.VLM, Processor]) -> None:
     vlm, processor = tiny
     inputs = processor(images=PICTURE, text="What?")
 
     def careful(tokens: Any, trace: Any) -> Tensor:
-        assert trace.y is None
+        assert "output" not in trace
         assert isinstance(trace, dp.Trace)
-        return replace(trace, delta_mean=2 * trace.delta_mean).delta_mean
+        return trace.map(lambda told: 2 * told)["step"]
 
     kept = vlm.start(inputs, method=OwnMethod(Own(careful))).kept[0].origin[0]
     assert torch.equal(kept, vlm.start(inputs, method=OwnMethod(dp.Delta())).kept[0].origin[0])
@@ -124,14 +124,14 @@ def test_it_may_look_whether_a_field_is_there_and_copy_the_trace(tiny: tuple[dp.
 @pytest.mark.parametrize(
     ("needs", "sentence"),
     [
-        ({"delta_maen"}, r"The score Own\(\) needs 'delta_maen', which no trace has: did you mean 'delta_mean'\?"),
-        (["delta_mean"], r"The score Own\(\) has needs=\['delta_mean'\]: they are a set of names"),
-        ("delta_mean", "has needs='delta_mean': they are a set of names"),
+        ({"stpe"}, r"The score Own\(\) needs 'stpe', which no trace has: did you mean 'step'\?"),
+        (["step"], r"The score Own\(\) has needs=\['step'\]: they are a set of roles"),
+        ("step", "has needs='step': they are a set of roles"),
     ],
 )
 def test_what_it_declares(needs: Any, sentence: str) -> None:
     with pytest.raises(dp.UserError, match=sentence):
-        dp.Stage(1, 0.5, Own(lambda tokens, trace: trace.delta_mean, needs))
+        dp.Stage(1, 0.5, Own(lambda tokens, trace: trace["step"], needs))
 
 
 BUILDERS = [

@@ -12,7 +12,8 @@ from deltaprune.methods.random import RandomPruning
 from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
 from deltaprune.scores.random import Random
-from deltaprune.steps import Plan, Shape, Stage, floor_count, select
+from deltaprune.selection import floor_count, select
+from deltaprune.steps import Plan, Shape, Stage
 from deltaprune.trace import Trace
 
 PLANNED = Shape(n_layers=64, n_visual=729, plan=Plan(15, 45))
@@ -80,9 +81,9 @@ def test_random_choices_depend_on_the_image_and_the_seed_only() -> None:
 
 
 def test_dtp_is_two_stages() -> None:
-    assert DTP(0.9).stages(PLANNED) == (Stage(15, 0.9, Delta()), Stage(45, 0.0))
-    assert DTP(0.5, early=3, late=None).stages(PLANNED) == (Stage(3, 0.5, Delta()),)
-    assert RandomPruning(0.5, seed=4).stages(PLANNED)[0].score == Random(4)
+    assert DTP(0.9).steps(PLANNED) == (Stage(15, 0.9, Delta()), Stage(45, 0.0))
+    assert DTP(0.5, early=3, late=None).steps(PLANNED) == (Stage(3, 0.5, Delta()),)
+    assert RandomPruning(0.5, seed=4).steps(PLANNED)[0].score == Random(4)
 
 
 def test_the_text_form_names_the_same_method() -> None:
@@ -111,11 +112,11 @@ def test_the_text_form_names_the_same_method() -> None:
 )
 def test_mistakes_end_in_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(UserError) as error:
-        parse(text).stages(PLANNED)
+        parse(text).steps(PLANNED)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_model_without_a_plan_says_so() -> None:
     with pytest.raises(UserError, match="no plan"):
-        DTP().stages(Shape(n_layers=8, n_visual=10))
+        DTP().steps(Shape(n_layers=8, n_visual=10))

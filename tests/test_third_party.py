@@ -32,7 +32,7 @@ class Once(Method):
     keep: float = 0.5
     score: Score = Delta()
 
-    def stages(self, shape):
+    def steps(self, shape):
         return (Stage(1, self.keep, self.score),)
 
 
@@ -103,13 +103,14 @@ def test_a_score_and_a_method_are_found_by_name_and_work(site: Path) -> None:
 import torch
 from deltaprune.methods import parse, registry
 from deltaprune.scores import registry as scores
-from deltaprune.steps import Shape, select
+from deltaprune.selection import select
+from deltaprune.steps import Shape
 from deltaprune.rows import Rows
 from deltaprune.trace import Trace
 
 assert "once" in registry.names() and "last" in scores.names()
 method = parse("once:keep=0.4,score=last")
-(stage,) = method.checked_stages(Shape(n_layers=4, n_visual=5))
+(stage,) = method.checked_steps(Shape(n_layers=4, n_visual=5))
 tokens = Rows.pack([torch.zeros(5, 2)], [torch.zeros(2, 2)])
 print(method, select(stage, stage.score(tokens, Trace()), tokens).rows.tolist())
 """

@@ -3,22 +3,26 @@
 Every stage runs on torch's device "meta", whose tensors have shapes and no values. `.item()`, `.tolist()`, `bool()`, a
 mask as an index and every other operation whose result's shape depends on values raises there, as it would wait on a
 GPU. A list as an index, or a host tensor that is copied without `non_blocking`, waits on a GPU as well but passes on
-"meta": those are watched for. The one check that reads a value is made on a CPU alone (`prefill._apply`).
+"meta": those are watched for. The one check that reads a value is made on a CPU alone (`pruner.Pruner`).
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from traces import trace_of
 
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cuda_graphs.captured import unread
 from deltaprune.methods import parse, registry
-from deltaprune.prefill import _apply, _last_rows
+from deltaprune.mllm.lm import MambaLM
+from deltaprune.prefill import _last_rows
+from deltaprune.pruner import Pruner
 from deltaprune.rows import Rows, on_device
 from deltaprune.scores import registry as scores
 from deltaprune.scores.delta import Delta
@@ -66,22 +70,27 @@ def batch(device: str = "meta") -> tuple[Rows, Trace]:
         [torch.randn(t, D, device=device) for _, t in SAMPLES],
         torch.zeros(len(SAMPLES), dtype=torch.int64, device=device),
     )
-    widths = {"delta": E, "B": N, "C": N, "u": E, "y": E, "hidden": D}
+    widths = {"delta": E, "key": N, "query": N, "value": E, "output": E, "hidden": D}
     rows = {name: torch.rand(len(tokens.x), width, device=device) for name, width in widths.items()}
-    return tokens, Trace(delta_mean=rows["delta"].mean(-1), A=-torch.rand(E, N, device=device), **rows)
+    return tokens, trace_of(step=rows["delta"].mean(-1), decay=-torch.rand(E, N, device=device), **rows)
 
 
 def run(stages: tuple[Stage, ...], device: str = "meta") -> Rows:
     """Every stage in turn, as `prefill` applies them; the trace follows the rows."""
     tokens, whole = batch(device)
+    with torch.device(device):
+        model = MambaLM(MambaConfig(d_model=D, n_layers=SHAPE.n_layers, vocab_size=8))
+    pruner = Pruner(model, stages)
     for stage in stages:
-        trace = Trace(**{f.name: _head(f.name, getattr(whole, f.name), len(tokens.x)) for f in fields(Trace)})
-        tokens = _apply(stage, tokens, trace, [])
+        pruner.tell(stage.after - 1, _head(whole, len(tokens.x)))
+        tokens = pruner.enter(stage.after, tokens)
+        assert tokens is not None
+    assert len(pruner.kept) == len(stages)
     return tokens
 
 
-def _head(name: str, rows: Tensor, length: int) -> Tensor:
-    return rows if name == "A" else rows[:length]
+def _head(whole: Trace, length: int) -> Trace:
+    return whole.map(lambda rows: rows[:length])
 
 
 def waits(action: Callable[[], object]) -> list[str]:
@@ -94,7 +103,7 @@ def waits(action: Callable[[], object]) -> list[str]:
 @pytest.mark.parametrize("text", [*registry.names(), "dart:exact_budget=true,pivots=random", "dtp:keep=0.9,late=none"])
 def test_no_method_waits(text: str) -> None:
     method = parse(text)
-    assert waits(lambda: run(method.checked_stages(SHAPE))) == []
+    assert waits(lambda: run(method.checked_steps(SHAPE))) == []
 
 
 @pytest.mark.parametrize("name", scores.names())
@@ -117,16 +126,15 @@ def test_the_rows_around_the_stages_do_not_wait() -> None:
 class Reading(Score):
     """A score that does what no score may."""
 
-    needs = frozenset({"delta_mean"})
+    needs = frozenset({"step"})
     sees_text = False
 
     def __init__(self, read: Callable[[Tensor], object]):
         self.read = read
 
     def __call__(self, tokens: Rows, trace: Trace) -> Tensor:
-        assert trace.delta_mean is not None
-        self.read(trace.delta_mean)
-        return trace.delta_mean
+        self.read(trace["step"])
+        return trace["step"]
 
 
 # What waits, and what "meta" says of it; the last three pass there and are named by the watch.
@@ -176,7 +184,7 @@ def capturing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("capturing")
 @pytest.mark.parametrize("text", [*registry.names(), "dart:exact_budget=true,pivots=random", "dtp:keep=0.9,late=none"])
 def test_no_method_is_refused_a_graph(text: str) -> None:
-    run(parse(text).checked_stages(SHAPE))
+    run(parse(text).checked_steps(SHAPE))
 
 
 @pytest.mark.usefixtures("capturing")
@@ -205,7 +213,7 @@ def test_what_reads_is_refused_before_it_does(read: Callable[[Tensor], object]) 
 @pytest.mark.gpu
 @pytest.mark.parametrize("text", registry.names())
 def test_no_method_waits_on_a_gpu(text: str) -> None:
-    stages = parse(text).checked_stages(SHAPE)
+    stages = parse(text).checked_steps(SHAPE)
     run(stages, "cuda")  # the first run may compile and allocate
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

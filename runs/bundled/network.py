@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bundled.lessons import KINDS, PATCH_CLASSES, Lesson
 from bundled.recipe import Recipe, Start
 from bundled.scan import conv_silu, gated_scan
-from deltaprune.blocks.mamba1 import Layer
+from deltaprune.blocks.mamba1 import MambaBlock
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.mllm.network import MLLM
 from deltaprune.vision.pixels import normalise
@@ -24,15 +24,15 @@ def begin(lm: MambaLM, start: Start) -> None:
     low, high = map(math.log, start.delta)
     slow, fast = map(math.log, start.a)
     decay = torch.linspace(slow, fast, lm.config.d_state)
-    for layer in lm.layers:
+    for layer in lm.blocks:
         m = layer.mixer
         m.x_proj.weight[lm.config.rank :] *= start.b_and_c
         m.A_log.copy_(decay.expand_as(m.A_log))
         m.dt_proj.bias.copy_(torch.empty_like(m.dt_proj.bias).uniform_(low, high).exp().expm1().log())
 
 
-def block(layer: Layer, x: Tensor, cu_seqlens: Tensor, parent: Tensor) -> Tensor:
-    """`Layer.prefill` with gradients: `x` (T, d) packed rows of the forest."""
+def block(layer: MambaBlock, x: Tensor, cu_seqlens: Tensor, parent: Tensor) -> Tensor:
+    """`MambaBlock.prefill` with gradients: `x` (T, d) packed rows of the forest."""
     m, cfg = layer.mixer, layer.config
     x_in, z = m.in_proj(layer.norm(x)).split(cfg.d_inner, dim=-1)
     u = conv_silu(x_in, m.conv1d.weight[:, 0], m.conv1d.bias, cu_seqlens, parent)
@@ -82,7 +82,7 @@ class Classroom(nn.Module):
         asked = (lesson.targets >= 0).nonzero()[:, 0]
         words = lm.backbone.embedding.weight[: lm.config.vocab_size]  # what pads the vocabulary is never answered
         rows, exits, read = place[len(image) + asked], self.recipe.exits(lm.config.n_layers), {}
-        for k, layer in enumerate(lm.layers, start=1):
+        for k, layer in enumerate(lm.blocks, start=1):
             x = block(layer, x, lesson.cu_seqlens, lesson.parent)
             if k in exits or k == lm.config.n_layers:
                 read[k] = F.linear(lm.backbone.norm_f(x[rows]), words)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import dino, siglip
 

@@ -89,7 +89,7 @@ def ask(
     say = on_step or (lambda _: None)
     runs = _runs([method] if isinstance(method, Method | str) else method)
     for chosen in runs.values():
-        chosen.checked_stages(vlm.shape)
+        chosen.checked_steps(vlm.shape)
     check_questions(questions)
     pixels = processor.encode_images([image]).to(vlm.device)
     say("warming up (the first run on a machine compiles the kernels)")

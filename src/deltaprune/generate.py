@@ -11,8 +11,8 @@ from torch import Tensor
 
 from deltaprune.cuda_graphs.step import stepping
 from deltaprune.errors import NotFinite, UserError
-from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import Prefilled
+from deltaprune.protocols import Model
 
 Sampler = Callable[[Float[Tensor, "B V"]], Int[Tensor, "B"]]
 
@@ -72,7 +72,7 @@ class Sample:
 
 @torch.no_grad()
 def stream(
-    model: MambaLM,
+    model: Model,
     prefilled: Prefilled,
     eos_id: int,
     max_new_tokens: int,
@@ -115,7 +115,7 @@ def finite(logits: Float[Tensor, "B V"]) -> Bool[Tensor, "B"]:
     return (0 * logits).sum(-1) == 0
 
 
-def first_logits(model: MambaLM, prefilled: Prefilled) -> Float[Tensor, "B V"]:
+def first_logits(model: Model, prefilled: Prefilled) -> Float[Tensor, "B V"]:
     """The logits of the first token, checked.
 
     Raises:
@@ -127,9 +127,9 @@ def first_logits(model: MambaLM, prefilled: Prefilled) -> Float[Tensor, "B V"]:
     return logits
 
 
-def overflowed(model: MambaLM) -> str:
+def overflowed(model: Model) -> str:
     """The sentence for logits that are not finite."""
-    if model.backbone.embedding.weight.dtype == torch.float16:
+    if model.dtype == torch.float16:
         why = "float16 holds no number above 65504, load the model with dtype='bfloat16' or 'float32'"
     else:
         why = "the weights or the activations are broken"
@@ -137,7 +137,7 @@ def overflowed(model: MambaLM) -> str:
 
 
 def generate(
-    model: MambaLM,
+    model: Model,
     prefilled: Prefilled,
     eos_id: int,
     max_new_tokens: int,

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from deltaprune.checks import check_choice, check_share
 from deltaprune.rows import Rows
+from deltaprune.selection import Selection, floor_count
 from deltaprune.similarity import cosine
-from deltaprune.steps import Reduce, Selection, floor_count
+from deltaprune.steps import Reduce
 
 TARGETS = ("any", "lowest", "half")
 
@@ -40,13 +41,13 @@ class Merge(Reduce):
         check_choice("into", self.into, TARGETS)
         check_share("pruned", self.pruned)
 
-    def __call__(self, tokens: Rows, kept: Selection) -> Rows:
-        x, size = tokens.x.clone(), tokens.size.clone()
+    def __call__(self, rows: Rows, kept: Selection) -> Rows:
+        x, size = rows.x.clone(), rows.size.clone()
         for ranked, left in zip(kept.ranked, kept.n_visual, strict=True):
             if 0 < left < len(ranked):
                 targets = self._targets(ranked, left)
                 x[targets], size[targets] = fold(x, size, targets, ranked[left:], self.pruned)
-        return replace(tokens, x=x, size=size).take(kept.rows, kept.lengths, kept.n_visual)
+        return replace(rows, x=x, size=size).take(kept.rows, kept.lengths, kept.n_visual)
 
     def _targets(self, ranked: Int[Tensor, "P"], left: int) -> Int[Tensor, "_"]:
         live = len(ranked)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deltaprune.blocks.mamba1 import State
+from deltaprune.blocks import registry as states
 from deltaprune.errors import UserError, in_words
 from deltaprune.mllm.network import MLLM
 from deltaprune.prefill import Kept, Prefilled
 from deltaprune.rows import Rows, cumulate
 from deltaprune.trace import Trace
 
-FORMAT, VERSION = "deltaprune image prefix", "1"
+FORMAT, VERSION = "deltaprune image prefix", "2"
 SAMPLED = 2**18  # values of a tensor that its model's fingerprint reads; tensors up to this size are read in full
 TOKENS = ("x", "visual", "origin", "size", "key")
 COUNTS = ("lengths", "n_visual", "n_image")
@@ -148,32 +148,41 @@ def _take_apart(prefilled: Prefilled) -> tuple[dict[str, Tensor], dict[str, Any]
     tokens, trace = prefilled.tokens, prefilled.trace
     tensors = {"hidden": prefilled.hidden}
     for l, state in enumerate(prefilled.states):
-        tensors |= {f"states.{l}.ssm": state.ssm, f"states.{l}.conv": state.conv}
+        tensors |= {f"states.{l}.{name}": tensor for name, tensor in state.tensors().items()}
     tensors |= {f"tokens.{name}": getattr(tokens, name) for name in TOKENS}
     tensors |= {f"kept.{i}": torch.cat(kept.origin) for i, kept in enumerate(prefilled.kept)}
-    filled = {f.name: getattr(trace, f.name) for f in fields(Trace)}
-    tensors |= {f"trace.{name}": value for name, value in filled.items() if value is not None}
+    tensors |= {f"trace.rows.{role}": value for role, value in trace.rows.items()}
+    tensors |= {f"trace.layer.{role}": value for role, value in trace.layer.items()}
+    tensors |= {f"beside.{name}": value for name, value in tokens.beside.items()}
     layout: dict[str, Any] = {name: getattr(tokens, name) for name in COUNTS}
-    layout |= {"depth": prefilled.depth, "seen": prefilled.seen}
-    layout["kept"] = [(kept.after, kept.counts) for kept in prefilled.kept]
+    layout |= {"depth": prefilled.depth, "seen": prefilled.seen, "images_first": tokens.images_first}
+    layout["states"] = [state.kind for state in prefilled.states]
+    layout["kept"] = [(kept.after, kept.counts, kept.read) for kept in prefilled.kept]
     return tensors, layout
 
 
 def _put_together(tensors: Mapping[str, Tensor], layout: Mapping[str, Any]) -> Prefilled:
     """The inverse of `_take_apart`, also after a round trip through JSON."""
     rows: dict[str, Any] = {name: tensors[f"tokens.{name}"] for name in TOKENS}
-    rows |= {name: tuple(layout[name]) for name in COUNTS}
+    rows |= {name: tuple(layout[name]) for name in COUNTS} | {"images_first": layout["images_first"]}
+    rows["beside"] = _named(tensors, "beside.")
     return Prefilled(
         hidden=tensors["hidden"],
-        states=tuple(State(tensors[f"states.{l}.ssm"], tensors[f"states.{l}.conv"]) for l in range(layout["depth"])),
+        states=tuple(states[kind](**_named(tensors, f"states.{l}.")) for l, kind in enumerate(layout["states"])),
         tokens=Rows(**rows, cu_seqlens=cumulate(rows["lengths"], tensors["hidden"].device)),
         kept=tuple(
-            Kept(after, tensors[f"kept.{i}"].split(tuple(left))) for i, (after, left) in enumerate(layout["kept"])
+            Kept(after, tensors[f"kept.{i}"].split(tuple(left)), read)
+            for i, (after, left, read) in enumerate(layout["kept"])
         ),
         depth=layout["depth"],
-        trace=Trace(**{key[len("trace.") :]: value for key, value in tensors.items() if key.startswith("trace.")}),
+        trace=Trace(_named(tensors, "trace.rows."), _named(tensors, "trace.layer.")),
         seen=tuple(layout["seen"]),
     )
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,18 +1,16 @@
-"""What flows through the layers (`Rows`) and what a layer tells about itself on the way (`Trace`).
+"""What flows through the layers (`Rows`).
 
-There is no padding anywhere: the live tokens of a batch stand one after the other (packed), and lengths are known to
-the host, so that no stage ever waits for the device.
+There is no padding anywhere: the live rows of a batch stand one after the other (packed), and lengths are known to the
+host, so that no stage ever waits for the device.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-from deltaprune.trace import Trace, map_rows
 
 
 def on_device(numbers: Sequence[int], device: torch.device | str, dtype: torch.dtype = torch.int64) -> Int[Tensor, "_"]:
@@ -35,11 +33,11 @@ def cumulate(lengths: tuple[int, ...], device: torch.device | str = "cpu") -> In
 
 @dataclass(frozen=True)
 class Rows:
-    """The live tokens of a batch of B samples, packed into T rows.
+    """The live rows of a batch of B samples, packed into T.
 
     Attributes:
         x: the residual stream, float32 (`hidden + residual` of the original code; pruning it prunes both).
-        visual: whether a row is a visual token.
+        visual: whether a row is a visual token; visual rows may be anywhere in a prompt, in several images.
         origin: a row's index in its sample's unpruned sequence; ascends within a sample.
         size: how many original tokens a row stands for (1 unless merged).
         cu_seqlens: int32 boundaries of the samples on the device.
@@ -47,6 +45,8 @@ class Rows:
         n_visual: live visual rows per sample (host).
         n_image: visual rows per sample before any pruning (host): what `keep` is a share of.
         key: a seed per sample from its image's content, so that random choices do not depend on the batch.
+        images_first: whether each sample's visual rows come before its text, which the host then need not ask.
+        beside: companions that move with the rows, `(T, ...)` each: position ids, rotary tables.
     """
 
     x: Float[Tensor, "T d"]
@@ -58,33 +58,56 @@ class Rows:
     n_visual: tuple[int, ...]
     n_image: tuple[int, ...]
     key: Int[Tensor, "B"]
+    images_first: bool = True
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def pack(
         cls,
-        image: list[Float[Tensor, "_ d"]],
-        text: list[Float[Tensor, "_ d"]],
+        image: Sequence[Float[Tensor, "_ d"]],
+        text: Sequence[Float[Tensor, "_ d"]],
         key: Int[Tensor, "B"] | None = None,
     ) -> "Rows":
         """Each sample is its image rows, then its text rows (either may be empty), as in Cobra and RoboMamba."""
-        device = text[0].device
-        n_image = tuple(len(rows) for rows in image)
-        lengths = tuple(len(v) + len(t) for v, t in zip(image, text, strict=True))
-        visual = [torch.arange(total, device=device) < n for n, total in zip(n_image, lengths, strict=True)]
+        x = [torch.cat([v, t]) for v, t in zip(image, text, strict=True)]
+        visual = [torch.arange(len(rows), device=rows.device) < len(v) for v, rows in zip(image, x, strict=True)]
+        return cls._of(x, visual, tuple(len(v) for v in image), key, True)
+
+    @classmethod
+    def mixed(
+        cls,
+        x: Sequence[Float[Tensor, "_ d"]],
+        visual: Sequence[Bool[Tensor, "_"]],
+        key: Int[Tensor, "B"] | None = None,
+    ) -> "Rows":
+        """Samples whose visual rows are anywhere; how many there are is read from the device once."""
+        return cls._of(x, visual, tuple(int(mask.sum()) for mask in visual), key, False)
+
+    @classmethod
+    def _of(
+        cls,
+        x: Sequence[Tensor],
+        visual: Sequence[Tensor],
+        n_visual: tuple[int, ...],
+        key: Tensor | None,
+        images_first: bool,
+    ) -> "Rows":
+        device, lengths = x[0].device, tuple(len(rows) for rows in x)
         return cls(
-            x=torch.cat([rows for pair in zip(image, text, strict=True) for rows in pair]).float(),
-            visual=torch.cat(visual),
+            x=torch.cat(list(x)).float(),
+            visual=torch.cat(list(visual)),
             origin=torch.cat([torch.arange(total, device=device) for total in lengths]),
             size=torch.ones(sum(lengths), dtype=torch.int64, device=device),
             cu_seqlens=cumulate(lengths, device),
             lengths=lengths,
-            n_visual=n_image,
-            n_image=n_image,
+            n_visual=n_visual,
+            n_image=n_visual,
             key=torch.zeros(len(lengths), dtype=torch.int64, device=device) if key is None else key,
+            images_first=images_first,
         )
 
     def take(self, index: Int[Tensor, "K"], lengths: tuple[int, ...], n_visual: tuple[int, ...]) -> "Rows":
-        """Keep the rows `index` (ascending within each sample: Mamba is a recurrence and order is meaning)."""
+        """Keep the rows `index`, which ascend within each sample: a recurrence depends on their order."""
         return replace(
             self,
             x=self.x[index],
@@ -94,7 +117,15 @@ class Rows:
             cu_seqlens=cumulate(lengths, self.x.device),
             lengths=lengths,
             n_visual=n_visual,
+            beside={name: companion[index] for name, companion in self.beside.items()},
         )
+
+    def repeat(self, samples: Int[Tensor, "Q"]) -> "Rows":
+        """Q samples, the q-th of them a copy of sample `samples[q]`."""
+        chosen = samples.tolist()
+        index = torch.cat([torch.arange(*self.spans[b]) for b in chosen]).to(self.x.device)
+        rows = self.take(index, tuple(self.lengths[b] for b in chosen), tuple(self.n_visual[b] for b in chosen))
+        return replace(rows, n_image=tuple(self.n_image[b] for b in chosen), key=self.key[samples])
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -102,27 +133,62 @@ class Rows:
         ends = list(accumulate(self.lengths))
         return list(zip([0, *ends[:-1]], ends, strict=True)) if ends else []
 
+    def visual_rows(self, b: int) -> Int[Tensor, "_"]:
+        """The live visual rows of sample b, ascending; nothing is read back from the device."""
+        return self._ordered(b)[: self.n_visual[b]]
+
+    def text_rows(self, b: int) -> Int[Tensor, "_"]:
+        """The other rows of sample b, ascending."""
+        return self._ordered(b)[self.n_visual[b] :]
+
+    def _ordered(self, b: int) -> Int[Tensor, "_"]:
+        """All rows of sample b, the visual ones first."""
+        start, end = self.spans[b]
+        if self.images_first:
+            return torch.arange(start, end, device=self.x.device)
+        return start + torch.sort(~self.visual[start:end], stable=True).indices
+
+    @property
+    def text(self) -> Int[Tensor, "_"]:
+        """The text rows of all samples, ascending."""
+        return torch.cat([self.text_rows(b) for b in range(len(self.lengths))])
+
+    def runs(self, b: int) -> list[tuple[bool, int]]:
+        """Sample b as (visual?, rows) of its alternating runs, the first of them visual (perhaps of no row)."""
+        start, end = self.spans[b]
+        if self.images_first:
+            return [(True, self.n_visual[b]), (False, self.lengths[b] - self.n_visual[b])]
+        found = [(True, 0)]
+        for visual in self.visual[start:end].tolist():  # a GPU is waited for
+            if found[-1][0] == visual:
+                found[-1] = (visual, found[-1][1] + 1)
+            else:
+                found.append((visual, 1))
+        return found
+
     def with_x(self, x: Float[Tensor, "T d"]) -> "Rows":
         """The same rows with a new residual stream."""
         return replace(self, x=x)
 
 
-def join(old: Rows, old_trace: Trace, new: Rows, new_trace: Trace) -> tuple[Rows, Trace]:
-    """Earlier rows that waited, each sample's before its new ones, with their traces."""
-    base = sum(old.lengths)
-    index = torch.cat(
-        [
-            torch.arange(*span, device=new.x.device)
-            for (a, b), (c, d) in zip(old.spans, new.spans, strict=True)
-            for span in ((a, b), (base + c, base + d))
-        ]
-    )
+def joined(old: Rows, new: Rows) -> Int[Tensor, "_"]:
+    """How rows concatenated as [all of old; all of new] become each sample's old rows, then its new ones."""
+    base, device = sum(old.lengths), new.x.device
+    spans = [
+        span for (a, b), (c, d) in zip(old.spans, new.spans, strict=True) for span in ((a, b), (base + c, base + d))
+    ]
+    return torch.cat([torch.arange(*span, device=device) for span in spans])
+
+
+def join(old: Rows, new: Rows) -> Rows:
+    """Earlier rows that waited, each sample's before its new ones."""
+    index = joined(old, new)
 
     def rows(first: Tensor, second: Tensor) -> Tensor:
         return torch.cat([first, second])[index]
 
     lengths = tuple(a + b for a, b in zip(old.lengths, new.lengths, strict=True))
-    joined = Rows(
+    return Rows(
         x=rows(old.x, new.x),
         visual=rows(old.visual, new.visual),
         origin=rows(old.origin, new.origin),
@@ -132,5 +198,6 @@ def join(old: Rows, old_trace: Trace, new: Rows, new_trace: Trace) -> tuple[Rows
         n_visual=tuple(a + b for a, b in zip(old.n_visual, new.n_visual, strict=True)),
         n_image=tuple(a + b for a, b in zip(old.n_image, new.n_image, strict=True)),
         key=old.key,
+        images_first=old.images_first and not any(new.n_visual),
+        beside={name: rows(companion, new.beside[name]) for name, companion in old.beside.items()},
     )
-    return joined, map_rows(rows, old_trace, new_trace)

@@ -1,7 +1,7 @@
 """Asking a score: what it reads it has declared, and it gives one float32 number per row."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,36 +10,44 @@ from torch import Tensor
 
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.rows import Rows
-from deltaprune.trace import Trace
-
-_FIELDS = Trace.names()
+from deltaprune.trace import ROLES, Trace
 
 
-class _Watched(Trace):
-    """The declared fields of a trace; the others are None, and `missed` lists those that were read all the same."""
+@dataclass(frozen=True)
+class _Declared(Trace):
+    """The declared roles of a trace; reading another is an error that names the score and the layer."""
 
-    missed: list[str]
+    score: object = None
+    after: int = 0
 
-    def __getattribute__(self, name: str) -> Any:
-        value = object.__getattribute__(self, name)
-        if name in _FIELDS and value is None:
-            object.__getattribute__(self, "missed").append(name)
-        return value
+    def __getitem__(self, role: str) -> Tensor:
+        if role in self:
+            return super().__getitem__(role)
+        raise UserError(
+            f"The score {self.score!r}, asked after layer {self.after}, reads trace[{role!r}] but does not declare it: "
+            f"add {role!r} to its needs."
+        )
 
 
-def check_needs(score: object, needs: object) -> None:
-    """What a score declares is a set of names of `Trace` fields, else a `UserError`."""
+def check_score(score: Any) -> None:
+    """What a score declares is a set of roles and a flag, else a `UserError`."""
+    needs, sees_text = getattr(score, "needs", None), getattr(score, "sees_text", None)
     if not isinstance(needs, frozenset | set):
-        raise UserError(f"The score {score!r} has needs={needs!r}: they are a set of names, such as {{'delta_mean'}}.")
-    for name in needs:
-        if name not in _FIELDS:
+        raise UserError(f"The score {score!r} has needs={needs!r}: they are a set of roles, such as {{'step'}}.")
+    for role in needs:
+        if role not in ROLES:
             raise UserError(
-                f"The score {score!r} needs {name!r}, which no trace has: {did_you_mean(str(name), _FIELDS)}."
+                f"The score {score!r} needs {role!r}, which no trace has: {did_you_mean(str(role), ROLES)}."
             )
+    if not isinstance(sees_text, bool):
+        raise UserError(
+            f"The score {score!r} has sees_text={sees_text!r}: it is True where the score of a visual token depends on "
+            "the question, else False."
+        )
 
 
 def importance(
-    score: Callable[[Rows, Trace], Any], needs: frozenset[str], tokens: Rows, trace: Trace, after: int
+    score: Callable[[Rows, Trace], Any], needs: frozenset[str], rows: Rows, trace: Trace, after: int
 ) -> Float[Tensor, "T"]:
     """What a score gives for the rows behind the first `after` layers.
 
@@ -47,44 +55,26 @@ def importance(
 
     Args:
         score: a `Score`.
-        needs: the fields of the trace that it has declared.
-        tokens, trace: the rows and what the last layer computed for them.
+        needs: the roles that it has declared.
+        rows, trace: the rows and what a layer told about them.
         after: for the sentence.
 
     Raises:
-        UserError: the score needs what it has not declared, or gives something else than `(T,)` float32 where the rows
+        UserError: the score reads what it has not declared, or gives something else than `(T,)` float32 where the rows
             are; the sentence names the score and the layer.
     """
-    watched = object.__new__(_Watched)
-    for field in fields(Trace):
-        object.__setattr__(watched, field.name, getattr(trace, field.name) if field.name in needs else None)
-    missed: list[str] = []
-    object.__setattr__(watched, "missed", missed)
-    try:
-        given = score(tokens, watched)
-    except Exception as error:
-        if missed:
-            raise _undeclared(score, missed[-1], after) from error
-        raise
-    if isinstance(given, Tensor) and _kind(given) == (tokens.x.shape[:1], torch.float32, tokens.x.device):
+    known = trace.only(needs)
+    given = score(rows, _Declared(known.rows, known.layer, score, after))
+    if isinstance(given, Tensor) and _kind(given) == (rows.x.shape[:1], torch.float32, rows.x.device):
         return given
-    if missed and not isinstance(given, Tensor):
-        raise _undeclared(score, missed[-1], after)
-    told = _told(*_kind(given)) if isinstance(given, Tensor) else f"an object of type {type(given).__name__}"
-    wanted = _told(tokens.x.shape[:1], torch.float32, tokens.x.device)
-    raise UserError(f"The score {score!r} gave {told} after layer {after}: one number per row is {wanted}.")
-
-
-def _undeclared(score: object, name: str, after: int) -> UserError:
-    return UserError(
-        f"The score {score!r}, asked after layer {after}, reads trace.{name} but does not declare it: add {name!r} to "
-        "its needs."
-    )
+    found = _in_words(*_kind(given)) if isinstance(given, Tensor) else f"an object of type {type(given).__name__}"
+    wanted = _in_words(rows.x.shape[:1], torch.float32, rows.x.device)
+    raise UserError(f"The score {score!r} gave {found} after layer {after}: one number per row is {wanted}.")
 
 
 def _kind(x: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
     return x.shape, x.dtype, x.device
 
 
-def _told(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> str:
+def _in_words(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> str:
     return f"{tuple(shape)} {str(dtype).removeprefix('torch.')} on {device}"

@@ -1,36 +1,59 @@
-"""What a layer tells about its rows on the way (`Trace`)."""
+"""What a layer tells about its rows (`Trace`), under names that every kind of mixer shares (roles).
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+| role | per | Mamba-1 | Mamba-2 | gated DeltaNet | attention |
+|---|---|---|---|---|---|
+| `step` | row | mean of Delta (eq. 6) | mean of dt | mean of beta | - |
+| `delta` | row | Delta (T, E) | dt (T, H) | beta (T, H) | - |
+| `key`, `value`, `query` | row | B, u, C | B, x, C | k, v, q | k, v, q |
+| `decay` | layer or row | A | A | g | - |
+| `attention` | row | - | - | - | what the last row pays to it, softmax |
+| `output` | row | y, before the gate | | | |
+| `hidden` | row | the residual stream after the final norm | the same | the same | the same |
+"""
 
-from jaxtyping import Float
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
 from torch import Tensor
+
+ROLES = frozenset({"step", "delta", "key", "value", "query", "decay", "attention", "output", "hidden"})
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What the layer just run computed on the way; a field is filled only when a score names it in `needs`.
+    """What the layer just run told; a role is filled only when a score names it in `needs`.
 
-    Letters as in NOTATION.md; E = d_inner channels, N = d_state.
+    `trace["step"]` reads a role, wherever it is kept.
+
+    Attributes:
+        rows: role -> `(T, ...)`, one entry per live row.
+        layer: role -> a tensor that belongs to the layer as a whole, such as A.
     """
 
-    delta: Float[Tensor, "T E"] | None = None  # Delta = softplus(dt + bias), float32
-    delta_mean: Float[Tensor, "T"] | None = None  # its mean over channels (eq. 6), reduced inside the kernel
-    A: Float[Tensor, "E N"] | None = None  # -exp(A_log), float32
-    B: Float[Tensor, "T N"] | None = None  # input matrix B_t
-    C: Float[Tensor, "T N"] | None = None  # readout matrix C_t
-    u: Float[Tensor, "T E"] | None = None  # convolution's output, the scan's input x_t
-    y: Float[Tensor, "T E"] | None = None  # scan output before the gate, D u included, float32
-    hidden: Float[Tensor, "T d"] | None = None  # norm_f of the residual stream after the layer
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
+    layer: Mapping[str, Tensor] = field(default_factory=dict)
 
-    @classmethod
-    def names(cls) -> frozenset[str]:
-        """What a score may ask for."""
-        return frozenset(f.name for f in fields(cls))
+    def __getitem__(self, role: str) -> Tensor:
+        return self.rows[role] if role in self.rows else self.layer[role]
 
+    def __contains__(self, role: object) -> bool:
+        return role in self.rows or role in self.layer
 
-def map_rows(function: Callable[..., Tensor], *traces: Trace) -> Trace:
-    """Apply `function` to every filled row-wise field of the traces; A has no rows and is taken as it is."""
-    values = {f.name: [getattr(trace, f.name) for trace in traces] for f in fields(Trace)}
-    filled = {name: each for name, each in values.items() if all(value is not None for value in each)}
-    return Trace(**{name: each[0] if name == "A" else function(*each) for name, each in filled.items()})
+    def only(self, roles: frozenset[str]) -> "Trace":
+        """The same with these roles alone."""
+        rows = {role: value for role, value in self.rows.items() if role in roles}
+        return Trace(rows, {role: value for role, value in self.layer.items() if role in roles})
+
+    def told(self, **roles: Tensor) -> "Trace":
+        """The same with more roles per row."""
+        return Trace({**self.rows, **roles}, self.layer)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Trace":
+        """`function` applied to what there is per row."""
+        return Trace({role: function(value) for role, value in self.rows.items()}, self.layer)
+
+    def join(self, other: "Trace", function: Callable[[Tensor, Tensor], Tensor]) -> "Trace":
+        """`function` applied to what both tell per row."""
+        shared = self.rows.keys() & other.rows.keys()
+        rows = {role: function(value, other.rows[role]) for role, value in self.rows.items() if role in shared}
+        return Trace(rows, {**self.layer, **other.layer})

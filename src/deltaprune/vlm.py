@@ -25,7 +25,7 @@ from deltaprune.mllm.processor import Processor, encode_images
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.prefix import ImagePrefix, fingerprint
 from deltaprune.rows import Rows
-from deltaprune.steps import Method, Plan, Shape, Stage
+from deltaprune.steps import Method, Plan, Shape, Step
 
 
 class VLM:
@@ -73,7 +73,7 @@ class VLM:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.lm.backbone.embedding.weight.device
+        return self.model.lm.device
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "VLM":
         """Move or cast the weights in place; what the LM computes in float32 anyway stays in float32, as in `load`."""
@@ -84,9 +84,9 @@ class VLM:
         return self
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The active method's stages on this model."""
-        return () if self.method is None else self.method.checked_stages(self.shape)
+    def steps(self) -> tuple[Step, ...]:
+        """The active method's steps on this model."""
+        return () if self.method is None else self.method.checked_steps(self.shape)
 
     @property
     def fingerprint(self) -> str:
@@ -129,7 +129,7 @@ class VLM:
 
     def prefill(self, tokens: Rows, resume: Prefilled | None = None) -> Prefilled:
         """Run packed tokens with the active method."""
-        return prefill(self.model.lm, tokens, self.stages, resume)
+        return prefill(self.model.lm, tokens, self.steps, resume)
 
     @torch.no_grad()
     def encode_image(
@@ -157,7 +157,7 @@ class VLM:
         key = images.get("image_key")
         tokens = Rows.pack(list(visual), [empty] * len(visual), None if key is None else key.to(self.device))
         with self.pruned_by(method):
-            prefilled = prefill(self.model.lm, tokens, self.stages, awaits_text=True)
+            prefilled = prefill(self.model.lm, tokens, self.steps, awaits_text=True)
             return ImagePrefix(prefilled, self.fingerprint, repr(self.method or NoPruning()))
 
     def pruned_by(self, method: Method | str | None) -> AbstractContextManager[None]:

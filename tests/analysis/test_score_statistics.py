@@ -37,7 +37,7 @@ def test_hidden_is_filled(tiny, inputs):
     vlm, _ = tiny
     (found,) = traces(vlm, vlm.pack(inputs), frozenset({"hidden"}), [2])
     assert found[0] == 2
-    torch.testing.assert_close(found[2].hidden, vlm.model.lm.norm_f(found[1].x))
+    torch.testing.assert_close(found[2].hidden, vlm.model.lm.norm(found[1].x))
 
 
 def test_several_batches_and_an_active_method(tiny, inputs):
@@ -75,7 +75,7 @@ def test_mistakes_are_told(tiny):
 
 def test_broken_weights_name_the_layer(tiny, inputs):
     vlm, _ = tiny
-    bias = vlm.model.lm.layers[2].mixer.dt_proj.bias
+    bias = vlm.model.lm.blocks[2].mixer.dt_proj.bias
     held = bias.clone()
     try:
         bias[0] = torch.nan

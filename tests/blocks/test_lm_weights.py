@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.mamba_lm import kept_in_float32, read_config, source_names, untie
 from deltaprune.errors import UserError
 from deltaprune.mllm.lm import MambaLM

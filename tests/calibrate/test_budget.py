@@ -68,7 +68,7 @@ def test_the_keep_has_few_digits_and_names_these_tokens(tokens):
     exact = DTP(keep=tokens / 729)
     met = budget(COBRA, DTP(), share_of(COBRA, exact, 22), 22)
     for method in (exact, met.method):
-        assert visual_tokens_per_layer(method.stages(COBRA.shape), COBRA.shape)[20] == tokens
+        assert visual_tokens_per_layer(method.steps(COBRA.shape), COBRA.shape)[20] == tokens
     assert met.value == round(met.value, 3)
 
 

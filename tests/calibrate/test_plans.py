@@ -58,23 +58,23 @@ def test_methods_take_it(tiny, file, tmp_path):
         save_plan(Plan(early=2, late=3, withdrawal=1), vlm.config, path)
         assert vlm.use_plan(load_plan(path, vlm.config)) is vlm
         with DTP(keep=0.5)(vlm):
-            assert [stage.after for stage in vlm.stages] == [2, 3]
+            assert [stage.after for stage in vlm.steps] == [2, 3]
         with VTW()(vlm):
-            assert vlm.stages == (Stage(1, 0.0),)
+            assert vlm.steps == (Stage(1, 0.0),)
     finally:
         vlm.use_plan(held)
     chosen = load_plan(file, COBRA)
-    assert tokens_kept(DTP(0.5, chosen.early, chosen.late).stages(COBRA.shape), COBRA.shape) == [364, 0]
+    assert tokens_kept(DTP(0.5, chosen.early, chosen.late).steps(COBRA.shape), COBRA.shape) == [364, 0]
 
 
 def test_vtw_takes_its_own_layer_where_the_plan_has_it():
     def shape(withdrawal):
         return Shape(64, 729, Plan(15, 45, withdrawal=withdrawal))
 
-    assert VTW().stages(shape(None)) == (Stage(45, 0.0),)
-    assert VTW().stages(shape(0)) == (Stage(0, 0.0),)
-    assert VTW().stages(shape(64)) == ()  # no withdrawal
-    assert VTW(after=30).stages(shape(64)) == (Stage(30, 0.0),)
+    assert VTW().steps(shape(None)) == (Stage(45, 0.0),)
+    assert VTW().steps(shape(0)) == (Stage(0, 0.0),)
+    assert VTW().steps(shape(64)) == ()  # no withdrawal
+    assert VTW(after=30).steps(shape(64)) == (Stage(30, 0.0),)
 
 
 def test_nothing_passed(tmp_path):

@@ -12,6 +12,7 @@ from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import RULES, Spread, argmin_early, first_peak, late, plan, spread
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.prefill import NonFiniteScore
+from deltaprune.rows import Rows
 from deltaprune.steps import Plan
 
 #              l = 0  1    2    3    4    5    6    7    8    9   10   11   12   13   14   15
@@ -43,10 +44,10 @@ def test_against_a_few_independent_lines(tiny, batches):
     for inputs in batches:
         visual = vlm.see(inputs)
         for picture in inputs["image_index"].tolist():
-            x, boundaries, curve = visual[picture], torch.tensor([0, visual.shape[1]], dtype=torch.int32), []
-            for layer in vlm.model.lm.layers:
-                x, _, trace = layer.prefill(x, boundaries, needs=frozenset({"delta"}))
-                s = [sum(row) / len(row) for row in trace.delta.double().tolist()]
+            rows, curve = Rows.pack([visual[picture]], [visual[picture][:0]]), []
+            for layer in vlm.model.lm.blocks:
+                rows, _, trace = layer.prefill(rows, needs=frozenset({"delta"}))
+                s = [sum(row) / len(row) for row in trace["delta"].double().tolist()]
                 mean = sum(s) / len(s)
                 curve.append((sum((each - mean) ** 2 for each in s) / len(s)) ** 0.5)
             stds.append(curve)
@@ -75,7 +76,7 @@ def test_nothing_to_measure(tiny):
 
 def test_broken_weights_name_the_layer(tiny, batches):
     vlm, _ = tiny
-    bias = vlm.model.lm.layers[2].mixer.dt_proj.bias
+    bias = vlm.model.lm.blocks[2].mixer.dt_proj.bias
     held = bias.clone()
     try:
         bias[0] = torch.nan

@@ -7,7 +7,7 @@ import torch
 
 from deltaprune import DTP, VTW, UserError
 from deltaprune.benchmarks.scenes import Scenes
-from deltaprune.blocks.mamba1 import Layer
+from deltaprune.blocks.mamba1 import MambaBlock
 from deltaprune.calibrate import ETA, earliest, measure, spread, withdrawal
 from deltaprune.generate import NonFiniteLogits
 
@@ -69,8 +69,9 @@ def test_a_batch_equals_its_samples_and_pruning_changes_nothing(tiny, pictures):
 def test_both_curves_come_from_one_pass(tiny, batches, monkeypatch):
     vlm, _ = tiny
     apart = spread(vlm, batches), withdrawal(vlm, batches)
-    passes, run = [], Layer.prefill
-    monkeypatch.setattr(Layer, "prefill", lambda layer, x, *rest: passes.append(len(x)) or run(layer, x, *rest))
+    passes, run = [], MambaBlock.prefill
+    counted = lambda block, rows, *rest: passes.append(len(rows.x)) or run(block, rows, *rest)  # noqa: E731
+    monkeypatch.setattr(MambaBlock, "prefill", counted)
     assert measure(vlm, batches) == apart
     layers, expected = vlm.shape.n_layers, []
     for inputs in batches:

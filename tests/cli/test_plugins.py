@@ -98,7 +98,7 @@ def test_what_cannot_be_made_by_name_is_told(monkeypatch: pytest.MonkeyPatch) ->
     from deltaprune import Delta, Method, Shape, Stage
 
     class Plain(Method):
-        def stages(self, shape: Shape) -> tuple[Stage, ...]:
+        def steps(self, shape: Shape) -> tuple[Stage, ...]:
             return ()
 
     @dataclass(frozen=True)

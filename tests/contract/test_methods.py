@@ -6,13 +6,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost import tokens_kept, visual_tokens_per_layer
 from deltaprune.methods import parse, registry
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.rows import Rows
-from deltaprune.steps import Method, Plan, Shape, check_order
+from deltaprune.steps import Method, Plan, Shape, check_steps
 
 COBRA = Shape(n_layers=64, n_visual=729, plan=Plan(early=15, late=45))
 SMALL = Shape(n_layers=8, n_visual=21, plan=Plan(early=2, late=6))
@@ -36,15 +36,15 @@ def test_is_a_frozen_dataclass_whose_repr_is_its_identity(name: str) -> None:
 
 
 def test_its_stages_fit_the_papers_model(name: str) -> None:
-    stages = parse(name).stages(COBRA)
-    check_order(stages, COBRA.n_layers)
+    stages = parse(name).steps(COBRA)
+    check_steps(stages, COBRA.n_layers)
     assert all(0 <= stage.keep <= 1 for stage in stages)
 
 
 def test_keep_changes_the_stages(name: str) -> None:
     if "keep" not in {f.name for f in fields(registry[name])}:
         pytest.skip(f"{name} has no share to keep")
-    assert parse(f"{name}:keep=0.25").stages(COBRA) != parse(f"{name}:keep=0.75").stages(COBRA)
+    assert parse(f"{name}:keep=0.25").steps(COBRA) != parse(f"{name}:keep=0.75").steps(COBRA)
 
 
 @pytest.mark.parametrize("shape", [COBRA, SMALL], ids=["cobra", "small"])
@@ -52,10 +52,10 @@ def test_more_to_keep_never_costs_less_and_keeps_more(name: str, shape: Shape) -
     if "keep" not in {f.name for f in fields(registry[name])}:
         pytest.skip(f"{name} has no share to keep")
     shares = [i / 40 for i in range(41)]
-    rows = [visual_tokens_per_layer(parse(f"{name}:keep={keep}").checked_stages(shape), shape) for keep in shares]
+    rows = [visual_tokens_per_layer(parse(f"{name}:keep={keep}").checked_steps(shape), shape) for keep in shares]
     assert all(a <= b for fewer, more in pairwise(rows) for a, b in zip(fewer, more, strict=True))
     assert rows[0][-1] == 0
-    assert rows[-1][parse(f"{name}:keep=1").stages(shape)[0].after] == shape.n_visual
+    assert rows[-1][parse(f"{name}:keep=1").steps(shape)[0].after] == shape.n_visual
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +89,14 @@ def same_row(a: Prefilled, i: int, b: Prefilled, j: int) -> None:
 
 
 def test_a_batch_equals_the_loop(lm: MambaLM, name: str) -> None:
-    stages = parse(name).checked_stages(SMALL)
+    stages = parse(name).checked_steps(SMALL)
     together = prefill(lm, questions(0, 1, 2, 3), stages)
     for i in range(len(QUESTIONS)):
         same_row(together, i, prefill(lm, questions(i), stages), 0)
 
 
 def test_an_image_that_was_run_before_its_question_answers_alike(lm: MambaLM, name: str) -> None:
-    stages = parse(name).checked_stages(SMALL)
+    stages = parse(name).checked_steps(SMALL)
     none = rows(0, 0)
     prefix = prefill(lm, Rows.pack(IMAGES, [none] * len(IMAGES), KEYS), stages, awaits_text=True)
     asked = Rows.pack([none] * len(QUESTIONS), [rows(t, 10 + i) for i, (_, t) in enumerate(QUESTIONS)])
@@ -107,7 +107,7 @@ def test_an_image_that_was_run_before_its_question_answers_alike(lm: MambaLM, na
 
 
 def test_it_keeps_as_many_as_the_cost_is_counted_for(lm: MambaLM, name: str) -> None:
-    stages = parse(name).checked_stages(SMALL)
+    stages = parse(name).checked_steps(SMALL)
     ran = prefill(lm, questions(0, 1), stages)
     assert [kept.counts for kept in ran.kept] == [(n, n) for n in tokens_kept(stages, SMALL)]
     assert ran.tokens.n_visual == tuple(int(ran.tokens.visual[a:b].sum()) for a, b in ran.tokens.spans)

@@ -1,14 +1,15 @@
 """What every score promises, whoever wrote it: each entry of the registry x each property."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 
 import pytest
 import torch
+from traces import trace_of
 
 from deltaprune.rows import Rows
 from deltaprune.scores import registry
 from deltaprune.steps import Score
-from deltaprune.trace import Trace
+from deltaprune.trace import ROLES, Trace
 
 E, N, D = 24, 8, 16
 
@@ -27,14 +28,14 @@ def example(lengths: tuple[tuple[int, int], ...] = ((12, 3), (5, 4), (12, 1))) -
         return torch.cat([torch.randn(t, width, generator=g) for t, g in zip(totals, draw, strict=True)])
 
     delta = rows(E).abs()
-    trace = Trace(
+    trace = trace_of(
         delta=delta,
-        delta_mean=delta.mean(-1),
-        A=-torch.rand(E, N, generator=torch.Generator().manual_seed(9)) - 0.1,
-        B=rows(N),
-        C=rows(N),
-        u=rows(E),
-        y=rows(E),
+        step=delta.mean(-1),
+        decay=-torch.rand(E, N, generator=torch.Generator().manual_seed(9)) - 0.1,
+        key=rows(N),
+        query=rows(N),
+        value=rows(E),
+        output=rows(E),
         hidden=rows(D),
     )
     return tokens, trace
@@ -46,8 +47,7 @@ def part(tokens: Rows, trace: Trace, i: int) -> tuple[Rows, Trace]:
     index = torch.arange(a, b)
     alone = tokens.take(index, (b - a,), (tokens.n_visual[i],))
     alone = Rows(**{**vars(alone), "n_image": (tokens.n_image[i],), "key": tokens.key[i : i + 1]})
-    filled = {f.name: getattr(trace, f.name) for f in fields(Trace)}
-    return alone, Trace(**{k: v if k == "A" else v[a:b] for k, v in filled.items()})
+    return alone, trace.map(lambda rows: rows[a:b])
 
 
 @pytest.fixture(params=registry.names())
@@ -71,13 +71,12 @@ def test_its_docstring_says_shape_range_source_and_whether_it_sees_text(score: S
 
 
 def test_asks_only_for_what_a_trace_has(score: Score) -> None:
-    assert score.needs <= Trace.names()
+    assert score.needs <= ROLES
 
 
 def test_reads_only_what_it_asks_for(score: Score) -> None:
     tokens, trace = example()
-    asked = Trace(**{name: getattr(trace, name) for name in score.needs})
-    assert torch.equal(score(tokens, asked), score(tokens, trace))
+    assert torch.equal(score(tokens, trace.only(score.needs)), score(tokens, trace))
 
 
 def test_gives_one_finite_float32_per_row(score: Score) -> None:
@@ -94,8 +93,7 @@ def with_row(tokens: Rows, trace: Trace, row: int, value: float) -> tuple[Rows, 
     def changed(rows: torch.Tensor) -> torch.Tensor:
         return rows.index_fill(0, torch.tensor([row]), value)
 
-    filled = {f.name: getattr(trace, f.name) for f in fields(Trace)}
-    return tokens.with_x(changed(tokens.x)), Trace(**{k: v if k == "A" else changed(v) for k, v in filled.items()})
+    return tokens.with_x(changed(tokens.x)), trace.map(changed)
 
 
 def test_a_broken_row_is_not_hidden(score: Score) -> None:
@@ -120,12 +118,13 @@ def test_an_image_sees_the_text_if_and_only_if_it_says_so(score: Score) -> None:
     """Another text, and no text but its last row: the visual tokens' scores stay, or change where the text is seen."""
     tokens, trace = example(((12, 3),))
     visual = tokens.visual
-    filled = {f.name: getattr(trace, f.name) for f in fields(Trace)}
-    other = {k: v if k == "A" else v.where(visual[:, None] if v.ndim == 2 else visual, 0.7) for k, v in filled.items()}
+    changed = tokens.with_x(tokens.x.where(visual[:, None], 0.7))
+    other = trace.map(lambda v: v.where(visual[:, None] if v.ndim == 2 else visual, 0.7))
     before = score(tokens, trace)[visual]
-    after = score(tokens.with_x(tokens.x.where(visual[:, None], 0.7)), Trace(**other))[visual]
+    after = score(changed, other)[visual]
     assert torch.equal(before, after) != score.sees_text
     index = torch.cat([torch.arange(12), torch.tensor([14])])
     shorter = tokens.take(index, (13,), (12,))
-    cut = score(shorter, Trace(**{k: v if k == "A" else v[index] for k, v in filled.items()}))[:12]
+    other = trace.map(lambda rows: rows[index])
+    cut = score(shorter, other)[:12]
     assert torch.equal(before, cut) != score.sees_text

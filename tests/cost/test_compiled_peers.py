@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.mamba_lm import kept_in_float32
 from deltaprune.cost.peers import Peer, check_peer
 from deltaprune.cost.peers._compiled import ran_in

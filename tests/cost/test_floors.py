@@ -17,7 +17,7 @@ from deltaprune.vlm import VLM
 @pytest.mark.parametrize("method", [dp.NoPruning(), dp.DTP(0.5)])
 def test_the_products_are_those_that_the_closed_form_counts(tiny: tuple[VLM, Processor], method: dp.Method) -> None:
     vlm = tiny[0]
-    run = products(vlm.model.lm, rows_per_layer(method.checked_stages(vlm.shape), vlm.shape, 7, 3))
+    run = products(vlm.model.lm, rows_per_layer(method.checked_steps(vlm.shape), vlm.shape, 7, 3))
     with FlopCounterMode(display=False) as counted:
         run()
     assert counted.get_total_flops() == 3 * 2 * macs(vlm.config, method, 7).linear
@@ -25,7 +25,7 @@ def test_the_products_are_those_that_the_closed_form_counts(tiny: tuple[VLM, Pro
 
 def test_rows_of_each_layer(tiny: tuple[VLM, Processor]) -> None:
     shape = tiny[0].shape
-    assert rows_per_layer(dp.DTP(0.5).checked_stages(shape), shape, 7, 2) == [46, 30, 30, 14]
+    assert rows_per_layer(dp.DTP(0.5).checked_steps(shape), shape, 7, 2) == [46, 30, 30, 14]
 
 
 def test_weight_bytes(tiny: tuple[VLM, Processor]) -> None:

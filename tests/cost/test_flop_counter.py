@@ -17,7 +17,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deltaprune import Method, NoPruning
 from deltaprune.cost import decode_macs, macs, tokens_kept
-from deltaprune.cost.macs import scan_multiplications
 from deltaprune.kernels import causal_conv1d, selective_scan
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.mllm.network import projector
@@ -52,7 +51,7 @@ def prefilled_and_flops(method: Method, text: int) -> tuple[MambaLM, Prefilled, 
     lm = language_model()
     tokens = Rows.pack([torch.randn(TINY.n_visual, 24)], [torch.randn(text, 24)])
     with FlopCounterMode(display=False) as counter:
-        prefilled = prefill(lm, tokens, method.stages(TINY.shape))
+        prefilled = prefill(lm, tokens, method.steps(TINY.shape))
     return lm, prefilled, matrix_products(counter)
 
 
@@ -68,7 +67,7 @@ def test_linear_and_head(method):
 
 def test_decoding():
     lm = language_model()
-    states = [layer.empty_state(1) for layer in lm.layers]
+    states = [layer.empty_state(1) for layer in lm.blocks]
     with FlopCounterMode(display=False) as counter:
         lm.step(torch.tensor([3]), states)
     cost = decode_macs(TINY)
@@ -78,7 +77,7 @@ def test_decoding():
 @pytest.mark.parametrize("method", [m for m in METHODS if getattr(m, "candidates", "visual") == "visual"], ids=repr)
 def test_tokens_kept_are_those_of_a_real_prefill(method):
     _, prefilled, _ = prefilled_and_flops(method, 7)
-    ours = tokens_kept(method.stages(TINY.shape), TINY.shape)
+    ours = tokens_kept(method.steps(TINY.shape), TINY.shape)
     real = [kept.counts[0] for kept in prefilled.kept]  # a stage that finds no image left is not listed there
     assert ours == real + [0] * (len(ours) - len(real))
 
@@ -99,7 +98,7 @@ def test_scan():
     A, D = -torch.rand(LM.d_inner, LM.d_state), torch.ones(LM.d_inner)
     boundaries = torch.tensor([0, 4, 11], dtype=torch.int32)
     ran = multiplications(selective_scan, rows, rows, A, wide, wide, D, rows, D, boundaries)
-    assert ran == 11 * scan_multiplications(LM)
+    assert ran == 11 * int(LM.macs()["scan"])
 
 
 def multiplications(op, *inputs: Tensor) -> int:

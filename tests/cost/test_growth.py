@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import deltaprune as dp
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost import growth as module
 from deltaprune.cost.growth import growth
 from deltaprune.mllm.lm import MambaLM

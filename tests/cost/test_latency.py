@@ -60,7 +60,7 @@ def test_the_stopwatch_changes_no_choice(tiny: tuple[VLM, Processor]) -> None:
     vlm = tiny[0]
     pixels, ids = prompts(vlm, 2, 5)
     tokens = Rows.pack(list(vlm.model.encode(pixels)), list(vlm.model.lm.embed(ids)))
-    stages = dp.DTP(0.5).checked_stages(vlm.shape)
+    stages = dp.DTP(0.5).checked_steps(vlm.shape)
     watch = Stopwatch(vlm.device)
     plain, watched = (prefill(vlm.model.lm, tokens, s) for s in (stages, tuple(watch.on(s) for s in stages)))
     assert torch.equal(plain.hidden, watched.hidden)

@@ -40,7 +40,7 @@ def test_a_count_by_loops(method, convention):
     config = replace(TINY, lm=replace(TINY.lm, d_model=8))
     n, text = config.n_visual, 3
     live, layers = n, []
-    stages = {stage.after: stage for stage in method.stages(config.shape)}
+    stages = {stage.after: stage for stage in method.steps(config.shape)}
     for l in range(config.lm.n_layers):
         live = min(live, int(stages[l].keep * n + 1e-6)) if l in stages else live
         layers.append((live, text))
@@ -122,7 +122,7 @@ def test_a_mean_number_of_text_tokens():
 
 def test_tokens_by_layer_and_by_stage():
     shape = Shape(n_layers=64, n_visual=729)
-    stages = DTP(keep=0.5, early=15, late=45).stages(shape)
+    stages = DTP(keep=0.5, early=15, late=45).steps(shape)
     assert visual_tokens_per_layer(stages, shape) == [729] * 15 + [364] * 30 + [0] * 19
     assert tokens_kept(stages, shape) == [364, 0]
     assert visual_tokens_per_layer((), shape) == [729] * 64

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.mamba_lm import kept_in_float32
 from deltaprune.cost.peers import Peer, PeerDisagrees, check_peer, peers
 from deltaprune.mllm.lm import MambaLM

@@ -3,7 +3,7 @@
 import pytest
 
 from deltaprune import DTP, NoPruning, RandomPruning
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import dino, siglip
 

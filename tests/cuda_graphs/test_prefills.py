@@ -117,7 +117,7 @@ def test_what_a_graph_has_baked_in_makes_another(captures):
     model, ways = small(), []
     for samples in (SAMPLES, SAMPLES[::-1], ROWS):
         ways += [lambda samples=samples: prefill(model, drawn(samples), stages_of("dtp"))]
-    ways += [lambda: prefill(model, drawn(), parse("dtp:keep=0.3").checked_stages(SHAPE))]
+    ways += [lambda: prefill(model, drawn(), parse("dtp:keep=0.3").checked_steps(SHAPE))]
     ways += [lambda: prefill(model, drawn(((9, 0),)), stages_of("dart"), awaits_text=True)]
     ways += [lambda: prefill(model, drawn(((9, 0),)), stages_of("dart"))]
     for i, way in enumerate(ways):

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from deltaprune.blocks.config import MambaConfig
-from deltaprune.blocks.mamba1 import State
+from deltaprune.blocks.mamba1 import MambaState
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cuda_graphs import step as graphs
 from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, stream
@@ -56,7 +56,7 @@ def test_equal_to_the_eager_step(captures):
     model = small()
     for rows in (1, 3):
         start = prefilled(model, rows)
-        before = [State(ssm=s.ssm.clone(), conv=s.conv.clone()) for s in start.states]
+        before = [MambaState(ssm=s.ssm.clone(), conv=s.conv.clone()) for s in start.states]
         assert torch.equal(answer(model, start, 8), answer(model, start, 8, graphed=False))
         for s, old in zip(start.states, before, strict=True):
             assert torch.equal(s.ssm, old.ssm)
@@ -76,7 +76,7 @@ def test_one_capture_serves_many_answers(captures):
 
 def test_a_replay_that_overflows_is_told_and_the_graph_is_lent_again(captures):
     model, given = small(), []
-    start, skip = prefilled(model), model.layers[0].mixer.D
+    start, skip = prefilled(model), model.blocks[0].mixer.D
     whole, held = answer(model, start, 4), skip[0].clone()
     skip[0] = torch.inf  # in place, so that the graph stays; what was prefilled does not read it again
     with pytest.raises(NonFiniteLogits):

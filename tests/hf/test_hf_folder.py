@@ -76,7 +76,7 @@ def test_another_plan_is_saved(model: Model, tmp_path: Path) -> None:
 
 def test_half_precision_keeps_what_is_computed_in_float32(folder: Path, processor: DeltapruneProcessor) -> None:
     half = Model.from_pretrained(folder, dtype=torch.bfloat16)
-    mixer = half.lm.layers[0].mixer
+    mixer = half.lm.blocks[0].mixer
     assert mixer.in_proj.weight.dtype == half.projector[0].weight.dtype == torch.bfloat16
     assert mixer.A_log.dtype == mixer.D.dtype == mixer.dt_proj.bias.dtype == torch.float32
     with dp.DTP(0.5)(half):

@@ -9,11 +9,12 @@ from backends import backends, device_of
 from torch import Tensor
 from triton_cases import DEVICE
 
-from deltaprune.blocks.config import MambaConfig
-from deltaprune.blocks.mamba1 import Layer, State
+from deltaprune.blocks.mamba1 import MambaBlock, MambaState
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import LayerWeights, layer_step, use
 from deltaprune.kernels._triton import INTERPRETED
 from deltaprune.kernels.layer_step import triton as fused
+from deltaprune.rows import Rows
 
 BACKENDS = backends("layer_step")
 
@@ -130,15 +131,15 @@ def test_every_plan_is_right(how):
 def test_a_layer_steps_as_it_prefills(backend):
     """Five rows at once, and one after the other."""
     device = device_of("layer_step", backend)
-    layer = Layer(MambaConfig(d_model=6, n_layers=1, vocab_size=8)).requires_grad_(False).to(device)
+    layer = MambaBlock(MambaConfig(d_model=6, n_layers=1, vocab_size=8)).requires_grad_(False).to(device)
     x = torch.randn(5, 6, device=device)
-    want, end, _ = layer.prefill(x, torch.tensor([0, 5], dtype=torch.int32, device=device))
+    rows, end, _ = layer.prefill(Rows.pack([x[:0]], [x]))
     state = layer.empty_state(1)
-    for row, expected in zip(x, want, strict=True):
+    for row, expected in zip(x, rows.x, strict=True):
         with use(layer_step=backend):
             got, state = layer.step(row[None], state)
         torch.testing.assert_close(got[0], expected, rtol=1e-4, atol=1e-5)
-    assert isinstance(state, State)
+    assert isinstance(state, MambaState)
     torch.testing.assert_close(state.ssm, end.ssm, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(state.conv, end.conv, rtol=1e-4, atol=1e-5)
 

@@ -4,7 +4,7 @@ import threading
 
 import torch
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import empty, reuse
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill

@@ -13,7 +13,7 @@ import torch
 from own_tests import without_a_test
 from slow import best_first, chance
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.methods import parse, registry
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
@@ -29,8 +29,7 @@ Importance = Callable[[Trace, int, int, int], float]  # (trace, row, its origina
 
 
 def mean_delta(trace: Trace, row: int, origin: int, key: int) -> float:
-    assert trace.delta is not None
-    return math.fsum(trace.delta[row].tolist()) / trace.delta.shape[1]
+    return math.fsum(trace["delta"][row].tolist()) / trace["delta"].shape[1]
 
 
 def by_chance(seed: int) -> Importance:
@@ -86,7 +85,7 @@ def by_hand(
     """The visual tokens left after each cut, by original index, and the last row after all layers."""
     x, origins, left = torch.cat([image, text]), list(range(len(image) + len(text))), []
     due, trace = {after: (keep, importance) for after, keep, importance in cuts}, Trace()
-    for l, layer in enumerate(lm.layers):
+    for l, layer in enumerate(lm.blocks):
         if l in due and len(image):
             keep, importance = due[l]
             visual = [row for row, origin in enumerate(origins) if origin < len(image)]
@@ -97,7 +96,8 @@ def by_hand(
             kept = sorted(visual[:count]) + [row for row, origin in enumerate(origins) if origin >= len(image)]
             x, origins = x[kept], [origins[row] for row in kept]
             left.append([origin for origin in origins if origin < len(image)])
-        x, _, trace = layer.prefill(x, torch.tensor([0, len(x)], dtype=torch.int32), None, frozenset({"delta"}))
+        rows, _, trace = layer.prefill(Rows.pack([x[:0]], [x]), None, frozenset({"delta"}))
+        x = rows.x
     return left, x[-1]
 
 
@@ -106,7 +106,7 @@ def by_hand(
 def test_it_is_what_the_description_says(text: str, tied: bool, lm: MambaLM) -> None:
     given = samples(tied)
     tokens = Rows.pack([rows for rows, _ in given], [rows for _, rows in given], torch.tensor(KEYS))
-    ran = prefill(lm, tokens, parse(text).checked_stages(SHAPE))
+    ran = prefill(lm, tokens, parse(text).checked_steps(SHAPE))
     for i, ((image, words), key) in enumerate(zip(given, KEYS, strict=True)):
         left, last = by_hand(lm, image, words, key, CUTS[text])
         if len(image):
@@ -118,8 +118,7 @@ def test_ties_are_there(lm: MambaLM) -> None:
     """After one layer of a mostly blank image, step sizes are equal: the lower index has to win."""
     image, words = samples(tied=True)[0]
     x = torch.cat([image, words])
-    _, _, trace = lm.layers[0].prefill(x, torch.tensor([0, len(x)], dtype=torch.int32), None, frozenset({"delta"}))
-    assert trace.delta is not None
+    _, _, trace = lm.blocks[0].prefill(Rows.pack([x[:0]], [x]), None, frozenset({"delta"}))
     values = [mean_delta(trace, row, row, 0) for row in range(IMAGE)]
     assert len(set(values)) < IMAGE / 2 + 3
 

@@ -5,12 +5,14 @@ from functools import partial
 import pytest
 import torch
 from slow import best_first, cosine, packed
+from traces import trace_of
 
 from deltaprune.methods.mtr import MTR
 from deltaprune.methods.tome import ToMe
 from deltaprune.methods.utrc import UTRC
 from deltaprune.rows import Rows
-from deltaprune.steps import Method, Plan, Shape, Stage, select
+from deltaprune.selection import select
+from deltaprune.steps import Method, Plan, Shape, Stage
 from deltaprune.trace import Trace
 
 SHAPES = [(23, 3), (2, 2), (0, 4), (24, 1), (3, 5)]
@@ -24,11 +26,11 @@ def traced(seed: int, tied: bool) -> tuple[Rows, Trace]:
     draw = torch.Generator().manual_seed(seed)
     y = torch.randn(len(tokens.x), 6, generator=draw)
     y = y.round() if tied else y
-    return tokens, Trace(y=y, delta_mean=y.abs().sum(-1))
+    return tokens, trace_of(output=y, step=y.abs().sum(-1))
 
 
 def one_step(method: Method) -> Stage:
-    (stage,) = method.stages(DEEP)
+    (stage,) = method.steps(DEEP)
     return stage
 
 
@@ -88,9 +90,7 @@ def test_one_step_is_the_papers(loop, method, q: float, seed: int, keep: float, 
     stage = one_step(method(keep))
     assert stage.score is not None
     left = stage.reduce(tokens, select(stage, stage.score(tokens, trace), tokens))
-    assert trace.y is not None
-    assert trace.delta_mean is not None
-    important = (trace.y.clamp(min=0).sum(-1) if loop is utrc else trace.delta_mean).tolist()
+    important = (trace["output"].clamp(min=0).sum(-1) if loop is utrc else trace["step"]).tolist()
     for (a, b), (c, d), n in zip(tokens.spans, left.spans, tokens.n_visual, strict=True):
         x = tokens.x[a:b].double()
         groups = loop(x.tolist(), important[a:b], n, int(keep * n + 1e-6), q)
@@ -101,22 +101,22 @@ def test_one_step_is_the_papers(loop, method, q: float, seed: int, keep: float, 
 
 
 def test_the_steps() -> None:
-    paper = UTRC(0.497, early=12, until=43, every=5).stages(DEEP)
+    paper = UTRC(0.497, early=12, until=43, every=5).steps(DEEP)
     assert [stage.after for stage in paper] == [12, 17, 22, 27, 32, 37, 42]
     ratios = [b.keep / a.keep for a, b in zip((Stage(0, 1.0), *paper), paper, strict=False)]
     assert ratios == pytest.approx([0.905] * 7, abs=5e-4)  # "keep .905 each"
-    assert [stage.after for stage in UTRC().stages(DEEP)] == [15, 20, 25, 30, 35, 40]
-    merged = ToMe(0.4, early=2, until=8).stages(DEEP)
+    assert [stage.after for stage in UTRC().steps(DEEP)] == [15, 20, 25, 30, 35, 40]
+    merged = ToMe(0.4, early=2, until=8).steps(DEEP)
     assert [stage.after for stage in merged] == [2, 4, 6]
     assert [stage.keep for stage in merged] == pytest.approx([0.8, 0.6, 0.4])
-    assert [stage.after for stage in MTR(late="plan").stages(DEEP)] == [15, 45]
-    assert MTR(late=50).stages(DEEP)[1] == Stage(50, 0.0)
+    assert [stage.after for stage in MTR(late="plan").steps(DEEP)] == [15, 45]
+    assert MTR(late=50).steps(DEEP)[1] == Stage(50, 0.0)
 
 
 @pytest.mark.parametrize("method", [MTR, UTRC, ToMe], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("keep", [0, 0.0, 1, 1.0, 1e-9, 1 / 3])
 def test_every_share_is_possible(method: type, keep: float) -> None:
-    stages = method(keep).stages(DEEP)
+    stages = method(keep).steps(DEEP)
     assert stages[-1].keep == pytest.approx(keep, abs=1e-12)
     assert all(0 <= stage.keep <= 1 for stage in stages)
 

@@ -24,14 +24,14 @@ from deltaprune.steps import Method, Shape, Stage
 
 
 def test_their_stages() -> None:
-    assert FastV(0.7).stages(COBRA.shape) == (Stage(2, 0.7, Delta()),)
+    assert FastV(0.7).steps(COBRA.shape) == (Stage(2, 0.7, Delta()),)
     assert parse("fastv:keep=0.5,after=3,score=hidden_attention") == FastV(0.5, 3, HiddenAttention())
-    assert VTW(32).stages(COBRA.shape) == (Stage(32, 0.0),)
-    assert VTW().stages(COBRA.shape) == (Stage(45, 0.0),)
-    assert UniformPruning(0.5).stages(COBRA.shape) == (Stage(15, 0.5, Uniform()), Stage(45, 0.0))
+    assert VTW(32).steps(COBRA.shape) == (Stage(32, 0.0),)
+    assert VTW().steps(COBRA.shape) == (Stage(45, 0.0),)
+    assert UniformPruning(0.5).steps(COBRA.shape) == (Stage(15, 0.5, Uniform()), Stage(45, 0.0))
     cuts = ((15, 0.5), (30, 0.25), (45, 0.125))
-    assert Pyramid(0.5).stages(COBRA.shape) == tuple(Stage(after, keep, Delta()) for after, keep in cuts)
-    pyramid_drop = Pyramid(0.5, early=8, score=HiddenAttention()).stages(COBRA.shape)
+    assert Pyramid(0.5).steps(COBRA.shape) == tuple(Stage(after, keep, Delta()) for after, keep in cuts)
+    pyramid_drop = Pyramid(0.5, early=8, score=HiddenAttention()).steps(COBRA.shape)
     assert [(stage.after, stage.keep) for stage in pyramid_drop] == [(8, 0.5), (16, 0.25), (24, 0.125)]
 
 
@@ -71,14 +71,14 @@ def test_their_text_forms(text: str, method: Method) -> None:
 )
 def test_mistakes_end_in_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(UserError) as error:
-        parse(text).checked_stages(COBRA.shape)
+        parse(text).checked_steps(COBRA.shape)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_model_without_a_plan_names_the_field() -> None:
     with pytest.raises(UserError, match='until="plan", but this model has no plan: give until=LAYER'):
-        ToMe(early=2).stages(Shape(n_layers=8, n_visual=10))
+        ToMe(early=2).steps(Shape(n_layers=8, n_visual=10))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.methods.vtw import VTW
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
@@ -19,15 +19,15 @@ def test_it_is_the_text_only_model_from_layer_k_on(k: int) -> None:
     lm = MambaLM(MambaConfig(d_model=32, n_layers=LAYERS, vocab_size=64, d_state=8)).eval().requires_grad_(False)
     lm.reset_parameters()
     tokens = Rows.pack([torch.randn(VISUAL, 32)], [torch.randn(TEXT, 32)])
-    pruned = prefill(lm, tokens, VTW(k).checked_stages(Shape(LAYERS, VISUAL)))
+    pruned = prefill(lm, tokens, VTW(k).checked_steps(Shape(LAYERS, VISUAL)))
 
-    x, cu_seqlens = tokens.x, tokens.cu_seqlens
-    for l, layer in enumerate(lm.layers):
+    rows = tokens
+    for l, layer in enumerate(lm.blocks):
         if l == k:
-            x, cu_seqlens = x[VISUAL:], torch.tensor([0, TEXT], dtype=torch.int32)
-        x, state, _ = layer.prefill(x, cu_seqlens)
-        torch.testing.assert_close(pruned.states[l].ssm, state.ssm, atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(pruned.states[l].conv, state.conv, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(pruned.hidden[0], x[-1], atol=1e-6, rtol=1e-5)
+            rows = Rows.pack([rows.x[:0]], [rows.x[VISUAL:]])
+        rows, state, _ = layer.prefill(rows)
+        for name, tensor in state.tensors().items():
+            torch.testing.assert_close(pruned.states[l].tensors()[name], tensor, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(pruned.hidden[0], rows.x[-1], atol=1e-6, rtol=1e-5)
     assert pruned.tokens.n_visual == (0,)
     assert pruned.tokens.origin.tolist() == list(range(VISUAL, VISUAL + TEXT))

@@ -12,7 +12,7 @@ from PIL import Image
 
 import deltaprune as dp
 from deltaprune.benchmarks.scenes import Scene
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.checkpoint import chosen_device
 from deltaprune.checkpoints.sources import open_source
 from deltaprune.mllm.network import blank
@@ -169,7 +169,7 @@ def test_casting_on_the_way_equals_casting_afterwards(cobra: Published) -> None:
     expected, found = whole.model.state_dict(), cast.model.state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
     assert {weight.dtype for weight in found.values()} == {torch.bfloat16, torch.float32}
-    layer = cast.model.lm.layers[0].mixer
+    layer = cast.model.lm.blocks[0].mixer
     assert torch.equal(layer.A_log, cobra.tensors["llm.backbone.layers.0.mixer.A_log"])
     assert logits(cast, processor).isfinite().all()
 

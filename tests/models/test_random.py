@@ -16,7 +16,7 @@ def test_every_tensor_is_filled_and_the_output_is_finite(tiny: tuple[VLM, Proces
     config = tiny[0].config
     model = random_mllm(config, dtype)
     assert all(p.dtype == weight_dtype(name, dtype) for name, p in model.named_parameters())
-    assert model.lm.layers[0].mixer.in_proj.weight.dtype == dtype
+    assert model.lm.blocks[0].mixer.in_proj.weight.dtype == dtype
     assert not any(t.is_meta or t.requires_grad for t in [*model.parameters(), *model.buffers()])
     assert all(torch.isfinite(p).all() and (p.ndim < 2 or p.std() > 0) for p in model.parameters())
     pixels = {name: torch.randn(1, 3, 32, 32) for name in config.towers}
@@ -33,6 +33,6 @@ def test_the_seed_decides(tiny: tuple[VLM, Processor]) -> None:
 
 
 def test_delta_starts_where_mamba_starts_it(tiny: tuple[VLM, Processor]) -> None:
-    bias = random_mllm(tiny[0].config).lm.layers[0].mixer.dt_proj.bias
+    bias = random_mllm(tiny[0].config).lm.blocks[0].mixer.dt_proj.bias
     delta = torch.nn.functional.softplus(bias)
     assert torch.allclose(delta[[0, -1]], torch.tensor([1e-3, 0.1]), rtol=1e-3)

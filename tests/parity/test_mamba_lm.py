@@ -6,7 +6,7 @@ from transformers import MambaConfig as TheirConfig
 from transformers import MambaForCausalLM
 from transformers.models.mamba.modeling_mamba import MambaOutput
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
 from deltaprune.rows import Rows

@@ -54,7 +54,7 @@ def test_a_lesson_scores_like_the_library(tiny: tuple[VLM, Processor]) -> None:
 def test_the_start_is_loud_and_remembers(tiny: tuple[VLM, Processor]) -> None:
     lm, start = MambaLM(tiny[0].config.lm), Start()
     begin(lm, start)
-    for layer in lm.layers:
+    for layer in lm.blocks:
         m = layer.mixer
         assert start.a[0] * 0.999 <= m.A_log.exp().min() < m.A_log.exp().max() <= start.a[1] * 1.001
         delta = F.softplus(m.dt_proj.bias)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gpu_peers
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost.peers import Peer, PeerDisagrees
 from deltaprune.kernels import selective_scan
 from deltaprune.prefill import prefill

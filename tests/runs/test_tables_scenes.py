@@ -64,7 +64,7 @@ def test_every_table_starts_with_none_and_every_block_with_dtp(name: str) -> Non
         assert isinstance(parse(first.method).score, Delta)
         assert block
     for entry in (none, *entries):
-        parse(entry.method).checked_stages(BUNDLED.shape)
+        parse(entry.method).checked_steps(BUNDLED.shape)
         assert not entry.paper or list(printed("cobra", entry.paper))
         assert not entry.paper or entry.paper in paper_means(name)
 
@@ -74,7 +74,7 @@ def test_the_two_tables_of_ours_ask_the_same_of_four_scores() -> None:
     for name, pattern in (("early", r"after (\d+) layers"), ("keep", r"keep=([\d.]+)")):
         _, *entries = TABLES[name][1](BUNDLED, 11)
         for entry in entries:
-            (stage,) = parse(entry.method).stages(BUNDLED.shape)
+            (stage,) = parse(entry.method).steps(BUNDLED.shape)
             found = re.fullmatch(pattern, entry.block)
             assert found
             asked = stage.after if name == "early" else stage.keep

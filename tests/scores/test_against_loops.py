@@ -7,6 +7,7 @@ import pytest
 import torch
 from own_tests import without_a_test
 from slow import chance
+from traces import trace_of
 
 from deltaprune.rows import Rows
 from deltaprune.scores import registry
@@ -23,39 +24,39 @@ def case(request: pytest.FixtureRequest) -> tuple[Rows, Trace]:
     total = sum(v + t for v, t in SHAPES)
     tokens = Rows.pack([torch.randn(v, 2) for v, _ in SHAPES], [torch.randn(t, 2) for _, t in SHAPES])
     delta = torch.rand(total, E)
-    trace = Trace(
+    trace = trace_of(
         delta=delta,
-        delta_mean=delta.mean(-1),
-        A=-torch.rand(E, N) - 0.01,
-        B=torch.randn(total, N),
-        C=torch.randn(total, N),
-        y=torch.randn(total, E),
+        step=delta.mean(-1),
+        decay=-torch.rand(E, N) - 0.01,
+        key=torch.randn(total, N),
+        query=torch.randn(total, N),
+        output=torch.randn(total, E),
     )
     return tokens, trace
 
 
 def delta(trace: Trace, j: int, sample: range, n_visual: int) -> float:
-    return sum(trace.delta[j, d].item() for d in range(E)) / E
+    return sum(trace["delta"][j, d].item() for d in range(E)) / E
 
 
 def delta_norm(trace: Trace, j: int, sample: range, n_visual: int) -> float:
-    return math.sqrt(sum(trace.delta[j, d].item() ** 2 for d in range(E)))
+    return math.sqrt(sum(trace["delta"][j, d].item() ** 2 for d in range(E)))
 
 
 def output(trace: Trace, j: int, sample: range, n_visual: int) -> float:
-    return math.sqrt(sum(trace.y[j, d].item() ** 2 for d in range(E)))
+    return math.sqrt(sum(trace["output"][j, d].item() ** 2 for d in range(E)))
 
 
 def clipped_output(trace: Trace, j: int, sample: range, n_visual: int) -> float:
-    return sum(max(0.0, trace.y[j, d].item()) for d in range(E)) / E
+    return sum(max(0.0, trace["output"][j, d].item()) for d in range(E)) / E
 
 
 def input(trace: Trace, j: int, sample: range, n_visual: int) -> float:
-    return math.sqrt(sum(trace.B[j, n].item() ** 2 for n in range(N)))
+    return math.sqrt(sum(trace["key"][j, n].item() ** 2 for n in range(N)))
 
 
 def readout(trace: Trace, j: int, sample: range, n_visual: int) -> float:
-    return math.sqrt(sum(trace.C[j, n].item() ** 2 for n in range(N)))
+    return math.sqrt(sum(trace["query"][j, n].item() ** 2 for n in range(N)))
 
 
 def hidden_attention(trace: Trace, j: int, sample: range, n_visual: int) -> float:
@@ -66,15 +67,15 @@ def hidden_attention(trace: Trace, j: int, sample: range, n_visual: int) -> floa
         for n in range(N):
             kept = 1.0
             for between in range(j + 1, last + 1):
-                kept *= math.exp(trace.delta[between, d] * trace.A[d, n])
-            k += trace.C[last, n].item() * kept * trace.delta[j, d].item() * trace.B[j, n].item()
+                kept *= math.exp(trace["delta"][between, d] * trace["decay"][d, n])
+            k += trace["query"][last, n].item() * kept * trace["delta"][j, d].item() * trace["key"][j, n].item()
         total += abs(k)
     return total / E
 
 
 def stateful(trace: Trace, j: int, sample: range, n_visual: int) -> float:
     text = sample[n_visual:]
-    reads = [abs(sum(trace.C[t, n].item() * trace.B[j, n].item() for n in range(N))) for t in text]
+    reads = [abs(sum(trace["query"][t, n].item() * trace["key"][j, n].item() for n in range(N))) for t in text]
     return (sum(reads) / len(reads) if reads else 1.0) * delta(trace, j, sample, n_visual)
 
 

@@ -7,7 +7,8 @@ from slow import Row, cosine, packed
 from deltaprune.methods.divprune import DivPrune
 from deltaprune.rows import Rows
 from deltaprune.scores.diversity import Diversity
-from deltaprune.steps import Shape, Stage, round_count, select
+from deltaprune.selection import round_count, select
+from deltaprune.steps import Shape, Stage
 from deltaprune.trace import Trace
 
 SHAPES = [(23, 3), (1, 2), (0, 4), (2, 0), (23, 1), (14, 5)]
@@ -44,7 +45,7 @@ def test_it_picks_what_the_written_out_algorithm_picks(seed: int, keep: float, t
 
 def test_a_batch_keeps_what_each_image_keeps_alone() -> None:
     tokens = packed(SHAPES, 4, tied=True)
-    (stage,) = DivPrune(0.4).stages(Shape(64, 23))
+    (stage,) = DivPrune(0.4).steps(Shape(64, 23))
     kept = set(select(stage, Diversity(0.4)(tokens, Trace()), tokens).rows.tolist())
     for (a, b), (v, _) in zip(tokens.spans, SHAPES, strict=True):
         alone = Rows.pack([tokens.x[a : a + v]], [tokens.x[a + v : b]])
@@ -62,6 +63,6 @@ def test_it_spreads_over_clusters_before_it_repeats_one() -> None:
 @pytest.mark.parametrize(("keep", "n", "count"), [(0.5, 729, 364), (0.5, 101, 50), (0.098, 576, 56), (0.35, 729, 255)])
 def test_its_stage_and_its_own_count(keep: float, n: int, count: int) -> None:
     """Python rounds a half to the even number: 364.5 -> 364, 50.5 -> 50."""
-    (stage,) = DivPrune(keep).stages(Shape(64, n))
+    (stage,) = DivPrune(keep).steps(Shape(64, n))
     assert stage == Stage(0, keep, Diversity(keep), count=round_count)
     assert stage.counts((n,), (n,)) == (count,)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from traces import trace_of
 
 from deltaprune.kernels import use
 from deltaprune.rows import Rows
@@ -16,21 +17,18 @@ def traced(dtype: torch.dtype) -> tuple[Rows, Trace]:
     total = sum(v + t for v, t in SHAPES)
     tokens = Rows.pack([torch.zeros(v, 2) for v, _ in SHAPES], [torch.zeros(t, 2) for _, t in SHAPES])
     _, b, c = torch.randn(total, 20).to(dtype).split([4, 8, 8], dim=-1)
-    return tokens, Trace(delta=torch.rand(total, 50), A=-torch.rand(50, 8), B=b, C=c)
+    return tokens, trace_of(delta=torch.rand(total, 50), decay=-torch.rand(50, 8), key=b, query=c)
 
 
 @pytest.mark.parametrize("backend", ["reference", "numba"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_batch_is_bit_equal_to_its_samples(backend: str, dtype: torch.dtype) -> None:
     tokens, trace = traced(dtype)
-    assert trace.delta is not None
-    assert trace.B is not None
-    assert trace.C is not None
     with use(backend):
         together = HiddenAttention()(tokens, trace)
         for (a, b), (visual, text) in zip(tokens.spans, SHAPES, strict=True):
             alone = Rows.pack([torch.zeros(visual, 2)], [torch.zeros(text, 2)])
-            part = Trace(delta=trace.delta[a:b], A=trace.A, B=trace.B[a:b], C=trace.C[a:b])
+            part = trace.map(lambda rows, span=slice(a, b): rows[span])
             assert torch.equal(together[a:b], HiddenAttention()(alone, part))
     assert together.dtype == torch.float32
     assert (together > 0).all()
@@ -47,4 +45,6 @@ def test_the_kernels_agree() -> None:
 
 def test_a_batch_without_rows() -> None:
     tokens, empty = Rows.pack([torch.zeros(0, 2)], [torch.zeros(0, 2)]), torch.zeros(0, 8)
-    assert HiddenAttention()(tokens, Trace(torch.zeros(0, 50), A=-torch.rand(50, 8), B=empty, C=empty)).shape == (0,)
+    assert HiddenAttention()(
+        tokens, trace_of(delta=torch.zeros(0, 50), decay=-torch.rand(50, 8), key=empty, query=empty)
+    ).shape == (0,)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from slow import best_first, cosine, packed
+from traces import trace_of
 
 from deltaprune.scores.clipped_output import ClippedOutput
 from deltaprune.scores.delta import Delta
@@ -20,7 +21,7 @@ def test_it_equals_the_loop(seed: int, importance: ClippedOutput | None, tied: b
     tokens = packed(SHAPES, seed, tied)
     draw = torch.Generator().manual_seed(seed)
     y = torch.randint(-2, 3, (len(tokens.x), 6), generator=draw).float()
-    scores = Redundancy(importance)(tokens, Trace(y=y)).tolist()
+    scores = Redundancy(importance)(tokens, trace_of(output=y)).tolist()
     for (a, b), n in zip(tokens.spans, tokens.n_visual, strict=True):
         x, important = tokens.x[a:b].tolist(), [sum(max(0.0, v) for v in row) for row in y[a:b].tolist()]
         targets = list(range(1, n, 2)) if importance is None else best_first(important, range(n))[: n // 2]

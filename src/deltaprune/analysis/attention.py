@@ -26,7 +26,7 @@ from deltaprune.kernels import without_autocast
 from deltaprune.vlm import VLM
 
 BLOCK = 2**22  # numbers in one block of rows, all channels: 16 MB in float32
-NEEDS = frozenset({"delta", "A", "B", "C"})
+NEEDS = frozenset({"delta", "decay", "key", "query"})
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,7 @@ def attention(vlm: VLM, inputs: Batch, after: Sequence[int]) -> tuple[Attention,
         raise UserError(f"attention was given {len(tokens.lengths)} questions: it takes the inputs of one at a time.")
     found = []
     for k, _, trace in traces(vlm, tokens, NEEDS, after):
-        assert trace.delta is not None
-        assert trace.A is not None
-        assert trace.B is not None
-        assert trace.C is not None
-        matrix = implicit_attention(trace.delta, trace.A, trace.B.float(), trace.C.float())
+        matrix = implicit_attention(trace["delta"], trace["decay"], trace["key"].float(), trace["query"].float())
         found.append(Attention(k, tokens.n_visual[0], matrix.cpu().numpy()))
     return tuple(found)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from deltaprune.analysis.layers import Batch, batches
 from deltaprune.errors import UserError
 from deltaprune.generate import generate
-from deltaprune.prefill import prefill
+from deltaprune.prefill import Prefilled, prefill
 from deltaprune.steps import Method
 from deltaprune.vlm import VLM
 
@@ -68,16 +68,21 @@ def _drift(
 ) -> tuple[Float64[Tensor, "L B"], Float64[Tensor, "B"], Bool[Tensor, "B"]]:
     """State drift, KL and equal answers of one batch, on the CPU."""
     lm, tokens = vlm.model.lm, vlm.pack(inputs)
-    full, pruned = prefill(lm, tokens), prefill(lm, tokens, method.checked_stages(vlm.shape)).checked()
+    full, pruned = prefill(lm, tokens), prefill(lm, tokens, method.checked_steps(vlm.shape)).checked()
     state = torch.stack(
         [
-            (a.ssm - b.ssm).double().flatten(1).norm(dim=1) / a.ssm.double().flatten(1).norm(dim=1)
-            for a, b in zip(full.states, pruned.states, strict=True)
+            (a - b).double().flatten(1).norm(dim=1) / a.double().flatten(1).norm(dim=1)
+            for a, b in zip(_recurrent(full), _recurrent(pruned), strict=True)
         ]
     )
     kl = next_token_kl(lm.logits(full.hidden), lm.logits(pruned.hidden))
     answers = [generate(lm, each, vlm.eos_id, max_new_tokens) for each in (full, pruned)]
     return state.cpu(), kl.cpu(), _equal_rows(answers[0], answers[1], vlm.eos_id).cpu()
+
+
+def _recurrent(done: Prefilled) -> list[Tensor]:
+    """Each layer's SSM state."""
+    return [state.tensors()["ssm"] for state in done.states]
 
 
 def _equal_rows(first: Int[Tensor, "B _"], second: Int[Tensor, "B _"], eos_id: int) -> Bool[Tensor, "B"]:

@@ -5,16 +5,18 @@ the trace of the layer with 0-based index k - 1 (the paper's "15th layer" is aft
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from deltaprune.errors import UserError
+from deltaprune.protocols import Block, State
+from deltaprune.pruner import HIDDEN
 from deltaprune.rows import Rows
 from deltaprune.trace import Trace
 from deltaprune.vlm import VLM
+from deltaprune.walk import walk
 
 Batch = Mapping[str, Tensor]
 
@@ -44,7 +46,7 @@ def traces(
     Args:
         vlm: the model.
         tokens: what enters layer 0.
-        needs: the `Trace` fields to fill.
+        needs: the roles of the `Trace` to fill.
         after: where to stop by; all layers if None. The pass ends with the last of them.
 
     Yields:
@@ -54,11 +56,17 @@ def traces(
         UserError: a place beyond the model.
     """
     lm = vlm.model.lm
-    wanted = range(1, len(lm.layers) + 1) if after is None else after
-    check_layers(wanted, len(lm.layers))
-    for k, layer in enumerate(lm.layers[: max(wanted, default=0)], start=1):
-        asked = needs if k in wanted else frozenset()
-        x, _, trace = layer.prefill(tokens.x, tokens.cu_seqlens, None, asked)
-        tokens = tokens.with_x(x)
+    wanted = range(1, len(lm.blocks) + 1) if after is None else after
+    check_layers(wanted, len(lm.blocks))
+    last, told = max(wanted, default=0), Trace()
+
+    def run(l: int, block: Block, rows: Rows, state: State | None) -> tuple[Rows, State] | None:
+        nonlocal told
+        if l == last:
+            return None
+        rows, new, told = block.prefill(rows, state, needs - HIDDEN if l + 1 in wanted else frozenset())
+        return rows, new
+
+    for k, (rows, _) in enumerate(walk(lm, tokens, (), run), start=1):
         if k in wanted:
-            yield k, tokens, replace(trace, hidden=lm.norm_f(x)) if "hidden" in needs else trace
+            yield k, rows, told.told(hidden=lm.norm(rows.x)) if "hidden" in needs else told

@@ -82,8 +82,7 @@ def _scores(vlm: VLM, inputs: Batch, score: Score) -> Float[Tensor, "L B P"]:
     tokens, rows = vlm.pack(inputs), []
     if not all(tokens.n_visual):
         raise UserError("A sample has no image: scores are measured on visual tokens, so give each sample one.")
-    first = torch.tensor([start for start, _ in tokens.spans], device=tokens.x.device)
-    visual = first[:, None] + torch.arange(vlm.config.n_visual, device=tokens.x.device)
+    visual = torch.stack([tokens.visual_rows(b) for b in range(len(tokens.lengths))])
     for k, live, trace in traces(vlm, tokens, score.needs):
         scores = importance(score, score.needs, live, trace, k)
         raise_if_not_finite([(k, repr(score), torch.isfinite(scores).all())])

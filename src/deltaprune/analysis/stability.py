@@ -13,7 +13,8 @@ from deltaprune.checks import check_keep
 from deltaprune.errors import UserError
 from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
-from deltaprune.steps import Score, Stage, floor_count, select
+from deltaprune.selection import floor_count, select
+from deltaprune.steps import Score, Stage
 from deltaprune.vlm import VLM
 
 

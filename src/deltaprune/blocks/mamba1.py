@@ -1,4 +1,4 @@
-"""One Mamba block: RMSNorm -> mixer -> residual add, on packed rows.
+"""One Mamba-1 block: RMSNorm -> mixer -> residual add, on packed rows.
 
 Tensor names are those of mamba_ssm (`mixer.in_proj.weight`, ...), so that official checkpoints load as they are.
 Mirrors mamba_ssm 1.x, mamba_ssm/modules/mamba_simple.py (`Mamba`, `Block`); deviations: A, dt's bias and D are kept in
@@ -6,7 +6,9 @@ float32 where the original casts them to the weights' dtype; the SSM state is al
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,23 +16,41 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune import kernels
-from deltaprune.blocks.config import MambaConfig
-from deltaprune.kernels import LayerWeights, causal_conv1d, empty, layer_step, residual_add, selective_scan
+from deltaprune.blocks import registry
+from deltaprune.blocks._phases import Index, phases, places
+from deltaprune.blocks.sizes import MambaConfig
+from deltaprune.kernels import (
+    LayerWeights,
+    Scan,
+    causal_conv1d,
+    empty,
+    layer_step,
+    residual_add,
+    selective_scan,
+)
+from deltaprune.protocols import State
+from deltaprune.rows import Rows, cumulate
 from deltaprune.trace import Trace
 
-SCAN_EXTRAS = frozenset({"delta", "delta_mean", "y"})  # what only the scan can tell a score
+IN_THE_SCAN = {"delta": "delta", "step": "delta_mean", "output": "y"}  # role -> what only the scan can tell
 
 
+@registry.register("mamba1")
 @dataclass(frozen=True)
-class State:
+class MambaState(State):
     """What a layer remembers of everything before: constant in the number of tokens."""
+
+    kind: ClassVar[str] = "mamba1"
 
     ssm: Float[Tensor, "B E N"]  # float32
     conv: Float[Tensor, "B E W1"]  # the last d_conv - 1 inputs of the convolution
 
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"ssm": self.ssm, "conv": self.conv}
+
 
 class Mixer(nn.Module):
-    """The selective SSM between the norms; holds parameters only, `Layer` runs it."""
+    """The selective SSM between the norms; holds parameters only, `MambaBlock` runs it."""
 
     def __init__(self, config: MambaConfig):
         super().__init__()
@@ -52,8 +72,22 @@ class Mixer(nn.Module):
             self.out_proj.weight.div_(math.sqrt(config.n_layers))
 
 
-class Layer(nn.Module):
-    """A block of the LM. `x` is the float32 residual stream, packed `(T, d_model)`."""
+class _Inputs(NamedTuple):
+    """What the scan takes of every row, and A; letters as in `selective_scan`."""
+
+    u: Tensor
+    dt: Tensor
+    b: Tensor
+    c: Tensor
+    a: Tensor
+    conv: Tensor  # the convolution's new state
+
+
+class MambaBlock(nn.Module):
+    """A block of the LM."""
+
+    offers: ClassVar[frozenset[str]] = frozenset({"step", "delta", "key", "value", "query", "decay", "output"})
+    offers_writing: ClassVar[frozenset[str]] = frozenset({"step", "delta", "key", "value", "query", "decay"})
 
     def __init__(self, config: MambaConfig):
         super().__init__()
@@ -61,58 +95,125 @@ class Layer(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
         self.mixer = Mixer(config)
 
-    def empty_state(self, batch: int) -> State:
+    def empty_state(self, batch: int) -> MambaState:
         """The state before the first token: zeros."""
         weight = self.mixer.in_proj.weight
         inner = self.config.d_inner
-        return State(
+        return MambaState(
             ssm=torch.zeros(batch, inner, self.config.d_state, device=weight.device),
             conv=torch.zeros(batch, inner, self.config.d_conv - 1, device=weight.device, dtype=weight.dtype),
         )
 
     def prefill(
-        self,
-        x: Float[Tensor, "T d"],
-        cu_seqlens: Int[Tensor, "B1"],
-        state: State | None = None,
-        needs: frozenset[str] = frozenset(),
-    ) -> tuple[Float[Tensor, "T d"], State, Trace]:
+        self, rows: Rows, state: MambaState | None = None, needs: frozenset[str] = frozenset()
+    ) -> tuple[Rows, MambaState, Trace]:
         """Run all rows of a packed batch.
 
         Args:
-            x: residual stream, float32.
-            cu_seqlens: boundaries of the samples, int32.
+            rows: their residual stream is float32.
             state: what came before (zeros if None).
-            needs: the `Trace` fields to fill; `hidden` is filled by the caller, who knows `norm_f`.
+            needs: the roles of the `Trace` to fill; `hidden` is the caller's, who knows the final norm.
         """
-        if len(x) == 0:
-            return x, state or self.empty_state(len(cu_seqlens) - 1), Trace()
+        if len(rows.x) == 0:
+            return rows, state or self.empty_state(len(rows.lengths)), Trace()
+        inner, m = self.config.d_inner, self.mixer
+        xz = product("in_proj", self._normed(rows), m.in_proj.weight)
+        known = self._inputs(xz[:, :inner], rows, state)
+        scan = self._scan(known, slice(None), xz[:, inner:], rows.cu_seqlens, state and state.ssm, needs)
+        trace = self._trace(rows, known, needs, {role: getattr(scan, name) for role, name in IN_THE_SCAN.items()})
+        x = residual_add(rows.x, product("out_proj", scan.out, m.out_proj.weight))
+        return rows.with_x(x), MambaState(ssm=scan.state, conv=known.conv), trace
+
+    def write(
+        self, rows: Rows, state: MambaState | None = None, needs: frozenset[str] = frozenset()
+    ) -> tuple[Rows, MambaState, Trace]:
+        """Text rows run as in `prefill`, visual rows only write the state: no z, no y, no out_proj of them.
+
+        The products that both kinds need are one call; the scan goes run by run, first the visual rows of every
+        sample up to its first text row, then that text, and so on.
+        """
+        if not any(rows.n_visual):
+            return self.prefill(rows, state, needs)
+        inner, m, x = self.config.d_inner, self.mixer, rows.x
+        normed = self._normed(rows)
+        known = self._inputs(product("in_proj_u", normed, m.in_proj.weight[:inner]), rows, state)
+        ssm = (self.empty_state(len(rows.lengths)) if state is None else state).ssm
+        text, outs, order = [], [], []
+        told: dict[str, list[Tensor]] = {role: [] for role in needs & {"step", "delta"}}
+        for visual, index, lengths in phases(rows):
+            z = known.u[index] if visual else product("in_proj_z", normed[index], m.in_proj.weight[inner:])
+            scan = self._scan(known, index, z, cumulate(lengths, x.device), ssm, frozenset(told))
+            ssm = scan.state
+            order.append(places(index, x.device))
+            for role, parts in told.items():
+                parts.append(getattr(scan, IN_THE_SCAN[role]))
+            if not visual:
+                text.append(order[-1])
+                outs.append(scan.out.clone())  # the next scan takes its memory
+        if text:
+            index = torch.cat(text)
+            added = product("out_proj", torch.cat(outs), m.out_proj.weight)
+            x = x.index_copy(0, index, x[index] + added)  # `residual_add` may take the memory that x lies in
+        back = torch.cat(order).argsort()
+        trace = self._trace(rows, known, needs, {role: torch.cat(parts)[back] for role, parts in told.items()})
+        return rows.with_x(x), MambaState(ssm=ssm, conv=known.conv), trace
+
+    def _normed(self, rows: Rows) -> Tensor:
+        dtype = self.mixer.in_proj.weight.dtype
+        return kernels.rms_norm(rows.x, self.norm.weight, self.config.norm_eps, dtype=dtype)[1]
+
+    def _inputs(self, u: Tensor, rows: Rows, state: MambaState | None) -> _Inputs:
+        """From the input half of in_proj to what the scan takes."""
         m, cfg = self.mixer, self.config
-        _, normed = kernels.rms_norm(x, self.norm.weight, cfg.norm_eps, dtype=m.in_proj.weight.dtype)
-        xz = product("in_proj", normed, m.in_proj.weight)
-        u, z = xz.split(cfg.d_inner, dim=-1)
         assert m.conv1d.bias is not None
-        past = (None, None) if state is None else (state.ssm, state.conv)
-        u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, cu_seqlens, past[1])
+        past = None if state is None else state.conv
+        u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, rows.cu_seqlens, past)
         dt, b, c = product("x_proj", u, m.x_proj.weight).split([cfg.rank, cfg.d_state, cfg.d_state], dim=-1)
-        a = -torch.exp(m.A_log.float())
-        scan = selective_scan(
-            u,
-            product("dt_proj", dt, m.dt_proj.weight),  # the bias joins inside the scan: Delta = softplus(dt + bias)
-            a,
-            b,
-            c,
+        dt = product("dt_proj", dt, m.dt_proj.weight)  # its bias joins inside the scan: Delta = softplus(dt + bias)
+        return _Inputs(u, dt, b, c, -torch.exp(m.A_log.float()), conv)
+
+    def _scan(
+        self, known: _Inputs, index: Index, z: Tensor, bounds: Tensor, ssm: Tensor | None, needs: frozenset[str]
+    ) -> Scan:
+        """The scan of some rows, going on from `ssm`."""
+        m = self.mixer
+        extras = frozenset(IN_THE_SCAN[role] for role in needs & IN_THE_SCAN.keys())
+        return selective_scan(
+            known.u[index],
+            known.dt[index],
+            known.a,
+            known.b[index],
+            known.c[index],
             m.D.float(),
             z,
             m.dt_proj.bias.float(),
-            cu_seqlens,
-            initial_state=past[0],
-            extras=needs & SCAN_EXTRAS,
+            bounds,
+            initial_state=ssm,
+            extras=extras,
         )
-        known = {"A": a, "B": b, "C": c, "u": u, "delta": scan.delta, "delta_mean": scan.delta_mean, "y": scan.y}
-        trace = Trace(**{name: known[name] for name in needs & known.keys()})
-        x = residual_add(x, product("out_proj", scan.out, m.out_proj.weight))
-        return x, State(ssm=scan.state, conv=conv), trace
+
+    def _trace(self, rows: Rows, known: _Inputs, needs: frozenset[str], scanned: Mapping[str, Tensor | None]) -> Trace:
+        """The roles that were asked for."""
+        per_row = {"key": known.b, "value": known.u, "query": known.c, **scanned}
+        found = {role: value for role, value in per_row.items() if role in needs and value is not None}
+        return Trace(found, {"decay": known.a} if "decay" in needs else {})
+
+    @property
+    def products(self) -> tuple[Float[Tensor, "n k"], ...]:
+        """The weights of its matrix products, in order."""
+        m = self.mixer
+        return m.in_proj.weight, m.x_proj.weight, m.dt_proj.weight, m.out_proj.weight
+
+    def alone(self, part: Literal["conv", "scan"], x: Float[Tensor, "T _"], cu_seqlens: Int[Tensor, "B1"]) -> None:
+        """Run one component by itself, to be timed; `x` has 2 E columns, and what is in it makes no difference."""
+        m, inner, order = self.mixer, self.config.d_inner, self.config.d_state
+        if part == "conv":
+            assert m.conv1d.bias is not None
+            causal_conv1d(x[:, :inner], m.conv1d.weight[:, 0], m.conv1d.bias, cu_seqlens)
+            return
+        u, z, b = x[:, :inner], x[:, inner:], x[:, :order]
+        known = _Inputs(u, u, b, b, -torch.exp(m.A_log.float()), x)
+        self._scan(known, slice(None), z, cu_seqlens, None, frozenset())
 
     @property
     def weights(self) -> LayerWeights:
@@ -133,10 +234,12 @@ class Layer(nn.Module):
             eps=self.config.norm_eps,
         )
 
-    def step(self, x: Float[Tensor, "B d"], state: State, in_place: bool = False) -> tuple[Float[Tensor, "B d"], State]:
+    def step(
+        self, x: Float[Tensor, "B d"], state: MambaState, in_place: bool = False
+    ) -> tuple[Float[Tensor, "B d"], MambaState]:
         """One token of every sample, as a prefill of B sequences of length 1; `in_place` may write over `state`."""
         x, ssm, conv = layer_step(x, self.weights, state.ssm, state.conv, in_place)
-        return x, State(ssm=ssm, conv=conv)
+        return x, MambaState(ssm=ssm, conv=conv)
 
 
 def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"]) -> Float[Tensor, "T n"]:

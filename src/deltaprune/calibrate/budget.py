@@ -70,7 +70,7 @@ def budget(config: MLLMConfig, method: Method | str, share: float, text_tokens: 
         knob=knob,
         value=value,
         share=share_of(config, chosen, text_tokens),
-        kept=tokens_kept(chosen.checked_stages(config.shape), config.shape),
+        kept=tokens_kept(chosen.checked_steps(config.shape), config.shape),
     )
 
 

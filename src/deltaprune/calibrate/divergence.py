@@ -61,8 +61,8 @@ def js_of(vlm: VLM, inputs: Mapping[str, Tensor], keep: float) -> Float[Tensor, 
     lm, tokens, top = vlm.model.lm, vlm.pack(inputs), vlm.shape.n_layers // 4 + 1
 
     def log_p(method: DTP | None) -> Float[Tensor, "B V"]:
-        stages = () if method is None else method.checked_stages(vlm.shape)
-        return lm.logits(prefill(lm, tokens, stages).checked().hidden).double().log_softmax(-1)
+        steps = () if method is None else method.checked_steps(vlm.shape)
+        return lm.logits(prefill(lm, tokens, steps).checked().hidden).double().log_softmax(-1)
 
     unpruned = log_p(None)
     js = torch.stack([jensen_shannon(log_p(DTP(keep, k, None)), unpruned) for k in range(1, top + 1)]).cpu()

@@ -58,9 +58,9 @@ def spread(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> Spread:
 
 def std_of(full: FullPass) -> Float[Tensor, "L B"]:
     """Eq. 7 of each layer and sample, float64."""
-    image = list(zip(full.tokens.spans, full.tokens.n_visual, strict=True))
-    rows = [[scores[start : start + n].double().std(correction=0) for (start, _), n in image] for scores in full.scores]
-    return torch.stack([torch.stack(row) for row in rows]).cpu()
+    images = [full.tokens.visual_rows(b) for b in range(len(full.tokens.lengths))]
+    stds = [[scores[image].double().std(correction=0) for image in images] for scores in full.scores]
+    return torch.stack([torch.stack(layer) for layer in stds]).cpu()
 
 
 def mean_std(per_batch: Sequence[Float[Tensor, "L _"]]) -> Spread:

@@ -27,8 +27,10 @@ from deltaprune.calibrate.spread import Choice, check_some
 from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, overflowed
 from deltaprune.kernels import without_autocast
-from deltaprune.rows import cumulate
+from deltaprune.protocols import Block, State
+from deltaprune.rows import Rows
 from deltaprune.vlm import VLM
+from deltaprune.walk import run_fully, walk_through
 
 ETA = 0.003  # nats; the official default (LLaVA-1.5-7B)
 
@@ -66,13 +68,16 @@ def kl_of(vlm: VLM, full: FullPass) -> Float[Tensor, "L B"]:
     """KL(P_k || P) of each k = 0 .. L-1 and each sample, float64, in nats."""
     lm, tokens = vlm.model.lm, full.tokens
     words = tuple(total - n for total, n in zip(tokens.lengths, tokens.n_visual, strict=True))
-    rows, boundaries = full.text[0][:0], tokens.cu_seqlens[:1]
-    for l, layer in enumerate(lm.layers):
-        rows = torch.cat([rows, full.text[l]])  # the samples of k = l join those of k < l
-        boundaries = cumulate(words * (l + 1), rows.device)
-        rows, _, _ = layer.prefill(rows, boundaries)
+
+    def run(l: int, block: Block, before: list[Tensor], _: State | None) -> tuple[list[Tensor], State]:
+        texts = before + list(full.text[l].split(words))  # the samples of k = l join those of k < l
+        rows, state = run_fully(l, block, Rows.pack([text[:0] for text in texts], texts), None)
+        return list(rows.x.split(rows.lengths)), state
+
+    texts, _ = walk_through(lm, [], (), run)
     unpruned = _log_p(vlm, tokens.x, tokens.cu_seqlens)
-    withdrawn = _log_p(vlm, rows, boundaries).unflatten(0, (len(lm.layers), len(words)))
+    withdrawn = lm.logits(torch.stack([text[-1] for text in texts])).double().log_softmax(-1)
+    withdrawn = withdrawn.unflatten(0, (len(lm.blocks), len(words)))
     kl = (withdrawn.exp() * (withdrawn - unpruned)).sum(-1).cpu()
     if not kl.isfinite().all():
         raise NonFiniteLogits(overflowed(lm))

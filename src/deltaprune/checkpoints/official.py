@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.checkpoint import Checkpoint
 from deltaprune.checkpoints.mamba_lm import read_config, source_names, untie
 from deltaprune.checkpoints.sizes import projector_prefix, projector_widths

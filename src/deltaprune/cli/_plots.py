@@ -74,11 +74,12 @@ def _scores(asked: Asked, working: Working) -> "Figure":
     from deltaprune.analysis.figures import score_maps
     from deltaprune.analysis.stability import kept
     from deltaprune.methods import parse
+    from deltaprune.steps import stages_of
 
     method = asked.method or METHOD
     config = _config(asked)
     after = _layers(asked.layers, config)
-    ranking = [stage for stage in parse(method).checked_stages(config.shape) if stage.score is not None]
+    ranking = [stage for stage in stages_of(parse(method).checked_steps(config.shape)) if stage.score is not None]
     if not ranking:
         raise UserError(f"Method {method!r} ranks no tokens: plot scores draws a method's score, such as {METHOD}'s.")
     picture, question = _picture(asked)
@@ -113,18 +114,19 @@ def _tokens(asked: Asked, working: Working) -> "Figure":
     """What each stage of a method leaves of the picture."""
     from deltaprune.analysis.figures import kept_tokens
     from deltaprune.methods import parse
+    from deltaprune.steps import stages_of
 
     method = asked.method or METHOD
     chosen = parse(method)
     config = _config(asked)
-    stages = chosen.checked_stages(config.shape)
+    steps = chosen.checked_steps(config.shape)
     picture, question = _picture(asked)
     vlm, processor = _load(asked, working)
     working.say("pruning")
     with chosen(vlm):
         kept = vlm.prefill(vlm.pack(processor(images=picture, text=question).to(vlm.device))).checked().kept
     title = f"Visual tokens kept by {method}, {config.name}"
-    if any(stage.sees_text for stage in stages):
+    if any(stage.sees_text for stage in stages_of(steps)):
         title += f"\n“{question}”"
     left = [stage.origin[0].cpu().numpy() for stage in kept]
     return kept_tokens(picture, left, [stage.after for stage in kept], patch_grid(config), title)

@@ -54,7 +54,7 @@ def _row(config: "MLLMConfig", text: str, text_tokens: int, convention: str) -> 
         "convention": convention,
         "text_tokens": text_tokens,
         "share": prefill.share,
-        "kept": tokens_kept(method.checked_stages(config.shape), config.shape) or None,  # null: nothing is pruned
+        "kept": tokens_kept(method.checked_steps(config.shape), config.shape) or None,  # null: nothing is pruned
         "macs": prefill.components,
         "flops": prefill.flops,
         "decode_macs": decode.components,

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from statistics import median
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from deltaprune.cost.floors import products
 from deltaprune.cost.timing import timed
-from deltaprune.kernels import causal_conv1d, reuse, selective_scan
+from deltaprune.kernels import reuse
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.rows import cumulate
 from deltaprune.vlm import VLM
@@ -34,36 +35,20 @@ def components(
     lm, device = vlm.model.lm, vlm.device
     with torch.no_grad():
         features = vlm.model.features(pixels)
-        x = lm.layers[0].mixer.in_proj.weight.new_zeros(max(rows), 2 * lm.config.d_inner)
+        x = torch.zeros(max(rows), 2 * lm.config.d_inner, device=lm.device, dtype=lm.dtype)
         parts = {
             "vision": lambda: vlm.model.features(pixels),
             "projector": lambda: vlm.model.projector(features),
             "linear": products(lm, rows),
-            "conv": lambda: _convs(lm, x, rows, batch),
-            "scan": lambda: _scans(lm, x, rows, batch),
+            "conv": lambda: _alone("conv", lm, x, rows, batch),
+            "scan": lambda: _alone("scan", lm, x, rows, batch),
         }
         times = {name: median(timed(run, device)[1] for _ in range(rounds)) for name, run in parts.items()}
     return {**times, "other": prefill_ms - times["linear"] - times["conv"] - times["scan"]}
 
 
 @reuse()
-def _convs(lm: MambaLM, x: Tensor, rows: Sequence[int], batch: int) -> None:
-    """The convolution of every layer, on the first of the rows `x`."""
-    inner = lm.config.d_inner
-    for layer, total in zip(lm.layers, rows, strict=True):
-        m = layer.mixer
-        assert m.conv1d.bias is not None
-        bounds = cumulate((total // batch,) * batch, x.device)
-        causal_conv1d(x[:total, :inner], m.conv1d.weight[:, 0], m.conv1d.bias, bounds)
-
-
-@reuse()
-def _scans(lm: MambaLM, x: Tensor, rows: Sequence[int], batch: int) -> None:
-    """The scan of every layer, on the first of the rows `x`: it takes the same time whatever it reads."""
-    inner, order = lm.config.d_inner, lm.config.d_state
-    for layer, total in zip(lm.layers, rows, strict=True):
-        m = layer.mixer
-        u, z, b = x[:total, :inner], x[:total, inner:], x[:total, :order]
-        a, bias = -torch.exp(m.A_log.float()), m.dt_proj.bias.float()
-        bounds = cumulate((total // batch,) * batch, x.device)
-        selective_scan(u, u, a, b, b, m.D.float(), z, bias, bounds)
+def _alone(part: Literal["conv", "scan"], lm: MambaLM, x: Tensor, rows: Sequence[int], batch: int) -> None:
+    """One component of every layer, on the first of the rows `x`."""
+    for block, total in zip(lm.blocks, rows, strict=True):
+        block.alone(part, x[:total], cumulate((total // batch,) * batch, x.device))

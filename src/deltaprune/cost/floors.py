@@ -8,19 +8,19 @@ import torch
 from deltaprune.cost.macs import visual_tokens_per_layer
 from deltaprune.cost.timing import timed
 from deltaprune.mllm.lm import MambaLM
-from deltaprune.steps import Shape, Stage
+from deltaprune.steps import Shape, Step
 
 COPIED = 2**28  # bytes that the bandwidth test copies, far more than any cache holds
 COPIES = 20  # on a GPU, where one such copy takes no longer than a few launches
 
 
-def rows_per_layer(stages: Sequence[Stage], shape: Shape, text_tokens: int, batch: int) -> list[int]:
+def rows_per_layer(steps: Sequence[Step], shape: Shape, text_tokens: int, batch: int) -> list[int]:
     """Rows that enter each layer of the LM: what is left of the images, and the text."""
-    return [batch * (visual + text_tokens) for visual in visual_tokens_per_layer(stages, shape)]
+    return [batch * (visual + text_tokens) for visual in visual_tokens_per_layer(steps, shape)]
 
 
 def products(lm: MambaLM, rows: Sequence[int]) -> Callable[[], None]:
-    """The four matrix products of every layer and nothing else, ready to run.
+    """The matrix products of every layer and nothing else, ready to run.
 
     They take the layer's own weights, random inputs and memory made beforehand.
 
@@ -28,18 +28,16 @@ def products(lm: MambaLM, rows: Sequence[int]) -> Callable[[], None]:
         lm: the LM.
         rows: of each layer, see `rows_per_layer`.
     """
-    config, weight = lm.config, lm.layers[0].mixer.in_proj.weight
-    most, like = max(rows), {"device": weight.device, "dtype": weight.dtype}
-    widths = (config.d_model, config.d_inner, config.rank)
-    inputs = {width: torch.randn(most, width, device=weight.device).to(weight.dtype) for width in widths}
-    outer = (2 * config.d_inner, config.rank + 2 * config.d_state, config.d_inner, config.d_model)
-    outputs = {width: torch.empty(most, width, **like) for width in outer}
+    weights = [block.products for block in lm.blocks]
+    most, like = max(rows), {"device": lm.device, "dtype": lm.dtype}
+    shapes = [weight.shape for layer in weights for weight in layer]
+    inputs = {width: torch.randn(most, width, device=lm.device).to(lm.dtype) for width in {k for _, k in shapes}}
+    outputs = {width: torch.empty(most, width, **like) for width in {n for n, _ in shapes}}
 
     @torch.no_grad()
     def run() -> None:
-        for layer, count in zip(lm.layers, rows, strict=True):
-            m = layer.mixer
-            for w in (m.in_proj.weight, m.x_proj.weight, m.dt_proj.weight, m.out_proj.weight):
+        for layer, count in zip(weights, rows, strict=True):
+            for w in layer:
                 torch.mm(inputs[w.shape[1]][:count], w.t(), out=outputs[w.shape[0]][:count])
 
     return run

@@ -44,9 +44,8 @@ def growth(
     """
     if not lengths or any(a >= b for a, b in pairwise(lengths)) or lengths[0] < 1 or rounds < 1:
         raise UserError(f"lengths={tuple(lengths)} must ascend from at least 1, and rounds={rounds} be at least 1.")
-    weight = lm.layers[0].mixer.in_proj.weight
-    device = weight.device
-    kernels = verify_kernels(device, weight.dtype)
+    device = lm.device
+    kernels = verify_kernels(device, lm.dtype)
     times: dict[int, list[float]] = {length: [] for length in lengths}
     decode: dict[int, list[float]] = {length: [] for length in lengths}
     peaks: dict[int, list[int]] = {length: [] for length in lengths}
@@ -70,7 +69,7 @@ def growth(
             "method": "none",
             "tokens": length,
             "batch": 1,
-            "dtype": str(weight.dtype).removeprefix("torch."),
+            "dtype": str(lm.dtype).removeprefix("torch."),
             "device": device.type,
             "kernel": kernels["selective_scan"],
             "prefill_ms": median(times[length]),

@@ -101,15 +101,15 @@ def bench(
     for name, value in (("text_tokens", text_tokens), ("batch", batch), ("rounds", rounds), ("new_tokens", new_tokens)):
         if value < 1:
             raise UserError(f"{name}={value} must be at least 1.")
-    stages = {label: method.checked_stages(vlm.shape) for label, method in methods.items()}
+    steps = {label: method.checked_steps(vlm.shape) for label, method in methods.items()}
     lm = vlm.model.lm
-    verify_kernels(vlm.device, lm.layers[0].mixer.in_proj.weight.dtype)
+    verify_kernels(vlm.device, lm.dtype)
     pixels, ids = prompts(vlm, batch, text_tokens)
-    every = {label: rows_per_layer(each, vlm.shape, text_tokens, batch) for label, each in stages.items()}
+    every = {label: rows_per_layer(each, vlm.shape, text_tokens, batch) for label, each in steps.items()}
     every |= {peer.name: rows_per_layer((), vlm.shape, text_tokens, batch) for peer in peers}
     floors = {label: products(lm, rows) for label, rows in every.items()}
     runs: dict[str, Callable[[], Round]] = {
-        label: (lambda each=each: method_round(vlm, each, pixels, ids, new_tokens)) for label, each in stages.items()
+        label: (lambda each=each: method_round(vlm, each, pixels, ids, new_tokens)) for label, each in steps.items()
     }
     runs |= {peer.name: (lambda peer=peer: peer_round(vlm, peer, pixels, ids, new_tokens)) for peer in peers}
     check_peers(vlm, peers, pixels, ids)
@@ -170,14 +170,14 @@ def _row(
     """Medians and spreads of one contestant's rounds."""
     parts = ("vision", "prefill", "decode", "choose", "products", "total")
     columns = {part: [getattr(each, part) for each in times] for part in parts}
-    weight = vlm.model.lm.layers[0].mixer.in_proj.weight
-    scan = select("deltaprune.kernels.selective_scan", vlm.device, dtype=weight.dtype).name
+    dtype = vlm.model.lm.dtype
+    scan = select("deltaprune.kernels.selective_scan", vlm.device, dtype=dtype).name
     return BenchRow(
         name=vlm.config.name,
         method=label if ours else "none",
         tokens=vlm.config.n_visual + text_tokens,
         batch=batch,
-        dtype=str(weight.dtype).removeprefix("torch."),
+        dtype=str(dtype).removeprefix("torch."),
         device=vlm.device.type,
         kernel=scan if ours else label,
         vision_ms=median(columns["vision"]),

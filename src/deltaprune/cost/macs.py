@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.network import MLLMConfig
-from deltaprune.steps import Method, Shape, Stage
+from deltaprune.steps import Method, Shape, Step, passes_of, stages_of
 from deltaprune.vision.towers import TowerConfig
 
 CONVENTIONS = ("full", "paper")
@@ -36,11 +36,12 @@ class Cost:
     Attributes:
         vision: patch embedding and blocks of all towers.
         projector: from features to visual tokens.
-        linear: the LM's matrix products (in_proj, x_proj, dt_proj, out_proj).
+        linear: the LM's matrix products.
         conv, scan: the rest of the LM's layers.
         head: logits of the one position that answers.
-        share: LM prefill (linear + conv + scan) over the same without pruning, a fraction. Every one of the three is
-            proportional to the rows that pass through a layer, so the share is the same under both conventions.
+        share: LM prefill (linear + conv + scan) over the same without pruning, a fraction. Where every row that passes
+            through a layer is updated, each of the three is proportional to the rows, so the share is the same under
+            both conventions; of a row that only writes the state, all that runs is counted.
     """
 
     vision: float
@@ -80,11 +81,11 @@ def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str
         UserError: no text, or an unknown convention.
     """
     full = _is_full(convention)
-    rows = _rows(config, method, text_tokens)
+    updated, written = _rows(config, method, text_tokens)
     return Cost(
         vision=sum(tower_macs(tower) for tower in config.towers.values()) if full else 0,
         projector=config.n_visual * projector_macs(config) if full else 0,
-        **_lm_macs(config.lm, rows, full),
+        **_lm_macs(config.lm, updated, written, full),
         share=share_of(config, method, text_tokens),
     )
 
@@ -103,21 +104,23 @@ def decode_macs(config: MLLMConfig, convention: str = "full") -> Cost:
         UserError: an unknown convention.
     """
     full = _is_full(convention)
-    return Cost(vision=0, projector=0, **_lm_macs(config.lm, config.lm.n_layers, full), share=1.0)
+    return Cost(vision=0, projector=0, **_lm_macs(config.lm, config.lm.n_layers, 0, full), share=1.0)
 
 
 def share_of(config: MLLMConfig, method: Method, text_tokens: float) -> float:
     """LM-prefill MACs under `method` over those without pruning, a fraction."""
-    return _rows(config, method, text_tokens) / _rows(config, NoPruning(), text_tokens)
+    updated, written = _rows(config, method, text_tokens)
+    write = sum(config.lm.macs("write").values()) / sum(config.lm.macs().values())
+    return (updated + write * written) / _rows(config, NoPruning(), text_tokens)[0]
 
 
-def visual_tokens_per_layer(stages: Sequence[Stage], shape: Shape) -> list[int]:
+def visual_tokens_per_layer(steps: Sequence[Step], shape: Shape) -> list[int]:
     """Visual tokens that enter each of the LM's layers, for one image.
 
     With candidates="all" these are the rows beyond the text's number: text may have given way to some of them, and
     a later stage that drops every visual token then leaves less text than is counted here.
     """
-    due = {stage.after: stage for stage in stages}
+    due = {stage.after: stage for stage in stages_of(steps)}
     live, counts = shape.n_visual, []
     for l in range(shape.n_layers):
         if l in due:
@@ -126,24 +129,10 @@ def visual_tokens_per_layer(stages: Sequence[Stage], shape: Shape) -> list[int]:
     return counts
 
 
-def tokens_kept(stages: Sequence[Stage], shape: Shape) -> list[int]:
+def tokens_kept(steps: Sequence[Step], shape: Shape) -> list[int]:
     """Visual tokens left after each stage, for one image."""
-    counts = visual_tokens_per_layer(stages, shape)
-    return [counts[stage.after] for stage in stages]
-
-
-def linear_macs(lm: MambaConfig) -> int:
-    """MACs of the matrix products of one layer on one row: in_proj, x_proj, dt_proj, out_proj."""
-    d, inner, rank, states = lm.d_model, lm.d_inner, lm.rank, lm.d_state
-    return d * 2 * inner + inner * (rank + 2 * states) + rank * inner + inner * d
-
-
-def scan_multiplications(lm: MambaConfig) -> int:
-    """Multiplications of one layer's recurrence on one row.
-
-    Per channel and state four: Delta A, (Delta u) B, exp(.) h, C h; per channel three: Delta u, D u, y silu(z).
-    """
-    return 4 * lm.d_inner * lm.d_state + 3 * lm.d_inner
+    counts = visual_tokens_per_layer(steps, shape)
+    return [counts[stage.after] for stage in stages_of(steps)]
 
 
 def tower_macs(tower: TowerConfig) -> int:
@@ -167,20 +156,24 @@ def _is_full(convention: str) -> bool:
     return convention == "full"
 
 
-def _lm_macs(lm: MambaConfig, rows: float, full: bool) -> dict[str, float]:
-    """The LM's components for `rows` passages of a row through a layer, and the head at one position."""
-    scan = scan_multiplications(lm) if full else 9 * lm.d_inner * lm.d_state + 2 * lm.d_inner
-    return {
-        "linear": rows * linear_macs(lm),
-        "conv": rows * lm.d_inner * lm.d_conv,
-        "scan": rows * scan,
-        "head": lm.d_model * lm.padded_vocab if full else 0,
-    }
+def _lm_macs(lm: MambaConfig, updated: float, written: float, full: bool) -> dict[str, float]:
+    """The LM's components for so many passages of a row through a layer, and the head at one position.
+
+    Args:
+        updated: passages in which the row is updated.
+        written: passages in which it only writes the state.
+    """
+    update, write = lm.macs(paper=not full), lm.macs("write", paper=not full)
+    parts = {name: updated * update[name] + written * write[name] for name in update}
+    return {**parts, "head": lm.d_model * lm.padded_vocab if full else 0}
 
 
-def _rows(config: MLLMConfig, method: Method, text_tokens: float) -> float:
-    """Rows that pass through the LM's layers, summed over layers: what every LM component is proportional to."""
+def _rows(config: MLLMConfig, method: Method, text_tokens: float) -> tuple[float, float]:
+    """Rows that a layer updates, and rows that only write its state, each summed over layers."""
     if not text_tokens >= 1:
         raise UserError(f"text_tokens={text_tokens} is no prompt: give at least 1 (a short question has about 22).")
-    stages = method.checked_stages(config.shape)
-    return sum(visual_tokens_per_layer(stages, config.shape)) + config.lm.n_layers * text_tokens
+    steps = method.checked_steps(config.shape)
+    passes, image = passes_of(steps), visual_tokens_per_layer(steps, config.shape)
+    updated = sum(n for l, n in enumerate(image) if l not in passes)
+    written = sum(n for l, n in enumerate(image) if passes.get(l) == "write")
+    return updated + config.lm.n_layers * text_tokens, written

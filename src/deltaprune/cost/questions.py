@@ -13,7 +13,7 @@ from deltaprune.cost.verify import verify_kernels
 from deltaprune.errors import UserError
 from deltaprune.prefill import prefill
 from deltaprune.rows import Rows
-from deltaprune.steps import Method, Stage
+from deltaprune.steps import Method, Step
 from deltaprune.vlm import VLM
 
 
@@ -47,20 +47,20 @@ def questions(
     """
     if min((*counts, text_tokens, rounds)) < 1:
         raise UserError(f"counts={tuple(counts)}, text_tokens={text_tokens} and rounds={rounds} must be at least 1.")
-    weight = vlm.model.lm.layers[0].mixer.in_proj.weight
-    kernels = verify_kernels(vlm.device, weight.dtype)
+    dtype = vlm.model.lm.dtype
+    kernels = verify_kernels(vlm.device, dtype)
     pixels, _ = prompts(vlm, 1, 1)
     visual = vlm.model.encode(pixels)[0]
     ids = torch.randint(
         vlm.config.lm.vocab_size, (max(counts), text_tokens), generator=torch.Generator().manual_seed(0)
     )
     text = vlm.model.lm.embed(ids.to(vlm.device))
-    stages = {label: method.checked_stages(vlm.shape) for label, method in methods.items()}
+    steps = {label: method.checked_steps(vlm.shape) for label, method in methods.items()}
     times: dict[str, list[dict[str, float]]] = {label: [] for label in methods}
     first = unmeasured(vlm.device)
     for i in range(first + rounds):
         for label in methods:
-            measured = _round(vlm, stages[label], visual, text, counts)
+            measured = _round(vlm, steps[label], visual, text, counts)
             times[label] += [measured] if i >= first else []
         if on_round:
             on_round(i + 1, first + rounds)
@@ -81,7 +81,7 @@ def questions(
                     "tokens": vlm.config.n_visual + text_tokens,
                     "batch": n,
                     "questions": n,
-                    "dtype": str(weight.dtype).removeprefix("torch."),
+                    "dtype": str(dtype).removeprefix("torch."),
                     "device": vlm.device.type,
                     "kernel": kernels["selective_scan"],
                     **{f"{part}_ms": median(values) for part, values in columns.items()},
@@ -91,19 +91,17 @@ def questions(
     return rows, ratios
 
 
-def _round(
-    vlm: VLM, stages: tuple[Stage, ...], visual: Tensor, text: Tensor, counts: Sequence[int]
-) -> dict[str, float]:
+def _round(vlm: VLM, steps: tuple[Step, ...], visual: Tensor, text: Tensor, counts: Sequence[int]) -> dict[str, float]:
     """One method, once: milliseconds of a full prefill, of the image alone, of a question, and of each batch."""
     lm, device = vlm.model.lm, vlm.device
     whole = Rows.pack([visual], [text[0]])
     image = Rows.pack([visual], [visual[:0]])
-    _, full = timed(lambda: prefill(lm, whole, stages), device)
-    prefix, alone = timed(lambda: prefill(lm, image, stages, awaits_text=True), device)
+    _, full = timed(lambda: prefill(lm, whole, steps), device)
+    prefix, alone = timed(lambda: prefill(lm, image, steps, awaits_text=True), device)
 
     def ask(n: int) -> None:
         index = torch.zeros(n, dtype=torch.int64, device=device)
-        prefill(lm, Rows.pack([visual[:0]] * n, list(text[:n])), stages, resume=prefix.repeat(index))
+        prefill(lm, Rows.pack([visual[:0]] * n, list(text[:n])), steps, resume=prefix.repeat(index))
 
     measured = {"full": full, "prefix": alone, "each": timed(lambda: ask(1), device)[1]}
     for n in counts:

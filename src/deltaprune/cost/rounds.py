@@ -12,7 +12,7 @@ from deltaprune.cost.timing import timed
 from deltaprune.cuda_graphs.step import stepping
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.rows import Rows
-from deltaprune.steps import Stage
+from deltaprune.steps import Step, stages_of
 from deltaprune.vlm import VLM
 
 
@@ -41,7 +41,7 @@ def prompts(vlm: VLM, batch: int, text_tokens: int, seed: int = 0) -> tuple[dict
 @torch.no_grad()
 def method_round(
     vlm: VLM,
-    stages: tuple[Stage, ...],
+    steps: tuple[Step, ...],
     pixels: dict[str, Tensor],
     ids: Tensor,
     new_tokens: int,
@@ -52,11 +52,11 @@ def method_round(
     visual, vision = timed(lambda: vlm.model.encode(pixels), device)
     text = lm.embed(ids)
     tokens = Rows.pack(list(visual), list(text))
-    prefilled, prefill_ms = timed(lambda: prefill(lm, tokens, stages), device)
+    prefilled, prefill_ms = timed(lambda: prefill(lm, tokens, steps), device)
     _, decode_ms = timed(lambda: _decode(vlm, prefilled, new_tokens), device)
     watch = Stopwatch(device)
-    if with_choose and any(stage.score is not None for stage in stages):
-        prefill(lm, tokens, tuple(watch.on(stage) for stage in stages), graphed=False)
+    if with_choose and any(stage.score is not None for stage in stages_of(steps)):
+        prefill(lm, tokens, tuple(watch.on(step) for step in steps), graphed=False)
     return Round(vision, prefill_ms, decode_ms / new_tokens, watch.ms, replayed=prefilled.replayed)
 
 

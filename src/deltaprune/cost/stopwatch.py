@@ -8,7 +8,8 @@ from torch import Tensor
 
 from deltaprune.cost.timing import wait
 from deltaprune.rows import Rows
-from deltaprune.steps import Reduce, Score, Selection, Stage
+from deltaprune.selection import Selection
+from deltaprune.steps import Pass, Reduce, Score, Step
 from deltaprune.trace import Trace
 
 
@@ -18,11 +19,11 @@ class Stopwatch:
     def __init__(self, device: torch.device):
         self.device, self.ms, self._begin = device, 0.0, 0.0
 
-    def on(self, stage: Stage) -> Stage:
-        """The same stage, timed; one that needs no score is left as it is."""
-        if stage.score is None:
-            return stage
-        return replace(stage, score=_TimedScore(stage.score, self), reduce=_TimedReduce(stage.reduce, self))
+    def on(self, step: Step) -> Step:
+        """The same stage, timed; a step that needs no score is left as it is."""
+        if isinstance(step, Pass) or step.score is None:
+            return step
+        return replace(step, score=_TimedScore(step.score, self), reduce=_TimedReduce(step.reduce, self))
 
     def start(self) -> None:
         """A score is about to be read."""
@@ -30,7 +31,7 @@ class Stopwatch:
         self._begin = time.perf_counter()
 
     def stop(self) -> None:
-        """Its survivors stand."""
+        """Its survivors are chosen."""
         wait(self.device)
         self.ms += 1000 * (time.perf_counter() - self._begin)
 
@@ -40,17 +41,13 @@ class _TimedScore(Score):
     score: Score
     watch: Stopwatch
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.score.needs
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", self.score.needs)
+        object.__setattr__(self, "sees_text", self.score.sees_text)
 
-    @property
-    def sees_text(self) -> bool:
-        return self.score.sees_text
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Tensor:
+    def __call__(self, rows: Rows, trace: Trace) -> Tensor:
         self.watch.start()
-        return self.score(tokens, trace)
+        return self.score(rows, trace)
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class _TimedReduce(Reduce):
     reduce: Reduce
     watch: Stopwatch
 
-    def __call__(self, tokens: Rows, kept: Selection) -> Rows:
-        tokens = self.reduce(tokens, kept)
+    def __call__(self, rows: Rows, kept: Selection) -> Rows:
+        rows = self.reduce(rows, kept)
         self.watch.stop()
-        return tokens
+        return rows

@@ -1,7 +1,7 @@
 """One CUDA graph of a function whose inputs and result are tensors in tuples and dataclasses."""
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -147,6 +147,12 @@ class _Slot(NamedTuple):
     dtype: torch.dtype
 
 
+class _Map(NamedTuple):
+    """A mapping."""
+
+    parts: tuple[tuple[Hashable, Hashable], ...]
+
+
 class _Made(NamedTuple):
     """A dataclass."""
 
@@ -155,12 +161,14 @@ class _Made(NamedTuple):
 
 
 def flatten(value: object, tensors: list[Tensor]) -> Hashable:
-    """Tuples and dataclasses without their tensors, which are added to the list."""
+    """Tuples, mappings and dataclasses without their tensors, which are added to the list."""
     if isinstance(value, Tensor):
         tensors.append(value)
         return _Slot(value.shape, value.dtype)
     if isinstance(value, tuple):
         return tuple(flatten(part, tensors) for part in value)
+    if isinstance(value, Mapping):
+        return _Map(tuple((name, flatten(part, tensors)) for name, part in sorted(value.items())))
     if is_dataclass(value):
         return _Made(type(value), tuple(flatten(getattr(value, field.name), tensors) for field in fields(value)))
     return value
@@ -170,6 +178,8 @@ def restored(layout: Hashable, tensors: Iterator[Tensor]) -> Any:
     """The inverse of `flatten`."""
     if isinstance(layout, _Slot):
         return next(tensors)
+    if isinstance(layout, _Map):
+        return {name: restored(part, tensors) for name, part in layout.parts}
     if isinstance(layout, _Made):
         return layout.kind(*(restored(part, tensors) for part in layout.parts))
     if isinstance(layout, tuple):

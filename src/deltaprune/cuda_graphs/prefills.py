@@ -18,19 +18,19 @@ from deltaprune.cuda_graphs.captured import Buffers, Captured, flatten
 from deltaprune.cuda_graphs.step import _key, _uncapturable
 from deltaprune.errors import UserError, in_words
 from deltaprune.kernels._device import on_device_of
-from deltaprune.mllm.lm import MambaLM
+from deltaprune.protocols import Model
 
 MOST_KEPT, MOST_SEEN = 64, 256  # graphs per model, and shapes that are remembered
 WARM_UP = 2  # calls after which a shape is only replayed
 _LOG = logging.getLogger("deltaprune.kernels")
 _LOCK = threading.Lock()
-_GRAPHS: "WeakKeyDictionary[MambaLM, _Graphs]" = WeakKeyDictionary()
+_GRAPHS: "WeakKeyDictionary[Model, _Graphs]" = WeakKeyDictionary()
 
 Result = TypeVar("Result")
 
 
 def run_or_replay(
-    model: MambaLM,
+    model: Model,
     run: Callable[..., Result],
     inputs: tuple[object, ...],
     fixed: Hashable,
@@ -153,10 +153,9 @@ def _refusal(why: str) -> UserError:
     return UserError(f"The prefill cannot be a CUDA graph: {why}; leave `graphed` unset.")
 
 
-def _why_not(model: MambaLM, fixed: Hashable) -> str | None:
+def _why_not(model: Model, fixed: Hashable) -> str | None:
     """Half a sentence, or None."""
-    weight = model.backbone.embedding.weight
-    why = _uncapturable(("causal_conv1d", "selective_scan", "rms_norm"), weight.device, weight.dtype)
+    why = _uncapturable(("causal_conv1d", "selective_scan", "rms_norm"), model.device, model.dtype)
     if why is not None:
         return why
     if torch.cuda.is_current_stream_capturing():

@@ -8,32 +8,32 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deltaprune.blocks.mamba1 import State
 from deltaprune.errors import UserError
 from deltaprune.kernels._backend import forced, select
 from deltaprune.kernels._device import on_device_of
-from deltaprune.mllm.lm import MambaLM
+from deltaprune.protocols import Model, State
+from deltaprune.walk import decode
 
 MOST_KEPT = 8  # idle graphs per model: each holds the states of its rows
 _LOG = logging.getLogger("deltaprune.kernels")
 _LOCK, _CAPTURING = threading.Lock(), threading.Lock()
-_IDLE: "WeakKeyDictionary[MambaLM, list[GraphedStep]]" = WeakKeyDictionary()
+_IDLE: "WeakKeyDictionary[Model, list[GraphedStep]]" = WeakKeyDictionary()
 
-_TREES: "WeakKeyDictionary[MambaLM, _Tree]" = WeakKeyDictionary()
+_TREES: "WeakKeyDictionary[Model, _Tree]" = WeakKeyDictionary()
 
 Result = TypeVar("Result")
 Step = Callable[[Int[Tensor, "B"]], Float[Tensor, "B V"]]
 
 
 @contextlib.contextmanager
-def stepping(model: MambaLM, states: list[State], graphed: bool | None = None) -> Iterator[Step]:
+def stepping(model: Model, states: list[State], graphed: bool | None = None) -> Iterator[Step]:
     """A function `ids (B,) -> logits (B, V)` that decodes one token of every row, going on from `states`.
 
     The logits are valid until its next call. The caller's states are not written to.
@@ -53,7 +53,7 @@ def stepping(model: MambaLM, states: list[State], graphed: bool | None = None) -
         _LOG.debug("decoding without a CUDA graph: %s", why or "it is forbidden")
         yield _eager(model, states)
         return
-    step = _taken(model, len(states[0].ssm))
+    step = _taken(model, len(next(iter(states[0].tensors().values()))))
     try:
         step.load(states)
         yield step
@@ -70,13 +70,13 @@ class GraphedStep:
     Two callers at once need two of them. After the capture it holds no reference to the model.
     """
 
-    def __init__(self, model: MambaLM, batch: int):
+    def __init__(self, model: Model, batch: int):
         self.key = _key(model, batch)
-        self.ids = torch.zeros(batch, dtype=torch.long, device=model.backbone.embedding.weight.device)
-        self.states = [layer.empty_state(batch) for layer in model.layers]
+        self.ids = torch.zeros(batch, dtype=torch.long, device=model.device)
+        self.states = [block.empty_state(batch) for block in model.blocks]
 
         def run() -> Tensor:
-            logits, new = model.step(self.ids, self.states, in_place=True)
+            logits, new = decode(model, self.ids, self.states, in_place=True)
             self.load(new)
             return logits
 
@@ -85,11 +85,14 @@ class GraphedStep:
 
     def load(self, states: list[State]) -> None:
         """Copy states into the graph's own, all layers at once, but for those that are its own."""
-        for part in ("ssm", "conv"):
-            pairs = [(getattr(a, part), getattr(b, part)) for a, b in zip(self.states, states, strict=True)]
-            into, source = [[pair[i] for pair in pairs if pair[0] is not pair[1]] for i in (0, 1)]
-            if into:
-                torch._foreach_copy_(into, source)  # pyright: ignore[reportPrivateImportUsage]
+        pairs = [
+            (mine, given.tensors()[name])
+            for own, given in zip(self.states, states, strict=True)
+            for name, mine in own.tensors().items()
+        ]
+        for alike in _by_type([pair for pair in pairs if pair[0] is not pair[1]]):
+            into, source = zip(*alike, strict=True)
+            torch._foreach_copy_(into, source)  # pyright: ignore[reportPrivateImportUsage]
 
     def __call__(self, ids: Int[Tensor, "B"]) -> Float[Tensor, "B V"]:
         with on_device_of(self.ids):
@@ -124,19 +127,27 @@ def _capture(
     return graph.replay, result
 
 
-def _eager(model: MambaLM, states: list[State]) -> Step:
+def _by_type(pairs: list[tuple[Tensor, Tensor]]) -> list[list[tuple[Tensor, Tensor]]]:
+    """The pairs in groups of one type each."""
+    groups: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
+    for pair in pairs:
+        groups.setdefault(pair[0].dtype, []).append(pair)
+    return list(groups.values())
+
+
+def _eager(model: Model, states: list[State]) -> Step:
     """The same without a graph."""
     states = list(states)
 
     @torch.no_grad()
     def step(ids: Tensor) -> Tensor:
-        logits, states[:] = model.step(ids, states)
+        logits, states[:] = decode(model, ids, states)
         return logits
 
     return step
 
 
-def _taken(model: MambaLM, batch: int) -> GraphedStep:
+def _taken(model: Model, batch: int) -> GraphedStep:
     """An idle graph of this batch size, else a new one; those captured before the weights changed are dropped."""
     key = _key(model, batch)
     with _LOCK:
@@ -149,7 +160,7 @@ def _taken(model: MambaLM, batch: int) -> GraphedStep:
     return GraphedStep(model, batch)
 
 
-def _key(model: MambaLM, batch: int) -> tuple[object, ...]:
+def _key(model: Model, batch: int) -> tuple[object, ...]:
     """What a graph has baked in: the batch, where the weights lie, and the kernels.
 
     Asked at every answer: `model.parameters()` would take as long as a decoded token does on a GPU.
@@ -168,17 +179,17 @@ class _Tree(NamedTuple):
     weights: list[dict[str, nn.Parameter | None] | dict[str, Tensor | None]]
 
     @classmethod
-    def of(cls, model: MambaLM) -> "_Tree":
+    def of(cls, model: Model) -> "_Tree":
         """Every module's children, and what it holds itself."""
-        modules = list(model.modules())
+        modules = list(cast(nn.Module, model).modules())
         children = [(m._modules, name, child) for m in modules for name, child in m._modules.items() if child]
         return cls(children, [held for m in modules for held in (m._parameters, m._buffers) if held])
 
 
-def _why_not(model: MambaLM, states: list[State]) -> str | None:
+def _why_not(model: Model, states: list[State]) -> str | None:
     """Half a sentence, or None."""
     ops = ("layer_step", "causal_conv1d", "selective_scan", "rms_norm")
-    return _uncapturable(ops, states[0].ssm.device, model.backbone.embedding.weight.dtype)
+    return _uncapturable(ops, model.device, model.dtype)
 
 
 def _uncapturable(ops: tuple[str, ...], device: torch.device, dtype: torch.dtype) -> str | None:

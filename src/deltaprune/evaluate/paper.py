@@ -132,6 +132,6 @@ def _same(model: str, ours: str, theirs: str) -> bool:
     """Whether two methods prune the same way on a model; `ours` is a text, `theirs` a text or a `repr`."""
     asked, shape = parse(ours), MODELS[model].shape
     try:
-        return asked.checked_stages(shape) == parse(theirs).checked_stages(shape)
+        return asked.checked_steps(shape) == parse(theirs).checked_steps(shape)
     except UserError:
         return theirs == repr(asked)

@@ -70,7 +70,7 @@ def evaluate(
     benchmark, chosen = find_benchmark(benchmark), find_methods(methods)
     check_numbers(seed, limit=limit, batch_size=batch_size, max_new_tokens=max_new_tokens)
     for method in chosen.values():
-        method.checked_stages(vlm.shape)
+        method.checked_steps(vlm.shape)
     run_units, place = engines[engine], place or Place()
     split = split or benchmark.split
     samples = list(benchmark.samples(split, seed, limit))

@@ -79,7 +79,7 @@ class Tally:
             agreement=100 * fmean(same),
             macs_share=share_of(self.config, sheet.method, self.text_tokens),
             text_tokens=self.text_tokens,
-            kept=tuple(tokens_kept(sheet.method.checked_stages(shape), shape)),
+            kept=tuple(tokens_kept(sheet.method.checked_steps(shape), shape)),
             ms=sheet.ms / sheet.timed if sheet.timed else 0.0,
             errors=len(self.failed),
             failed=self.failed,

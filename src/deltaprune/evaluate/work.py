@@ -179,7 +179,7 @@ class Worker:
         """The pictures alone, run as far as the active method lets them without a question."""
         empty = [visual.new_zeros(0, visual.shape[-1])] * len(visual)
         tokens = Rows.pack(list(visual), empty, keys.to(self.vlm.device))
-        return prefill(self.vlm.model.lm, tokens, self.vlm.stages, awaits_text=True)
+        return prefill(self.vlm.model.lm, tokens, self.vlm.steps, awaits_text=True)
 
     def _read(self, samples: list[Sample], prefilled: Prefilled) -> list[Answer]:
         """Answers off a prefilled model, the way the protocol reads them."""

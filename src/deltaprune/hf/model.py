@@ -162,7 +162,7 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
                     f"{name}=True is not supported: there are no attentions, and pruned layers differ in rows."
                 )
         chunk = self._setting("prefill_chunk_size", generation_config, kwargs)
-        if chunk is not None and self.vlm.stages:
+        if chunk is not None and self.vlm.steps:
             raise UserError(
                 f"prefill_chunk_size={chunk} would cut up the prompt that {self.method!r} prunes as a whole: leave out "
                 "one of the two."

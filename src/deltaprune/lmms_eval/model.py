@@ -47,7 +47,7 @@ class DeltapruneModel(lmms):
         )
         if settings.plan is not None:
             self.vlm.use_plan(load_plan(settings.plan, self.vlm.config))
-        self.method.checked_stages(self.vlm.shape)
+        self.method.checked_steps(self.vlm.shape)
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None):

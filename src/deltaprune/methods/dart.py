@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 
 from deltaprune.checks import check_choice, check_flag, check_keep, check_layer
 from deltaprune.methods import registry
-from deltaprune.scores.duplication import FIELDS, Duplication
-from deltaprune.steps import Method, Shape, Stage, dart_count, floor_count
+from deltaprune.scores.duplication import DART_PIVOTS, ROLES, Duplication, dart_quota
+from deltaprune.selection import floor_count
+from deltaprune.steps import Method, Shape, Stage
 
 
 @registry.register("dart")
@@ -36,9 +37,16 @@ class DART(Method):
         check_keep(self.keep)
         check_layer("after", self.after)
         check_flag("exact_budget", self.exact_budget)
-        check_choice("pivots", self.pivots, tuple(FIELDS))
+        check_choice("pivots", self.pivots, tuple(ROLES))
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
         score = Duplication(self.keep, self.pivots, self.exact_budget)
         count = floor_count if self.exact_budget else dart_count
         return (Stage(after=self.after, keep=self.keep, score=score, count=count),)
+
+
+def dart_count(keep: float, n_image: int) -> int:
+    """DART's official count, the image's pivots and what all 8 add: 4 + 8 * floor(keep * n / 8); 0 and 1 stay exact."""
+    if keep in (0, 1):
+        return floor_count(keep, n_image)
+    return min(n_image, DART_PIVOTS + 2 * DART_PIVOTS * dart_quota(keep, n_image))

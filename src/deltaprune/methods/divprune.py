@@ -6,7 +6,8 @@ from typing import ClassVar
 from deltaprune.checks import check_keep
 from deltaprune.methods import registry
 from deltaprune.scores.diversity import Diversity
-from deltaprune.steps import Method, Shape, Stage, round_count
+from deltaprune.selection import round_count
+from deltaprune.steps import Method, Shape, Stage
 
 
 @registry.register("divprune")
@@ -27,5 +28,5 @@ class DivPrune(Method):
     def __post_init__(self) -> None:
         check_keep(self.keep)
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
         return (Stage(after=0, keep=self.keep, score=Diversity(self.keep), count=round_count),)

@@ -42,7 +42,7 @@ class DTP(Ranking):
         check_layer("late", self.late, "plan", None)
         check_candidates(self.candidates)
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
         early, late = shape.layer(self.early, "early"), shape.layer(self.late, "late")
         assert early is not None
         first = Stage(after=early, keep=self.keep, score=self.ranks, candidates=self.candidates)

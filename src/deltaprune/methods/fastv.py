@@ -35,5 +35,5 @@ class FastV(Ranking):
         check_keep(self.keep)
         check_layer("after", self.after)
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
         return (Stage(after=self.after, keep=self.keep, score=self.ranks),)

@@ -40,7 +40,7 @@ class MTR(Method):
         check_layer("early", self.early, "plan")
         check_layer("late", self.late, "plan", None)
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
         early, late = shape.layer(self.early, "early"), shape.layer(self.late, "late")
         assert early is not None
         merged = Stage(after=early, keep=self.keep, score=Delta(), reduce=Merge(into="lowest"))

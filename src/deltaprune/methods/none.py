@@ -11,5 +11,5 @@ from deltaprune.steps import Method, Shape, Stage
 class NoPruning(Method):
     """Every layer sees every token."""
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
         return ()

@@ -39,7 +39,7 @@ class Pyramid(Ranking):
         check_layer("early", self.early, "plan")
         check_at_least_one("drops", self.drops)
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
         early = shape.layer(self.early, "early")
         assert early is not None
         turns = range(1, self.drops + 1)

@@ -33,5 +33,5 @@ class RandomPruning(Method):
         check_layer("late", self.late, "plan", None)
         check_seed(self.seed)
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
-        return DTP(self.keep, self.early, self.late, score=Random(self.seed)).stages(shape)
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
+        return DTP(self.keep, self.early, self.late, score=Random(self.seed)).steps(shape)

@@ -26,5 +26,5 @@ class UniformPruning(Method):
         check_layer("early", self.early, "plan")
         check_layer("late", self.late, "plan", None)
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
-        return DTP(self.keep, self.early, self.late, score=Uniform()).stages(shape)
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
+        return DTP(self.keep, self.early, self.late, score=Uniform()).steps(shape)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from deltaprune.checks import check_keep, check_share
 from deltaprune.merge import Merge
 from deltaprune.methods import registry
-from deltaprune.methods._steps import Layer, check_steps, steps
+from deltaprune.methods._schedule import Layer, check_schedule, schedule
 from deltaprune.scores.clipped_output import ClippedOutput
 from deltaprune.scores.redundancy import Redundancy
 from deltaprune.steps import Method, Shape, Stage
@@ -43,11 +43,11 @@ class UTRC(Method):
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
-        check_steps(self.early, self.until, self.every)
+        check_schedule(self.early, self.until, self.every)
         check_share("q", self.q)
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
-        layers = steps(shape, self.early, self.until, self.every)
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
+        layers = schedule(shape, self.early, self.until, self.every)
         n, score, reduce = len(layers), Redundancy(ClippedOutput()), Merge(into="half", pruned=self.q)
         shares = (self.keep ** (i / n) for i in range(1, n + 1))
         return tuple(Stage(after, share, score, reduce=reduce) for after, share in zip(layers, shares, strict=True))

@@ -28,7 +28,7 @@ class VTW(Method):
     def __post_init__(self) -> None:
         check_layer("after", self.after, "plan")
 
-    def stages(self, shape: Shape) -> tuple[Stage, ...]:
+    def steps(self, shape: Shape) -> tuple[Stage, ...]:
         found = shape.plan.withdrawal if self.after == "plan" and shape.plan is not None else None
         if found == shape.n_layers:  # the criterion withdraws nothing
             return ()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.mamba_lm import kept_in_float32
 from deltaprune.kernels import without_autocast
 from deltaprune.mllm.lm import MambaLM

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deltaprune.blocks.config import MambaConfig
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.checkpoint import Checkpoint
 from deltaprune.checkpoints.files import WRAPPERS, named_tensors, read_pickle, read_tensors
 from deltaprune.checkpoints.official import Tower, assemble

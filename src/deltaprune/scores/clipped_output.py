@@ -23,14 +23,8 @@ class ClippedOutput(Score):
 
     paper: ClassVar[str] = "ToP-ViM (arXiv 2409.18962); UTRC (arXiv 2410.14725, eq. 5)"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"y"})
+    needs = frozenset({"output"})
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.y is not None
-        return trace.y.float().clamp(min=0).mean(-1)
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        return trace["output"].float().clamp(min=0).mean(-1)

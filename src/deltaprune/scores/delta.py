@@ -27,14 +27,8 @@ class Delta(Score):
 
     paper: ClassVar[str] = "DTP, eq. 6; before it MTR (arXiv 2507.14042)"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"delta_mean"})
+    needs = frozenset({"step"})
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.delta_mean is not None
-        return trace.delta_mean
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        return trace["step"]

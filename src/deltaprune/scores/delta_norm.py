@@ -25,14 +25,8 @@ class DeltaNorm(Score):
 
     paper: ClassVar[str] = "DeciMamba (arXiv 2406.14528)"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"delta"})
+    needs = frozenset({"delta"})
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.delta is not None
-        return trace.delta.norm(dim=-1)
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        return trace["delta"].norm(dim=-1)

@@ -11,8 +11,9 @@ from deltaprune.checks import check_keep
 from deltaprune.rows import Rows, on_device
 from deltaprune.scores import registry
 from deltaprune.scores._ranks import flag_broken
+from deltaprune.selection import round_count
 from deltaprune.similarity import cosine
-from deltaprune.steps import Score, round_count
+from deltaprune.steps import Score
 from deltaprune.trace import Trace
 
 
@@ -41,30 +42,25 @@ class Diversity(Score):
     def __post_init__(self) -> None:
         check_keep(self.keep)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset()
+    needs = frozenset()
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        scores = torch.ones(len(tokens.x), device=tokens.x.device)
-        widest = max(tokens.n_visual, default=0)
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        scores = torch.ones(len(rows.x), device=rows.x.device)
+        widest = max(rows.n_visual, default=0)
         if widest == 0:
             return scores
-        apart = tokens.x.new_zeros(len(tokens.lengths), widest, widest)
-        for b, ((start, _), live) in enumerate(zip(tokens.spans, tokens.n_visual, strict=True)):
-            rows = tokens.x[start : start + live]
-            apart[b, :live, :live] = 1 - cosine(rows, rows)
-        picks = [min(round_count(self.keep, n), live) for n, live in zip(tokens.n_image, tokens.n_visual, strict=True)]
-        live, end = (on_device(n, apart.device)[:, None] for n in (tokens.n_visual, picks))
+        apart = rows.x.new_zeros(len(rows.lengths), widest, widest)
+        for b, live in enumerate(rows.n_visual):
+            image = rows.x[rows.visual_rows(b)]
+            apart[b, :live, :live] = 1 - cosine(image, image)
+        picks = [min(round_count(self.keep, n), live) for n, live in zip(rows.n_image, rows.n_visual, strict=True)]
+        live, end = (on_device(n, apart.device)[:, None] for n in (rows.n_visual, picks))
         place = places(apart, torch.arange(widest, device=apart.device) < live, max(picks))
         place = torch.where(place < end, place, live)
-        for b, ((start, _), n) in enumerate(zip(tokens.spans, tokens.n_visual, strict=True)):
-            scores[start : start + n] = -place[b, :n].float()
-        return flag_broken(scores, tokens.x)
+        for b, n in enumerate(rows.n_visual):
+            scores[rows.visual_rows(b)] = -place[b, :n].float()
+        return flag_broken(scores, rows.x)
 
 
 def places(apart: Float[Tensor, "B P P"], there: Bool[Tensor, "B P"], picks: int) -> Int[Tensor, "B P"]:

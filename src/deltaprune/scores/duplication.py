@@ -1,6 +1,7 @@
 """Duplication: DART's rule, keep what is least like a few pivots."""
 
 from dataclasses import dataclass
+from math import ceil
 from typing import ClassVar, Literal
 
 import torch
@@ -12,11 +13,22 @@ from deltaprune.rows import Rows
 from deltaprune.scores import registry
 from deltaprune.scores._ranks import flag_broken
 from deltaprune.scores.random import Random
+from deltaprune.selection import floor_count
 from deltaprune.similarity import cosine
-from deltaprune.steps import DART_PIVOTS, Score, dart_quota
+from deltaprune.steps import Score
 from deltaprune.trace import Trace
 
-FIELDS = {"B": "B", "delta": "delta_mean", "x": "u", "random": None}  # pivots -> the trace field that chooses them
+ROLES = {"B": "key", "delta": "step", "x": "value", "random": "hidden"}  # pivots -> the role that chooses them
+
+
+DART_PIVOTS = 4  # of the image, and as many of the text
+
+
+def dart_quota(keep: float, n_image: int, exact: bool = False) -> int:
+    """How many tokens each of DART's 8 pivots adds: floor(keep * n / 8) in its code; `exact`: enough for the budget."""
+    if exact:
+        return max(0, ceil((floor_count(keep, n_image) - DART_PIVOTS) / (2 * DART_PIVOTS)))
+    return floor_count(keep / (2 * DART_PIVOTS), n_image)
 
 
 @registry.register("duplication")
@@ -50,34 +62,30 @@ class Duplication(Score):
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
-        check_choice("pivots", self.pivots, tuple(FIELDS))
+        check_choice("pivots", self.pivots, tuple(ROLES))
         check_flag("exact_budget", self.exact_budget)
+        object.__setattr__(self, "needs", frozenset({"hidden", ROLES[self.pivots]}))
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"hidden", FIELDS[self.pivots] or "hidden"})
+    needs = frozenset({"hidden", "key"})
+    sees_text = True
 
-    @property
-    def sees_text(self) -> bool:
-        return True
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.hidden is not None
-        strength = self._strength(tokens, trace)
-        scores = torch.ones(len(tokens.x), device=tokens.x.device)
-        for (a, b), live, total in zip(tokens.spans, tokens.n_visual, tokens.n_image, strict=True):
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        strength = self._strength(rows, trace)
+        scores = torch.ones(len(rows.x), device=rows.x.device)
+        for b, (live, total) in enumerate(zip(rows.n_visual, rows.n_image, strict=True)):
             if live:
                 quota = dart_quota(self.keep, total, self.exact_budget)
-                order = order_of_choice(trace.hidden[a:b], strength[a:b], live, quota)
-                scores[a : a + live] = -order.argsort().float()
-        return flag_broken(scores, trace.hidden, strength)
+                image = rows.visual_rows(b)
+                both = torch.cat([image, rows.text_rows(b)])
+                order = order_of_choice(trace["hidden"][both], strength[both], live, quota)
+                scores[image] = -order.argsort().float()
+        return flag_broken(scores, trace["hidden"], strength)
 
-    def _strength(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        field = FIELDS[self.pivots]
-        if field is None:
-            return Random()(tokens, trace)
-        rows = getattr(trace, field).float()
-        return rows if rows.ndim == 1 else rows.abs().sum(-1)
+    def _strength(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        if self.pivots == "random":
+            return Random()(rows, trace)
+        told = trace[ROLES[self.pivots]].float()
+        return told if told.ndim == 1 else told.abs().sum(-1)
 
 
 def order_of_choice(

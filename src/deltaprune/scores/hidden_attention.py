@@ -23,7 +23,8 @@ class HiddenAttention(Score):
 
     A is diagonal and negative, so no exponent is positive and nothing is divided; O(L E N) work, no L x L matrix, in a
     kernel that states its error, `kernels.hidden_attention`. The faithful counterpart of FastV's score, which is the
-    attention that the last token pays (arXiv 2403.06764).
+    attention that the last token pays (arXiv 2403.06764). It is computed here and not told by a layer, since it depends
+    on the last row, which a question brings after its image.
 
     Shape (T,), range [0, inf). Sees text: yes, the last token is the question's. Source: the paper, eqs. 3-5, after Ali
     et al. (arXiv 2403.01590).
@@ -31,20 +32,10 @@ class HiddenAttention(Score):
 
     paper: ClassVar[str] = "DTP, eqs. 3-5, after Ali et al. (arXiv 2403.01590)"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"delta", "A", "B", "C"})
+    needs = frozenset({"delta", "decay", "key", "query"})
+    sees_text = True
 
-    @property
-    def sees_text(self) -> bool:
-        return True
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.delta is not None
-        assert trace.A is not None
-        assert trace.B is not None
-        assert trace.C is not None
-        rows = [
-            hidden_attention(trace.delta[a:b], trace.A, trace.B[a:b], trace.C[b - 1]) for a, b in tokens.spans if b > a
-        ]
-        return torch.cat(rows) if rows else trace.delta.new_zeros(0)
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        delta, decay, key, query = (trace[role] for role in ("delta", "decay", "key", "query"))
+        paid = [hidden_attention(delta[a:b], decay, key[a:b], query[b - 1]) for a, b in rows.spans if b > a]
+        return torch.cat(paid) if paid else delta.new_zeros(0)

@@ -22,14 +22,8 @@ class InputNorm(Score):
 
     paper: ClassVar[str] = "DTP, Table 3, B_t"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"B"})
+    needs = frozenset({"key"})
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.B is not None
-        return trace.B.float().norm(dim=-1)
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        return trace["key"].float().norm(dim=-1)

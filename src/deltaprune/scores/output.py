@@ -24,14 +24,8 @@ class OutputNorm(Score):
 
     paper: ClassVar[str] = "DTP, Table 3, y_t"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"y"})
+    needs = frozenset({"output"})
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.y is not None
-        return trace.y.float().norm(dim=-1)
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        return trace["output"].float().norm(dim=-1)

@@ -39,16 +39,11 @@ class Random(Score):
 
     seed: int = 0
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset()
+    needs = frozenset()
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        image = _mix((tokens.key & MASK) ^ _mix(self.seed & MASK))
-        lengths = on_device(tokens.lengths, image.device)
-        h = torch.repeat_interleave(image, lengths, output_size=len(tokens.x)) + tokens.origin
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        image = _mix((rows.key & MASK) ^ _mix(self.seed & MASK))
+        lengths = on_device(rows.lengths, image.device)
+        h = torch.repeat_interleave(image, lengths, output_size=len(rows.x)) + rows.origin
         return (_mix(h) >> 7).float() / 2**24

@@ -22,14 +22,8 @@ class ReadoutNorm(Score):
 
     paper: ClassVar[str] = "DTP, Table 3, C_t"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"C"})
+    needs = frozenset({"query"})
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.C is not None
-        return trace.C.float().norm(dim=-1)
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        return trace["query"].float().norm(dim=-1)

@@ -37,28 +37,29 @@ class Redundancy(Score):
 
     importance: Score | None = None
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset() if self.importance is None else self.importance.needs
+    needs = frozenset()
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return self.importance is not None and self.importance.sees_text
+    def __post_init__(self) -> None:
+        if self.importance is not None:
+            object.__setattr__(self, "needs", self.importance.needs)
+            object.__setattr__(self, "sees_text", self.importance.sees_text)
 
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        important = None if self.importance is None else self.importance(tokens, trace)
-        scores = torch.full((len(tokens.x),), 4.0, device=tokens.x.device)
-        for (start, _), live in zip(tokens.spans, tokens.n_visual, strict=True):
-            rows = slice(start, start + live)
-            ranked = alternate(live, tokens.x.device) if important is None else best_first(important[rows])
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        important = None if self.importance is None else self.importance(rows, trace)
+        device = rows.x.device
+        scores = torch.full((len(rows.x),), 4.0, device=device)
+        for b, live in enumerate(rows.n_visual):
+            image = rows.visual_rows(b)
+            ranked = alternate(live, device) if important is None else best_first(important[image])
             targets, rest = ranked[: live // 2], ranked[live // 2 :]
-            values = torch.zeros(live, device=tokens.x.device)
+            values = torch.zeros(live, device=device)
             if live > 1:
-                x = tokens.x[rows]
+                x = rows.x[image]
                 values[rest] = -cosine(x[rest], x[targets]).amax(-1)
-                values[targets] = 3 - torch.arange(len(targets), device=tokens.x.device) / len(targets)
-            scores[rows] = values
-        return flag_broken(scores, tokens.x, important)
+                values[targets] = 3 - torch.arange(len(targets), device=device) / len(targets)
+            scores[image] = values
+        return flag_broken(scores, rows.x, important)
 
 
 def best_first(values: Float[Tensor, "P"]) -> Int[Tensor, "P"]:

@@ -26,22 +26,14 @@ class Stateful(Score):
 
     paper: ClassVar[str] = "Stateful Token Reduction (arXiv 2603.00198)"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"delta_mean", "B", "C"})
+    needs = frozenset({"step", "key", "query"})
+    sees_text = True
 
-    @property
-    def sees_text(self) -> bool:
-        return True
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.delta_mean is not None
-        assert trace.B is not None
-        assert trace.C is not None
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
         scores = []
-        for (a, b), n_visual in zip(tokens.spans, tokens.n_visual, strict=True):
-            found = torch.ones(b - a, device=trace.B.device)
-            if a + n_visual < b:  # visual rows stand first, text after them
-                found = (trace.C[a + n_visual : b].float() @ trace.B[a:b].float().T).abs().mean(0)
-            scores.append(found * trace.delta_mean[a:b])
+        for b, (start, end) in enumerate(rows.spans):
+            found, text = torch.ones(end - start, device=rows.x.device), rows.text_rows(b)
+            if len(text):
+                found = (trace["query"][text].float() @ trace["key"][start:end].float().T).abs().mean(0)
+            scores.append(found * trace["step"][start:end])
         return torch.cat(scores)

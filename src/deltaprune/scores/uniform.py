@@ -27,13 +27,8 @@ class Uniform(Score):
 
     paper: ClassVar[str] = "ours: an even spread for any share"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset()
+    needs = frozenset()
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        return (tokens.origin.double() * GOLDEN).frac().float()
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        return (rows.origin.double() * GOLDEN).frac().float()

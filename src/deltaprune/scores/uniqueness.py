@@ -22,25 +22,20 @@ class Uniqueness(Score):
 
     The mean over all pairs needs no pair: it is the cosine to the sum of the unit rows.
 
-    Shape (T,), range [-1, 1] for visual rows, 2 for text rows. Sees text: no. Source: ours, as
-    a control for DART: the same idea without pivots.
+    Shape (T,), range [-1, 1] for visual rows, 2 for text rows. Sees text: no. Source: ours, as a control
+    for DART: the same idea without pivots.
     """
 
     paper: ClassVar[str] = "ours, a control for DART (arXiv 2502.11494)"
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"hidden"})
+    needs = frozenset({"hidden"})
+    sees_text = False
 
-    @property
-    def sees_text(self) -> bool:
-        return False
-
-    def __call__(self, tokens: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        assert trace.hidden is not None
-        scores = torch.full((len(tokens.x),), 2.0, device=tokens.x.device)
-        for (start, _), live in zip(tokens.spans, tokens.n_visual, strict=True):
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        scores = torch.full((len(rows.x),), 2.0, device=rows.x.device)
+        for b, live in enumerate(rows.n_visual):
             if live:
-                unit = F.normalize(trace.hidden[start : start + live].float(), dim=-1)
-                scores[start : start + live] = -(unit @ unit.mean(0))
-        return flag_broken(scores, trace.hidden)
+                image = rows.visual_rows(b)
+                unit = F.normalize(trace["hidden"][image].float(), dim=-1)
+                scores[image] = -(unit @ unit.mean(0))
+        return flag_broken(scores, trace["hidden"])

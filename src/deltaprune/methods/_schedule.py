@@ -9,14 +9,14 @@ from deltaprune.steps import Shape
 Layer = int | Literal["plan"]
 
 
-def check_steps(early: object, until: object, every: object) -> None:
+def check_schedule(early: object, until: object, every: object) -> None:
     """Two layers or "plan", and a step of at least one layer, else a `UserError`."""
     check_layer("early", early, "plan")
     check_layer("until", until, "plan")
     check_at_least_one("every", every)
 
 
-def steps(shape: Shape, early: Layer, until: Layer, every: int) -> range:
+def schedule(shape: Shape, early: Layer, until: Layer, every: int) -> range:
     """The values of `after`: `early`, then every `every` layers below `until` ("plan": the late layer)."""
     first, end = shape.layer(early, "early"), shape.layer(until, "late", "until")
     assert first is not None

@@ -1,7 +1,8 @@
-"""The numbers that make a Mamba-1 LM."""
+"""The numbers that make a Mamba-1 LM, and what one row costs in one of its layers."""
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,24 @@ class MambaConfig:
     def padded_vocab(self) -> int:
         """Rows of the embedding and of the tied head."""
         return ceil(self.vocab_size / self.pad_vocab_multiple) * self.pad_vocab_multiple
+
+    def macs(self, how: Literal["full", "write"] = "full", paper: bool = False) -> dict[str, float]:
+        """Multiply-accumulates of one row in one layer, by component.
+
+        Args:
+            how: "full", or "write" for a row that only writes the state: no gate z, no readout C, no output.
+            paper: count the scan as the paper's tables do, customary 9 D N + 2 D per row (of which writing is 7 D N),
+                instead of the multiplications of the recurrence.
+
+        Returns:
+            `linear`, in_proj, x_proj, dt_proj and out_proj; `conv`; `scan`. Of the scan's multiplications four are per
+            channel and state, Delta A, (Delta u) B, exp(.) h, C h, and three per channel, Delta u, D u, y silu(z).
+        """
+        d, inner, rank, states = self.d_model, self.d_inner, self.rank, self.d_state
+        if how == "write":
+            linear = d * inner + inner * (rank + states) + rank * inner
+            scan = 7 * inner * states if paper else 3 * inner * states + inner
+        else:
+            linear = d * 2 * inner + inner * (rank + 2 * states) + rank * inner + inner * d
+            scan = 9 * inner * states + 2 * inner if paper else 4 * inner * states + 3 * inner
+        return {"linear": linear, "conv": inner * self.d_conv, "scan": scan}

@@ -1,0 +1,90 @@
+"""What the loop over layers needs of a model, and nothing more."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deltaprune.rows import Rows
+from deltaprune.trace import Trace
+
+
+class State(ABC):
+    """What a layer remembers of all earlier rows of B samples. What is inside is the block's business.
+
+    Class attributes:
+        kind: the name under which `deltaprune.blocks` finds the class again, in a file of states.
+    """
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All of it by name, samples along the first axis: the class can be made again from them."""
+
+    def take(self, index: Int[Tensor, "Q"]) -> Self:
+        """The states of samples `index`."""
+        return type(self)(**{name: tensor[index] for name, tensor in self.tensors().items()})
+
+
+@runtime_checkable
+class Block(Protocol):
+    """One layer of an LM with its norm and its residual add. A `state` is the block's own kind of `State`.
+
+    Class attributes:
+        offers: the roles of a `Trace` that it can fill, `hidden` apart.
+        offers_writing: those that `write` can fill for every row.
+    """
+
+    offers: ClassVar[frozenset[str]]
+    offers_writing: ClassVar[frozenset[str]]
+
+    def empty_state(self, batch: int) -> Any:
+        """The state before the first row."""
+        ...
+
+    def prefill(self, rows: Rows, state: Any, needs: frozenset[str]) -> tuple[Rows, Any, Trace]:
+        """Run all rows; `state` is what came before (nothing if None), `needs` the roles to fill."""
+        ...
+
+    def write(self, rows: Rows, state: Any, needs: frozenset[str]) -> tuple[Rows, Any, Trace]:
+        """The same, but visual rows only write the state and go on unchanged."""
+        ...
+
+    def step(self, x: Float[Tensor, "B d"], state: Any, in_place: bool = False) -> tuple[Float[Tensor, "B d"], Any]:
+        """One row of every sample; `in_place` may write over `state`."""
+        ...
+
+    @property
+    def products(self) -> tuple[Float[Tensor, "n k"], ...]:
+        """The weights of its matrix products with a row, in order."""
+        ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """An LM: embedding, blocks, final norm, head."""
+
+    images_first: ClassVar[
+        bool
+    ]  # whether each prompt's images come before its text, so that an image can be run ahead of it
+
+    @property
+    def blocks(self) -> Sequence[Block]: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights that matrix products take."""
+        ...
+
+    def embed(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]: ...
+
+    def norm(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]: ...
+
+    def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]: ...

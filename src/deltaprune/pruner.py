@@ -1,0 +1,191 @@
+"""The one step in which pruning and models meet: the rows that reach a layer go in, those that go on come out.
+
+A `Pruner` runs each layer of our own models; a model that runs itself calls its parts: `enter` before a layer, `tell`
+after it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from deltaprune.errors import NotFinite, UserError
+from deltaprune.protocols import Block, Model, State
+from deltaprune.rows import Rows, join, joined
+from deltaprune.scoring import importance
+from deltaprune.selection import select
+from deltaprune.steps import Stage, Step, passes_of, stages_of
+from deltaprune.trace import Trace
+
+HIDDEN = frozenset({"hidden"})  # the one role that is not a layer's to tell
+Check = tuple[int, str, Bool[Tensor, ""]]  # after how many layers, the score, whether all it gave was finite
+
+
+class NonFiniteScore(NotFinite):
+    """A score was NaN or infinite: the model's weights or activations overflowed."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one stage left.
+
+    Attributes:
+        after: how many layers had run.
+        origin: for each sample, the original indices of its visual rows.
+        read: how many layers had run when its score was told what it reads; `after`, unless the layers right before
+            the stage do not tell it. None where nothing was read.
+    """
+
+    after: int
+    origin: tuple[Int[Tensor, "_"], ...]
+    read: int | None = None
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Visual tokens left per sample."""
+        return tuple(len(rows) for rows in self.origin)
+
+
+class Pruner:
+    """A method's steps at work on one batch.
+
+    Args:
+        model: the LM.
+        steps: the method's.
+        awaits_text: the rows are images alone: stop at the first stage whose choice depends on text.
+        waiting: earlier rows that go on with these from layer `depth` on, and what a layer told about them.
+
+    Attributes:
+        kept: what each stage left, so far.
+        checks: for each score, whether all it gave was finite, on the device.
+        stopped: the rows and what was told about them where a stage has to wait for text; None where none does.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        steps: Sequence[Step],
+        awaits_text: bool = False,
+        waiting: tuple[Rows, Trace] | None = None,
+        depth: int = 0,
+    ):
+        self.model, self.awaits_text, self.waiting, self.depth = model, awaits_text, waiting, depth
+        self.stages = {stage.after: stage for stage in stages_of(steps)}
+        self.passes = passes_of(steps)
+        self.reads = {after: self._teller(stage) for after, stage in self.stages.items() if _scored(stage)}
+        self.told: dict[int, Trace] = {}
+        self.kept: list[Kept] = []
+        self.checks: list[Check] = []
+        self.stopped: tuple[Rows, Trace] | None = None
+
+    def __call__(self, l: int, block: Block, rows: Rows, state: State | None) -> tuple[Rows, State] | None:
+        """Layer l with the stage before it, as `walk` runs it."""
+        entering = self.enter(l, rows)
+        if entering is None:
+            return None
+        how, needs = self.passes.get(l), self.needs(l)
+        if how == "skip":
+            return without_image(block, entering, state)
+        run = block.write if how == "write" else block.prefill
+        rows, new, trace = run(entering, state, needs)
+        self.tell(l, trace)
+        return rows, new
+
+    def enter(self, l: int, rows: Rows) -> Rows | None:
+        """The rows that enter layer l; None where a stage has to wait for text."""
+        if self.waiting is not None and l == self.depth:
+            rows = self._joined(l, rows, *self.waiting)
+        stage = self.stages.get(l)
+        if stage is None:
+            return rows
+        if self.awaits_text and stage.sees_text:
+            self.stopped = rows, self.told.get(l, Trace())
+            return None
+        return self._apply(stage, rows) if any(rows.n_image) else rows
+
+    def needs(self, l: int) -> frozenset[str]:
+        """The roles that layer l has to tell."""
+        asked = (self.stages[after].score for after, teller in self.reads.items() if teller == l)
+        return frozenset().union(*(score.needs for score in asked if score is not None)) - HIDDEN
+
+    def tell(self, l: int, trace: Trace) -> None:
+        """Keep what layer l told for the stages that read it; what is read later is copied, see `kernels.reuse`."""
+        for after, teller in self.reads.items():
+            if teller == l:
+                self.told[after] = trace if after == l + 1 else trace.map(torch.clone)
+
+    def _teller(self, stage: Stage) -> int | None:
+        """The nearest layer below a stage that can tell what its score reads; None if it reads no layer's roles."""
+        assert stage.score is not None
+        needs = stage.score.needs - HIDDEN
+        if not needs:
+            return None
+        blocks = self.model.blocks
+        for l in range(stage.after - 1, -1, -1):
+            how = self.passes.get(l)
+            if how != "skip" and needs <= (blocks[l].offers_writing if how == "write" else blocks[l].offers):
+                return l
+        lacking = ", ".join(sorted(needs))
+        raise UserError(
+            f"The score {stage.score!r} after layer {stage.after} needs {lacking}, which no layer before it tells: "
+            "choose a later layer or another score."
+        )
+
+    def _joined(self, l: int, rows: Rows, earlier: Rows, known: Trace) -> Rows:
+        """Rows that waited before layer l, each sample's before its new ones, with what was told about both."""
+        if l in self.told:
+            index = joined(earlier, rows)
+            self.told[l] = known.join(self.told[l], lambda first, second: torch.cat([first, second])[index])
+        return join(earlier, rows)
+
+    def _apply(self, stage: Stage, rows: Rows) -> Rows:
+        """One stage: score, check, select, reduce. A choice of everything or nothing needs no score."""
+        scores, score, after = None, stage.score, stage.after
+        if score is not None and 0 < stage.keep < 1 and len(rows.x) > 0:
+            trace = self.told.get(after, Trace())
+            if "hidden" in score.needs:
+                trace = trace.told(hidden=self.model.norm(rows.x) if after else rows.x)
+            scores = importance(score, score.needs, rows, trace, after)
+            self._check(after, repr(score), scores)
+        chosen = select(stage, scores, rows)
+        self.told = {due: trace.map(lambda told: told[chosen.rows]) for due, trace in self.told.items() if due > after}
+        rows = stage.reduce(rows, chosen)
+        origin = tuple(rows.origin[rows.visual_rows(b)] for b in range(len(rows.lengths)))
+        teller = self.reads.get(after)
+        self.kept.append(Kept(after, origin, None if scores is None else after if teller is None else teller + 1))
+        return rows
+
+    def _check(self, after: int, score: str, scores: Tensor) -> None:
+        """Remember whether the scores are finite; on a CPU, raise at once if they are not."""
+        self.checks.append((after, score, torch.isfinite(scores).all()))
+        if scores.device.type == "cpu":
+            raise_if_not_finite(self.checks)
+            self.checks.clear()
+
+
+def without_image(block: Block, rows: Rows, state: State | None) -> tuple[Rows, State]:
+    """Run the text rows alone through a block; the visual rows go on as they are."""
+    if not any(rows.n_visual):
+        rows, new, _ = block.prefill(rows, state, frozenset())
+        return rows, new
+    text, none = rows.text, (0,) * len(rows.lengths)
+    words = tuple(total - n for total, n in zip(rows.lengths, rows.n_visual, strict=True))
+    x = rows.x.clone()  # the layer may take the memory that it lies in, see `kernels.reuse`
+    run, new, _ = block.prefill(rows.take(text, words, none), state, frozenset())
+    return rows.with_x(x.index_copy_(0, text, run.x)), new
+
+
+def raise_if_not_finite(checks: Sequence[Check]) -> None:
+    """Read the flags; a score that was not finite is an error that names it and the layer."""
+    for after, score, finite in checks:
+        if not finite.item():
+            raise NonFiniteScore(
+                f"The token scores of {score}, read after layer {after}, are not finite (NaN or infinite): the score, "
+                "the weights or the activations up to that layer are broken."
+            )
+
+
+def _scored(stage: Stage) -> bool:
+    return stage.score is not None and 0 < stage.keep < 1

@@ -1,0 +1,70 @@
+"""Every rule for counting and choosing the rows that a stage keeps, and no other place has one."""
+
+from collections.abc import Callable
+from math import floor
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.rows import Rows
+
+if TYPE_CHECKING:
+    from deltaprune.steps import Stage
+
+CountRule = Callable[[float, int], int]
+
+
+def floor_count(keep: float, n_image: int) -> int:
+    """How many of `n_image` visual tokens a share `keep` leaves: floor(keep * n + 1e-6), the paper's count."""
+    return floor(keep * n_image + 1e-6)
+
+
+def round_count(keep: float, n_image: int) -> int:
+    """DivPrune's count, int(round(keep * n)) with Python's rounding: a half goes to the even number."""
+    return round(keep * n_image)
+
+
+class Selection(NamedTuple):
+    """Who survives a stage.
+
+    Attributes:
+        rows: the rows that are kept, ascending.
+        lengths, n_visual: how many rows and visual rows each sample has left.
+        ranked: each sample's visual rows, best first; the first `n_visual` of them are kept.
+    """
+
+    rows: Tensor
+    lengths: tuple[int, ...]
+    n_visual: tuple[int, ...]
+    ranked: tuple[Tensor, ...]
+
+
+def select(stage: "Stage", scores: Float[Tensor, "T"] | None, rows: Rows) -> Selection:
+    """Choose the survivors: float32 scores, the highest are kept, ties go to the lower index.
+
+    With visual candidates every text row survives, and only host integers decide shapes, so nothing waits for the
+    device. When text competes (an ablation), how many visual rows won has to be read back.
+    """
+    counts = stage.counts(rows.n_image, rows.n_visual)
+    kept, lengths, n_visual, ranked = [], [], [], []
+    for (start, end), live, count in zip(rows.spans, rows.n_visual, counts, strict=True):
+        visual = rows.visual[start:end]
+        row = torch.zeros(end - start, device=visual.device) if scores is None else scores[start:end].float()
+        if stage.candidates == "visual":
+            row = torch.where(visual, row, torch.inf)
+        elif end > start:
+            row = torch.cat([row[:-1], row.new_full((1,), torch.inf)])
+        n_text = end - start - live
+        order = torch.sort(row, descending=True, stable=True).indices
+        survivors = torch.sort(order[: count + n_text]).values
+        kept.append(survivors + start)
+        lengths.append(count + n_text)
+        if stage.candidates == "visual":
+            best_first, left = order[n_text:], count
+        else:
+            best_first, left = order[visual[order]], int(visual[survivors].sum())
+        ranked.append(best_first + start)
+        n_visual.append(left)
+    return Selection(torch.cat(kept), tuple(lengths), tuple(n_visual), tuple(ranked))
