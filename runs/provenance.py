@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
+CODE = ("src", "runs", "training")  # uncommitted changes there mark a number
 
 
 def provenance(device: str = "cpu") -> dict[str, str]:
     """What a reader needs to run it again."""
     commit = _git("rev-parse", "--short", "HEAD")
-    dirty = "+" if _git("status", "--porcelain", "--untracked-files=no", "--", "src", "runs") else ""
+    dirty = "+" if _git("status", "--porcelain", "--untracked-files=no", "--", *CODE) else ""
     return {
-        "command": shlex.join(["python", *_relative(sys.argv)]),
+        "command": shlex.join(["python", *_relative(sys.orig_argv[1:])]),
         "commit": commit + dirty,
         "date": datetime.date.today().isoformat(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else f"{_cpu()}, {_cores()} cores",

@@ -1,6 +1,6 @@
 """From a trained folder to the model that ships: find its plan, measure it, write its card.
 
-    python runs/publish_bundled.py checkpoints/bundled/trained
+    python -m training.publish checkpoints/bundled/trained
 
 The pruning layers come from validation pictures: by the spread of Delta (eq. 7), where the paper's text (first peak)
 and its poster (argmin) disagree on the early layer, and by the divergence of the answers (ours). All three are tried
@@ -17,7 +17,6 @@ import typer
 from rich.progress import Progress
 
 import deltaprune as dp
-from bundled.card import card, table
 from deltaprune.benchmarks.scenes import Scenes2
 from deltaprune.calibrate import ETA, NAMES, RULES, divergence, measure, plan
 from deltaprune.calibrate.plans import JS
@@ -25,7 +24,8 @@ from deltaprune.checkpoints.folder import save_folder
 from deltaprune.cli.calibrate import pick_questions
 from deltaprune.evaluate import Row, evaluate
 from deltaprune.evaluate.statistics import change
-from provenance import footer, provenance
+from runs.provenance import footer, provenance
+from training.card import card, table
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "src" / "deltaprune" / "models" / "_bundled"
