@@ -20,7 +20,7 @@ if [ -d .peers ]; then
     building=$!
 fi
 if has pytest; then
-    set -- -q -W default -m "not slow" tests/mamba/test_graphs.py tests/mamba/test_replays_gpu.py \
+    set -- -q -W default -m "not slow" tests/cuda_graphs/test_step.py tests/cuda_graphs/test_prefills_gpu.py \
         tests/kernels/test_triton_*.py tests/kernels/test_rms_norm.py tests/kernels/test_layer_step.py \
         tests/kernels/test_hidden_attention.py tests/models/test_load.py tests/test_waiting.py
     has beartype || set -- -o addopts= "$@"
