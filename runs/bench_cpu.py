@@ -9,10 +9,8 @@ numbers/bench_cpu.md and numbers/bench_cpu.json.
 """
 
 import argparse
-import json
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,9 +25,8 @@ from deltaprune.methods import parse
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import COBRA
 from deltaprune.vlm import VLM
-from provenance import footer, provenance
+from provenance import footer, provenance, publish
 
-NUMBERS = Path(__file__).parents[1] / "numbers"
 NONE, DTP, TEXT_TOKENS, ASKED = "none", "dtp:keep=0.5", 22, 10
 METHODS = {label: parse(label) for label in (NONE, DTP)}
 
@@ -202,9 +199,8 @@ def main() -> None:
     text = page(size.config, lines, source)
     print(text)
     if not tiny:
-        document = {"provenance": source, "lines": [{**asdict(x), "verdict": x.verdict} for x in lines], "rows": rows}
-        (NUMBERS / "bench_cpu.json").write_text(json.dumps(document, indent=1) + "\n")
-        (NUMBERS / "bench_cpu.md").write_text(text)
+        judged = [{**asdict(line), "verdict": line.verdict} for line in lines]
+        publish("bench_cpu", {"provenance": source, "lines": judged, "rows": rows}, text)
 
 
 if __name__ == "__main__":

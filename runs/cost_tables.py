@@ -6,17 +6,14 @@ Writes numbers/cost.md and numbers/cost.json. "FLOPs" in the paper are MACs of t
 The paper does not print the prompt's length: 22 and 5 text tokens are what fits.
 """
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from deltaprune.cost import macs
 from deltaprune.methods import parse
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
-from provenance import footer, provenance
+from provenance import footer, provenance, publish
 
-NUMBERS = Path(__file__).parents[1] / "numbers"
 MODELS = {"cobra": (COBRA, 22), "robomamba": (ROBOMAMBA, 5)}
 MISPRINT = "a misprint: Table 1 prints 0.97 for the same setting and the same accuracies"
 
@@ -113,5 +110,4 @@ def document(source: dict[str, str]) -> dict[str, object]:
 
 if __name__ == "__main__":
     made = provenance()
-    (NUMBERS / "cost.json").write_text(json.dumps(document(made), indent=1) + "\n")
-    (NUMBERS / "cost.md").write_text(page(made))
+    publish("cost", document(made), page(made))

@@ -1,7 +1,7 @@
 """The poster's efficiency table: cost, latency and memory of every method on Cobra's full shape, random weights.
 
-    python runs/efficiency.py                                    # CPU, 3 questions a method: about 5 minutes on 2 cores
-    python runs/efficiency.py --device cuda --questions 200
+    python runs/efficiency.py                    # CPU, then a GPU where there is one: 3 and 200 questions a method
+    python runs/efficiency.py --device cpu       # about 5 minutes on 2 cores
     python runs/efficiency.py --tiny
 
 Every question is an image and 22 text tokens, and its answer takes 1.7 decode steps on average, as short answers to
@@ -10,9 +10,7 @@ numbers/efficiency_gpu.*. A dense recurrence takes the same time whatever its we
 """
 
 import argparse
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, median
 
 import torch
@@ -27,10 +25,10 @@ from deltaprune.methods import parse
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import COBRA
 from deltaprune.vlm import VLM
-from provenance import footer, provenance
+from provenance import footer, provenance, publish
 
-NUMBERS = Path(__file__).parents[1] / "numbers"
 TEXT_TOKENS, STEPS = 22, 1.7
+QUESTIONS = {"cpu": 3, "cuda": 200}  # a method
 POPE = 9000  # questions: with 1.7 steps each, the poster's means then add up to its totals
 
 
@@ -138,31 +136,36 @@ def page(config: MLLMConfig, rows: dict[str, dict[str, float]], questions: int, 
     return "\n".join(["# Efficiency: the poster's table", "", about, "", head, rule, *lines, "", footer(source)])
 
 
-def main() -> None:
-    """Measure and write."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    options.add_argument("--questions", type=int, default=3)
-    options.add_argument("--tiny", action="store_true", help="a smoke test in seconds; nothing is written")
-    asked = options.parse_args()
-    device, config = torch.device(asked.device), sizes(tiny=True).config if asked.tiny else COBRA
+def run(device: torch.device, questions: int, tiny: bool) -> None:
+    """Measure on a device, print and write."""
+    config = sizes(tiny=True).config if tiny else COBRA
     methods = {row.method: row.method for row in POSTER}
-    if asked.tiny:
+    if tiny:
         methods["vtw:after=32"] = f"vtw:after={config.lm.n_layers // 2}"
     verify_kernels(device, torch.bfloat16)
     print(f"filling {config.name} with random weights", flush=True)
     vlm = VLM(random_mllm(config, torch.bfloat16), eos_id=0).to(device=device)
-    times, peaks = measure(vlm, methods, asked.questions)
+    times, peaks = measure(vlm, methods, questions)
     rows = {name: summary(vlm, methods[name], times[name], peaks[name]) for name in methods}
-    source = provenance(asked.device)
-    text = page(config, rows, asked.questions, source)
+    source = provenance(device.type)
+    text = page(config, rows, questions, source)
     print(text)
-    if not asked.tiny:
-        name = "efficiency" if asked.device == "cpu" else "efficiency_gpu"
+    if not tiny:
         poster = [vars(row) for row in POSTER]
-        document = {"provenance": source, "questions": asked.questions, "rows": rows, "poster": poster}
-        (NUMBERS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-        (NUMBERS / f"{name}.md").write_text(text)
+        document = {"provenance": source, "questions": questions, "rows": rows, "poster": poster}
+        publish("efficiency" if device.type == "cpu" else "efficiency_gpu", document, text)
+
+
+def main() -> None:
+    """On the device asked for, or on all there are."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--device", choices=QUESTIONS, help="by default the CPU, and a GPU where torch sees one")
+    options.add_argument("--questions", type=int, help=f"a method; by default {QUESTIONS}")
+    options.add_argument("--tiny", action="store_true", help="a smoke test in seconds; nothing is written")
+    asked = options.parse_args()
+    there = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for device in there if asked.device is None else [asked.device]:
+        run(torch.device(device), asked.questions or QUESTIONS[device], asked.tiny)
 
 
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ def checks(config: MambaConfig, device: torch.device, tiny: bool) -> Iterator[tu
     for dtype in (torch.float32, torch.bfloat16):
         yield "selective_scan", functools.partial(check_scan, device, dtype, 10 if tiny else config.d_inner, tiny)
         yield "causal_conv1d", functools.partial(check_conv, device, dtype, config.d_inner, tiny)
-        yield "rms_norm", functools.partial(check_norm, device, dtype, config.d_model)
+        yield "rms_norm", functools.partial(check_norm, device, dtype, config.d_model, tiny)
         yield "layer_step", functools.partial(check_step, device, dtype, config, 2 if tiny else 30)
-        yield "hidden_attention", functools.partial(check_attention, device, dtype, config.d_inner)
+        yield "hidden_attention", functools.partial(check_attention, device, dtype, config.d_inner, tiny)
     small = MambaConfig(d_model=32, n_layers=3, vocab_size=64) if tiny else MambaConfig(d_model=256, n_layers=8)
     lm = functools.cache(lambda: random_lm(small, device, torch.bfloat16))
     yield MODEL, lambda: check_model(lm(), 4 if tiny else 200)

@@ -1,14 +1,17 @@
 """The correctness half of `gpu.py`: every Triton kernel against the reference in float64, on random inputs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.mamba_lm import kept_in_float32
+from deltaprune.cost.verify import Case, cases, tensors
 from deltaprune.generate import stream
-from deltaprune.kernels import causal_conv1d, hidden_attention, rms_norm, selective_scan, use
+from deltaprune.kernels import use
 from deltaprune.kernels.layer_step.triton import MOST_ROWS
 from deltaprune.kernels.layer_step.triton import Plan as StepPlan
 from deltaprune.kernels.layer_step.triton import step as triton_step
@@ -16,7 +19,7 @@ from deltaprune.kernels.selective_scan.triton import Plan
 from deltaprune.kernels.selective_scan.triton import scan as triton_scan
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.rows import Rows, cumulate
+from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
 from deltaprune.steps import Stage
 
@@ -58,71 +61,51 @@ def verdict(kernel: str, dtype: torch.dtype, distances: list[float], allowed: fl
     return Check(f"{kernel} {dtype}".replace("torch.", ""), len(distances), worst, allowed, kernel)
 
 
-def wide(x: Tensor | None) -> Tensor | None:
-    """float64, for the reference."""
-    return x if x is None or not x.is_floating_point() else x.double()
+def drawn(op: str, device: torch.device, dtype: torch.dtype, channels: int, tiny: bool, taps: int = 4) -> list[Case]:
+    """One op's case of every length, as `verify_kernels` draws them."""
+    every = TINY if tiny else LENGTHS
+    return [cases(device, dtype, lengths, channels, taps, seed)[op]() for seed, lengths in enumerate(every)]
+
+
+def check(given: Iterable[Case], dtype: torch.dtype, allowed: float) -> Check:
+    """Triton's results against the reference's in float64."""
+    kernel, distances = "", []
+    for case in given:
+        kernel = case.op.__name__
+        distances += [distance(got, want) for got, want in zip(case.run("triton"), case.exact(), strict=True)]
+    return verdict(kernel, dtype, distances, allowed)
 
 
 def check_scan(device: torch.device, dtype: torch.dtype, channels: int, tiny: bool) -> Check:
     """All lengths, carried states, every extra, under the plan that the kernel takes and with time split."""
-    distances = []
-    for lengths in TINY if tiny else LENGTHS:
-        total, n = sum(lengths), 16
-
-        def draw(*shape: int, kind: torch.dtype = dtype) -> Tensor:
-            return torch.randn(shape, device=device).to(kind)
-
-        f32 = torch.float32
-        call = (
-            draw(total, channels), draw(total, channels), -draw(channels, n, kind=f32).exp(), draw(total, n),
-            draw(total, n), draw(channels, kind=f32), draw(total, channels), draw(channels, kind=f32) - 3,
-            cumulate(tuple(lengths), device), draw(len(lengths), channels, n, kind=f32),
-        )  # fmt: skip
-        want = selective_scan(*map(wide, call), extras=EXTRAS, backend="reference")  # type: ignore[arg-type]
+    distances, scale = [], ALLOWED[torch.float32] / ALLOWED[dtype]
+    for case in drawn("selective_scan", device, dtype, channels, tiny):
+        inputs: tuple[Any, ...] = (*case.inputs[:-1], EXTRAS)
+        truth = replace(case, inputs=inputs).exact()
         for how in (None, Plan(8, 1), Plan(32, 3), Plan(32, 7)):
-            got = triton_scan(*call, EXTRAS, how)
-            distances += [distance(got.out, want.out) * ALLOWED[f32] / ALLOWED[dtype], distance(got.state, want.state)]
-            distances += [distance(getattr(got, name), getattr(want, name)) for name in sorted(EXTRAS)]
+            pairs = zip(tensors(triton_scan(*inputs, how=how)), truth, strict=True)
+            out, *rest = (distance(*pair) for pair in pairs)
+            distances += [out * scale, *rest]
     return verdict("selective_scan", dtype, distances, limit(dtype, True))
 
 
 def check_conv(device: torch.device, dtype: torch.dtype, channels: int, tiny: bool) -> Check:
     """All lengths, widths 2 to 4, carried states."""
-    distances = []
-    for lengths in TINY if tiny else LENGTHS:
-        for width in (2, 3, 4):
-            x = torch.randn(sum(lengths), channels, device=device).to(dtype)
-            weight, bias = torch.randn(channels, width, device=device), torch.randn(channels, device=device)
-            past = torch.randn(len(lengths), channels, width - 1, device=device).to(dtype)
-            bounds = cumulate(tuple(lengths), device)
-            got = causal_conv1d(x, weight, bias, bounds, past, "triton")
-            want = causal_conv1d(x.double(), weight.double(), bias.double(), bounds, past.double(), "reference")
-            distances += [distance(g, w) for g, w in zip(got, want, strict=True)]
-    return verdict("causal_conv1d", dtype, distances, limit(dtype))
+    given = (case for taps in (2, 3, 4) for case in drawn("causal_conv1d", device, dtype, channels, tiny, taps))
+    return check(given, dtype, limit(dtype))
 
 
-def check_norm(device: torch.device, dtype: torch.dtype, width: int) -> Check:
-    """With and without something to add."""
-    distances = []
-    for rows in (1, 22, 750):
-        x, weight = torch.randn(rows, width, device=device), torch.randn(width, device=device)
-        for branch in (None, torch.randn(rows, width, device=device).to(dtype)):
-            got = rms_norm(x, weight, 1e-5, branch, dtype, "triton")
-            want = rms_norm(x.double(), weight.double(), 1e-5, wide(branch), torch.float64, "reference")
-            distances += [distance(g, w) for g, w in zip(got, want, strict=True)]
-    return verdict("rms_norm", dtype, distances, limit(dtype))
+def check_norm(device: torch.device, dtype: torch.dtype, width: int, tiny: bool) -> Check:
+    """All lengths, with and without something to add."""
+    added = drawn("rms_norm", device, dtype, width, tiny)
+    bare = [replace(case, inputs=(*case.inputs[:3], None, *case.inputs[4:])) for case in added]
+    return check(added + bare, dtype, limit(dtype))
 
 
-def check_attention(device: torch.device, dtype: torch.dtype, channels: int) -> Check:
-    """The last token's row at several lengths."""
-    distances = []
-    for length in (1, 65, 750):
-        delta, A = torch.rand(length, channels, device=device) / 10, -torch.randn(channels, 16, device=device).exp()
-        B, C = (torch.randn(length, 16, device=device).to(dtype) for _ in range(2))
-        got = hidden_attention(delta, A, B, C[-1], "triton")
-        want = hidden_attention(delta.double(), A.double(), B.double(), C[-1].double(), "reference")
-        distances.append(distance(got, want))
-    return verdict("hidden_attention", dtype, distances, ALLOWED[torch.float32])  # all of it in float32
+def check_attention(device: torch.device, dtype: torch.dtype, channels: int, tiny: bool) -> Check:
+    """The last token's row at all lengths."""
+    given = drawn("hidden_attention", device, dtype, channels, tiny)
+    return check(given, dtype, ALLOWED[torch.float32])  # all of it in float32
 
 
 def check_step(device: torch.device, dtype: torch.dtype, config: MambaConfig, tokens: int) -> Check:

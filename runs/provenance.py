@@ -1,23 +1,28 @@
 """Where a number comes from: command, commit, date, device; written beside every table in `numbers/`."""
 
 import datetime
+import json
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 ROOT = Path(__file__).parents[1]
+NUMBERS = ROOT / "numbers"
+CODE = ("src", "runs", "training")  # uncommitted changes there mark a number
 
 
 def provenance(device: str = "cpu") -> dict[str, str]:
     """What a reader needs to run it again."""
     commit = _git("rev-parse", "--short", "HEAD")
-    dirty = "+" if _git("status", "--porcelain", "--untracked-files=no", "--", "src", "runs") else ""
+    dirty = "+" if _git("status", "--porcelain", "--untracked-files=no", "--", *CODE) else ""
     return {
-        "command": shlex.join(["python", *_relative(sys.argv)]),
+        "command": shlex.join(["python", *_relative(sys.orig_argv[1:])]),
         "commit": commit + dirty,
         "date": datetime.date.today().isoformat(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else f"{_cpu()}, {_cores()} cores",
@@ -32,6 +37,13 @@ def footer(source: dict[str, str]) -> str:
         f"`{source['command']}` · commit {source['commit']} · {source['date']} · {source['device']} · "
         f"torch {source['torch']}, Python {source['python']}\n"
     )
+
+
+def publish(name: str, document: Mapping[str, Any], page: str, folder: Path = NUMBERS) -> None:
+    """Write a table's JSON and its Markdown page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(page, encoding="utf-8")
 
 
 def _git(*args: str) -> str:

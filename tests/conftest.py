@@ -15,7 +15,6 @@ from jaxtyping import config
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from bundled.vocabulary import train_tokenizer
 from deltaprune.benchmarks import registry as benchmarks
 from deltaprune.benchmarks.scenes import corpus
 from deltaprune.blocks.sizes import MambaConfig
@@ -26,6 +25,7 @@ from deltaprune.models.cobra import dino, siglip
 from deltaprune.scores import registry as scores
 from deltaprune.steps import Plan
 from deltaprune.vlm import VLM
+from training.vocabulary import train_tokenizer
 
 LEFT_OUT = {"gpu": "need a GPU: sh runs/gpu.sh runs them there", "slow": "are slow: pytest -m slow runs them"}
 _left_out: Counter[str] = Counter()

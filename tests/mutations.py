@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("src", "tests", "runs", "numbers", "examples", "docs", "README.md", "pyproject.toml")
+PARTS = ("src", "tests", "runs", "training", "numbers", "examples", "docs", "README.md", "pyproject.toml")
 
 
 @dataclass(frozen=True)

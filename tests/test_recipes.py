@@ -149,7 +149,7 @@ WALKING = [  # the tests that go through a registry or a folder, quick ones
 
 @pytest.mark.slow
 def test_an_entry_of_every_kind_needs_no_edit_elsewhere(tmp_path: Path) -> None:
-    for part in ("src", "tests", "runs", "numbers", "examples", "docs"):
+    for part in ("src", "tests", "runs", "training", "numbers", "examples", "docs"):
         shutil.copytree(ROOT / part, tmp_path / part)
     for file in ("README.md", "pyproject.toml", "CONTRIBUTING.md"):
         shutil.copy(ROOT / file, tmp_path)

@@ -12,7 +12,7 @@ from deltaprune import NoPruning, kernels
 from deltaprune.cost.growth import growth
 from deltaprune.cost.latency import bench
 from deltaprune.cost.questions import questions
-from deltaprune.cost.verify import KernelMismatch, verify_kernels
+from deltaprune.cost.verify import TOLERANCE, KernelMismatch, cases, verify_kernels
 from deltaprune.kernels import _backend, use
 from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
@@ -74,6 +74,15 @@ def test_a_wrong_score_is_named(broken: Callable[..., None]) -> None:
 
 def test_every_op_is_checked() -> None:
     assert set(verify_kernels(CPU, torch.float32)) == OPS
+
+
+@pytest.mark.parametrize("op", sorted(OPS))
+def test_exact_is_the_reference_without_rounding(op: str) -> None:
+    """In float64 throughout, but for a layer's weights, and apart from bfloat16 by its rounding alone."""
+    case = cases(CPU, torch.bfloat16, lengths=(5, 0, 3), channels=6, taps=3)[op]()
+    for exact, rounded in zip(case.exact(), case.run("reference"), strict=True):
+        assert exact.dtype == torch.float64 or op == "layer_step"
+        assert (exact - rounded).abs().max() <= TOLERANCE[torch.bfloat16] * exact.abs().max()
 
 
 def test_nothing_is_timed_on_a_wrong_kernel(tiny: tuple[VLM, Processor], broken: Callable[..., None]) -> None:

@@ -49,10 +49,10 @@ def test_a_result_outlives_the_next_prefill() -> None:
     done = prefill(lm, first)
     copies = [done.hidden.clone(), done.tokens.x.clone(), done.states[1].ssm.clone(), done.states[1].conv.clone()]
     prefill(lm, second)
-    x = first.x
+    rows = first
     with torch.no_grad():
-        for layer in lm.layers:
-            x, _, _ = layer.prefill(x, first.cu_seqlens)
-    assert torch.equal(done.tokens.x, x)
+        for layer in lm.blocks:
+            rows, _, _ = layer.prefill(rows)
+    assert torch.equal(done.tokens.x, rows.x)
     now = [done.hidden, done.tokens.x, done.states[1].ssm, done.states[1].conv]
     assert all(torch.equal(a, b) for a, b in zip(copies, now, strict=True))

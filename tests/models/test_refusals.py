@@ -13,9 +13,9 @@ from checkpoints import Published, edit, timm_dino, timm_siglip, write_tokenizer
 from safetensors.torch import save_file
 
 import deltaprune as dp
-from bundled.vocabulary import train_tokenizer
 from deltaprune.checkpoints.folder import save_folder
 from deltaprune.mllm.processor import Processor
+from training.vocabulary import train_tokenizer
 
 LAYER = "llm.backbone.layers.2.mixer."
 

@@ -10,7 +10,7 @@ from answers import answers, row
 from typer.testing import CliRunner
 
 from deltaprune.benchmarks import mean_of_skills
-from deltaprune.benchmarks.scenes import SKILLS
+from deltaprune.benchmarks.scenes import SKILLS, Scenes
 from deltaprune.cost import share_of
 from deltaprune.evaluate.paper import printed
 from deltaprune.evaluate.statistics import Change
@@ -130,7 +130,7 @@ def test_the_sentences() -> None:
 def test_blocks_are_compared_apart() -> None:
     entries = TABLES["table3"][1](BUNDLED, 11)
     rows = [row(entry.method, GOOD if "score" in entry.method else BAD) for entry in entries]
-    found = compared(entries, rows)
+    found = compared(entries, rows, mean_of_skills)
     assert len(found) == 12
     assert {(each.block, each.dtp) for each in found} == {
         ("keep=0.5", "dtp:keep=0.5"),
@@ -143,7 +143,7 @@ def test_blocks_are_compared_apart() -> None:
 def page(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Table 5 on the tiny model."""
     folder = tmp_path_factory.mktemp("tables")
-    make("table5", *tiny, 8, folder / "out", folder / "numbers")
+    make("table5", *tiny, Scenes(), 8, folder / "out", folder / "numbers")
     return folder
 
 
@@ -174,13 +174,13 @@ def test_the_page_says_what_the_rows_say(page: Path) -> None:
 
 def test_the_budgets_are_meant_for_the_prompts_that_run(page: Path, tiny) -> None:
     held = json.loads((page / "numbers" / "scenes_table5.json").read_text())
-    assert held["rows"][0]["text_tokens"] == text_tokens(tiny[1], 8)
+    assert held["rows"][0]["text_tokens"] == text_tokens(tiny[1], Scenes(), 8)
 
 
 def test_the_same_command_goes_on_where_it_was(page: Path, tiny, tmp_path: Path) -> None:
     answered = page / "out" / "scenes_table5" / "answers.jsonl"
     before = answered.read_bytes()
-    make("table5", *tiny, 8, page / "out", tmp_path)
+    make("table5", *tiny, Scenes(), 8, page / "out", tmp_path)
     assert answered.read_bytes() == before
     again, first = (json.loads((f / "scenes_table5.json").read_text()) for f in (tmp_path, page / "numbers"))
     for each in (*again["rows"], *first["rows"]):

@@ -1,12 +1,15 @@
 """No figure without a check: the kernels that a measurement runs, held against their readable twins first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from deltaprune.kernels import (
     LayerWeights,
+    Scan,
     causal_conv1d,
     hidden_attention,
     layer_step,
@@ -23,12 +26,106 @@ CHANNELS, STATES, TAPS, RANK = 96, 16, 4, 6
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}  # of the largest value: 2 to 4 roundings
 F32 = torch.float32
 
-Draw = Callable[..., Tensor]
-Call = Callable[[str | None], tuple[Tensor, ...]]
-
 
 class KernelMismatch(ArithmeticError):
     """A fast kernel disagrees with its reference: nothing it took part in is worth a figure."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op on random inputs.
+
+    Attributes:
+        op: its function.
+        inputs: its arguments, all but the backend.
+        read: the type by which its backend is chosen.
+    """
+
+    op: Callable[..., Any]
+    inputs: tuple[Any, ...]
+    read: torch.dtype
+
+    def run(self, backend: str | None) -> tuple[Tensor, ...]:
+        """Every output and final state under a backend; None takes the best one."""
+        return tensors(self.op(*self.inputs, backend=backend))
+
+    def exact(self) -> tuple[Tensor, ...]:
+        """The reference's in float64, from the same inputs."""
+        return tensors(self.op(*map(_wide, self.inputs), backend="reference"))
+
+
+def tensors(given: Tensor | Scan | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What an op returned, as a tuple; extras that were not asked for are left out."""
+    if isinstance(given, Scan):
+        return tuple(each for each in vars(given).values() if each is not None)
+    return (given,) if isinstance(given, Tensor) else given
+
+
+def cases(
+    device: torch.device,
+    dtype: torch.dtype,
+    lengths: Sequence[int] = LENGTHS,
+    channels: int = CHANNELS,
+    taps: int = TAPS,
+    seed: int = 0,
+) -> dict[str, Callable[[], Case]]:
+    """For each op what draws its case: activations in `dtype`, states carried over, steps so small that they last.
+
+    Args:
+        device, dtype: of the activations.
+        lengths: of the packed samples.
+        channels: of every row.
+        taps: of the convolution.
+        seed: of the draws.
+    """
+    generator, bounds = torch.Generator(device).manual_seed(seed), cumulate(tuple(lengths), device)
+    total, samples, e = sum(lengths), len(lengths), channels
+
+    def draw(*shape: int, kind: torch.dtype = dtype) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).to(kind)
+
+    def rows(kind: torch.dtype = dtype) -> Tensor:
+        return draw(total, e, kind=kind)
+
+    def per_channel() -> Tensor:
+        return draw(e, kind=F32)
+
+    def decay() -> Tensor:
+        return -draw(e, STATES, kind=F32).exp()
+
+    def weights() -> LayerWeights:
+        return LayerWeights(
+            norm=per_channel(), in_proj=draw(2 * e, e) / 10, conv=draw(e, taps), conv_bias=draw(e),
+            x_proj=draw(RANK + 2 * STATES, e) / 10, dt_proj=draw(e, RANK), dt_bias=per_channel(),
+            A_log=draw(e, STATES, kind=F32), D=per_channel(), out_proj=draw(e, e) / 10, eps=1e-5,
+        )  # fmt: skip
+
+    def scan() -> Case:
+        read = draw(total, STATES), draw(total, STATES), per_channel(), rows(), per_channel() - 3, bounds
+        state = draw(samples, e, STATES, kind=F32)
+        return Case(selective_scan, (rows(), rows(), decay(), *read, state, frozenset({"delta_mean"})), dtype)
+
+    def convolution() -> Case:
+        inputs = rows(), draw(e, taps), draw(e), bounds, draw(samples, e, taps - 1)
+        return Case(causal_conv1d, inputs, dtype)
+
+    def attention() -> Case:
+        inputs = torch.exp(rows(F32) - 5), decay(), draw(total, STATES), draw(STATES)
+        return Case(hidden_attention, inputs, F32)
+
+    def step() -> Case:
+        states = draw(1, e, STATES, kind=F32), draw(1, e, taps - 1)
+        return Case(layer_step, (draw(1, e, kind=F32), weights(), *states, False), dtype)
+
+    return {
+        "selective_scan": scan,
+        "causal_conv1d": convolution,
+        "rms_norm": lambda: Case(rms_norm, (rows(F32), per_channel(), 1e-5, rows(), dtype), F32),
+        "residual_add": lambda: Case(residual_add, (rows(F32), rows()), F32),
+        "hidden_attention": attention,
+        "matvec": lambda: Case(matvec, (draw(1, e), draw(2 * e, e) / 10), dtype),
+        "layer_step": step,
+    }
 
 
 @torch.no_grad()
@@ -45,16 +142,11 @@ def verify_kernels(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
     Raises:
         KernelMismatch: an output or a final state is wrong, NaN included.
     """
-    seed = torch.Generator().seed() % 2**32
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape: int, kind: torch.dtype = dtype) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device, kind)
-
-    chosen = {}
-    for op, (read, call) in _calls(draw, device, dtype).items():
-        chosen[op] = select(f"deltaprune.kernels.{op}", device, carries_state=True, dtype=read).name
-        pairs = zip(call(None), call("reference"), strict=True)
+    chosen, seed = {}, torch.Generator().seed() % 2**32
+    for op, drawn in cases(device, dtype, seed=seed).items():
+        case = drawn()
+        chosen[op] = select(f"deltaprune.kernels.{op}", device, carries_state=True, dtype=case.read).name
+        pairs = zip(case.run(None), case.run("reference"), strict=True)
         error = torch.tensor([_relative(*pair) for pair in pairs]).max().item()  # NaN if one of them is
         if not error <= TOLERANCE[dtype]:
             raise KernelMismatch(
@@ -64,37 +156,11 @@ def verify_kernels(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
     return chosen
 
 
-def _calls(draw: Draw, device: torch.device, dtype: torch.dtype) -> dict[str, tuple[torch.dtype, Call]]:
-    """Of each op: the type by which its backend is chosen, and a call whose results a backend decides."""
-    total, samples = sum(LENGTHS), len(LENGTHS)
-    bounds = cumulate(LENGTHS, device)
-    u, dt, z = draw(total, CHANNELS), draw(total, CHANNELS), draw(total, CHANNELS)
-    b, c = draw(total, STATES), draw(total, STATES)
-    a, state = -draw(CHANNELS, STATES, kind=F32).exp(), draw(samples, CHANNELS, STATES, kind=F32)
-    skip, bias = draw(CHANNELS, kind=F32), draw(CHANNELS, kind=F32)
-    taps, shift, past = draw(CHANNELS, TAPS), draw(CHANNELS), draw(samples, CHANNELS, TAPS - 1)
-    stream, gain = draw(total, CHANNELS, kind=F32), draw(CHANNELS, kind=F32)
-    steps = torch.exp(draw(total, CHANNELS, kind=F32) - 5)  # small ones: the first row must still be seen from the last
-    weights = LayerWeights(
-        norm=gain, in_proj=draw(2 * CHANNELS, CHANNELS) / 10, conv=taps, conv_bias=shift,
-        x_proj=draw(RANK + 2 * STATES, CHANNELS) / 10, dt_proj=draw(CHANNELS, RANK), dt_bias=bias,
-        A_log=draw(CHANNELS, STATES, kind=F32), D=skip, out_proj=draw(CHANNELS, CHANNELS) / 10, eps=1e-5,
-    )  # fmt: skip
-
-    def scan(backend: str | None) -> tuple[Tensor, ...]:
-        done = selective_scan(u, dt, a, b, c, skip, z, bias, bounds, state, frozenset({"delta_mean"}), backend)
-        assert done.delta_mean is not None
-        return done.out, done.state, done.delta_mean
-
-    return {
-        "selective_scan": (dtype, scan),
-        "causal_conv1d": (dtype, lambda backend: causal_conv1d(u, taps, shift, bounds, past, backend)),
-        "rms_norm": (F32, lambda backend: rms_norm(stream, gain, 1e-5, u, dtype, backend)),
-        "residual_add": (F32, lambda backend: (residual_add(stream, u, backend),)),
-        "hidden_attention": (F32, lambda backend: (hidden_attention(steps, a, b, c[-1], backend),)),
-        "matvec": (dtype, lambda backend: (matvec(u[1:2], weights.in_proj, backend),)),
-        "layer_step": (dtype, lambda backend: layer_step(stream[:1], weights, state[:1], past[:1], False, backend)),
-    }
+def _wide(given: Any) -> Any:
+    """A floating tensor, or a type, in float64; anything else as it is."""
+    if isinstance(given, torch.dtype):
+        return torch.float64
+    return given.double() if isinstance(given, Tensor) and given.is_floating_point() else given
 
 
 def _relative(got: Tensor, want: Tensor) -> float:

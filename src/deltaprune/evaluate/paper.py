@@ -123,6 +123,11 @@ def paper_number(model: str, method: str, benchmark: str, protocol: str, note: s
     return next((row.scores[benchmark] for row in rows if _same(model, row.method, method)), None)
 
 
+def nearest_layer(after: int, n_layers: int) -> int:
+    """After how many of `n_layers` layers lies the depth of one of the paper's settings, `after` of 64 layers."""
+    return round(after * n_layers / COBRA.lm.n_layers)
+
+
 def printed(model: str, method: str) -> Iterator[Printed]:
     """Every row of the paper about a method on a model."""
     return (row for row in PAPER if row.model == model and _same(model, row.method, method))

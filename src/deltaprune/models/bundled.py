@@ -1,4 +1,4 @@
-"""The small Cobra that ships with the package: same classes, same code path, trained by `runs/train_bundled.py`."""
+"""The small Cobra that ships with the package: same classes, same code path, trained by `python -m training.train`."""
 
 import functools
 import logging

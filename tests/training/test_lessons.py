@@ -8,17 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import bundled.run as run_module
-from bundled.lessons import KINDS, Lessons
-from bundled.network import Classroom, begin
-from bundled.recipe import CONFIG, Recipe, Start
-from bundled.run import Run
+import training.run as run_module
 from deltaprune.analysis.layers import traces
 from deltaprune.benchmarks.scenes import corpus
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.mllm.processor import Processor
 from deltaprune.rows import Rows
 from deltaprune.vlm import VLM
+from training.lessons import KINDS, Lessons
+from training.network import Classroom, begin
+from training.recipe import CONFIG, Recipe, Start
+from training.run import Run
 
 
 def test_a_lesson_scores_like_the_library(tiny: tuple[VLM, Processor]) -> None:

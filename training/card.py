@@ -6,11 +6,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from bundled.lessons import WEIGHTS
-from bundled.recipe import Recipe, Start
 from deltaprune.benchmarks.scenes import SKILLS
 from deltaprune.evaluate import Row
 from deltaprune.mllm.network import MLLMConfig
+from training.lessons import WEIGHTS
+from training.recipe import Recipe, Start
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 
 import deltaprune as dp
-from bundled.lessons import KINDS, Lessons
-from bundled.network import Classroom
 from deltaprune.benchmarks.scenes import SKILLS, Scenes2
 from deltaprune.evaluate import evaluate
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.network import MLLM
 from deltaprune.mllm.processor import Processor
+from training.lessons import KINDS, Lessons
+from training.network import Classroom
 
 WITHDRAW = (0.5, 0.6, 0.7, 0.8, 0.9)  # shares of the depth
 EARLY = (0.15, 0.23, 0.3)

@@ -1,7 +1,7 @@
 """Train the bundled model from nothing; the same script on CPU and GPU.
 
-    python runs/train_bundled.py                                    # checkpoints under checkpoints/bundled
-    python runs/train_bundled.py --device cuda --workers 14
+    python -m training.train                                    # checkpoints under checkpoints/bundled
+    python -m training.train --device cuda --workers 14
 
 The schedule counts pictures, not minutes, and the checkpoint holds all of a run. So a run that was killed goes on with
 the same command, and ends with the weights of one that was not. `OUT/trained` is a model folder for `deltaprune.load`.
@@ -17,12 +17,12 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
-from bundled.lessons import KINDS, Lessons
-from bundled.recipe import CONFIG, Recipe
-from bundled.run import Run
-from bundled.watch import Watch
 from deltaprune.mllm.network import MLLM
 from deltaprune.mllm.processor import Processor
+from training.lessons import KINDS, Lessons
+from training.recipe import CONFIG, Recipe
+from training.run import Run
+from training.watch import Watch
 
 
 def main(

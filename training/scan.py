@@ -4,7 +4,7 @@ Rows of T tokens, channel-last, are cut into S segments by ``cu_seqlens`` (S + 1
 else the index of the earlier root segment that the segment continues: the scan starts from the root's final state, the
 convolution window reaches back into the root's last rows. A root and its children are a *group*; groups are
 independent, and the numba kernels run in parallel over a fixed number of jobs, lists of groups of about equal size,
-so that results do not depend on the number of threads. Tensors on another device go to ``bundled.scan_torch``.
+so that results do not depend on the number of threads. Tensors on another device go to ``training.scan_torch``.
 """
 
 # numba compiles these functions with other signatures than the ones written: intrinsics take a typing context first.
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from bundled._kernels import JOBS, LANES, conv_backward, conv_forward, scan_backward, scan_forward
-from bundled.scan_torch import conv_silu_torch, gated_scan_torch
+from training._kernels import JOBS, LANES, conv_backward, conv_forward, scan_backward, scan_forward
+from training.scan_torch import conv_silu_torch, gated_scan_torch
 
 
 def gated_scan(u, dt, A_log, B, C, D, z, dt_bias, cu_seqlens, parent):

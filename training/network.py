@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bundled.lessons import KINDS, PATCH_CLASSES, Lesson
-from bundled.recipe import Recipe, Start
-from bundled.scan import conv_silu, gated_scan
 from deltaprune.blocks.mamba1 import MambaBlock
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.mllm.network import MLLM
 from deltaprune.vision.pixels import normalise
+from training.lessons import KINDS, PATCH_CLASSES, Lesson
+from training.recipe import Recipe, Start
+from training.scan import conv_silu, gated_scan
 
 
 @torch.no_grad()

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bundled.scan import conv_silu, gated_scan
-from bundled.scan_torch import conv_silu_torch, gated_scan_torch
+from training.scan import conv_silu, gated_scan
+from training.scan_torch import conv_silu_torch, gated_scan_torch
 
 SHAPES = [(32, 4), (48, 16), (40, 5), (16, 1)]
 

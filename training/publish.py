@@ -1,66 +1,41 @@
 """From a trained folder to the model that ships: find its plan, measure it, write its card.
 
-    python runs/publish_bundled.py checkpoints/bundled/trained
+    python -m training.publish checkpoints/bundled/trained
 
 The pruning layers come from validation pictures: by the spread of Delta (eq. 7), where the paper's text (first peak)
 and its poster (argmin) disagree on the early layer, and by the divergence of the answers (ours). All three are tried
 on validation questions and reported. Test questions are touched once, at the end.
 """
 
-import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 import deltaprune as dp
-from bundled.card import card, table
 from deltaprune.benchmarks.scenes import Scenes2
 from deltaprune.calibrate import ETA, NAMES, RULES, divergence, measure, plan
 from deltaprune.calibrate.plans import JS
 from deltaprune.checkpoints.folder import save_folder
 from deltaprune.cli.calibrate import pick_questions
-from deltaprune.evaluate import Row, evaluate
+from deltaprune.evaluate.paper import nearest_layer
+from deltaprune.evaluate.report import document
 from deltaprune.evaluate.statistics import change
-from provenance import footer, provenance
+from runs.answering import answered
+from runs.provenance import NUMBERS, ROOT, footer, provenance, publish
+from training.card import card, table
 
-ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "src" / "deltaprune" / "models" / "_bundled"
-METHODS = (
-    "none",
-    "vtw:after=14",
-    "vtw:after=10",
-    "dtp:keep=0.9",
-    "dtp:keep=0.5",
-    "dtp:keep=0.25",
-    "random:keep=0.9",
-    "random:keep=0.5",
-    "random:keep=0.25",
-    "dtp:keep=0.9,late=none",
-    "dtp:keep=0.5,late=none",
-    "random:keep=0.9,late=none",
-    "random:keep=0.5,late=none",
-    "uniform:keep=0.5",
-)
 
 
-def answer(vlm: dp.VLM, processor, methods: list, split: str, n: int, label: str) -> list[Row]:
-    """`evaluate` on `scenes` with a progress bar."""
-    with Progress() as progress:
-        task = progress.add_task(label)
-        return evaluate(
-            vlm,
-            processor,
-            Scenes2(),
-            methods,
-            split=split,
-            limit=n,
-            batch_size=96,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+def tested(n_layers: int) -> list[str]:
+    """What the card reports; withdrawal at the paper's two depths, 45/64 and 32/64."""
+    withdrawn = [f"vtw:after={nearest_layer(after, n_layers)}" for after in (45, 32)]
+    both = [f"{name}:keep={keep}" for name in ("dtp", "random") for keep in ("0.9", "0.5", "0.25")]
+    early = [f"{name}:keep={keep},late=none" for name in ("dtp", "random") for keep in ("0.9", "0.5")]
+    return ["none", *withdrawn, *both, *early, "uniform:keep=0.5"]
 
 
 def plans_of(vlm: dp.VLM, processor, samples: int) -> dict[str, dp.Plan]:
@@ -68,7 +43,7 @@ def plans_of(vlm: dp.VLM, processor, samples: int) -> dict[str, dp.Plan]:
     asked = pick_questions(Scenes2(), "val", 0, samples)
     batches = [processor(images=s.image, text=s.question) for s in asked]
     curves, moved = measure(vlm, batches), divergence(vlm, batches)
-    return {rule: plan(curves.spread, rule, "scenes", "val", 0, curves.withdrawal, ETA, moved) for rule in NAMES}
+    return {rule: plan(curves.spread, rule, Scenes2.name, "val", 0, curves.withdrawal, ETA, moved) for rule in NAMES}
 
 
 def choose_plan(vlm: dp.VLM, processor, samples: int, questions: int) -> dp.Plan:
@@ -77,9 +52,10 @@ def choose_plan(vlm: dp.VLM, processor, samples: int, questions: int) -> dp.Plan
     The plan's source says what each rule gave, and the test's result.
     """
     plans = plans_of(vlm, processor, samples)
-    methods = [dp.DTP(0.5, p.early, p.late) for p in plans.values()]
-    none, *rows = answer(vlm, processor, [dp.NoPruning(), *methods], "val", questions, "plan")
-    row_of = dict(zip(plans, rows, strict=True))
+    methods = {rule: dp.DTP(0.5, p.early, p.late) for rule, p in plans.items()}
+    asked = list(dict.fromkeys([dp.NoPruning(), *methods.values()]))  # rules may agree
+    rows = dict(zip(asked, answered(vlm, processor, Scenes2(), asked, "val", questions, "plan"), strict=True))
+    none, row_of = rows[asked[0]], {rule: rows[method] for rule, method in methods.items()}
     tried = [
         {
             "rule": rule,
@@ -105,7 +81,7 @@ def main(
     folder: Path,
     samples: Annotated[int, typer.Option(help="Validation pictures for the spread.")] = 64,
     validation: Annotated[int, typer.Option(help="Validation questions for the choice of the rule.")] = 2000,
-    questions: Annotated[int, typer.Option(help="Test questions.")] = 5000,
+    questions: Annotated[int, typer.Option(help="Test questions.")] = 10_000,
 ) -> None:
     """Calibrate, ship, measure, describe."""
     vlm, processor = dp.load(folder)
@@ -113,13 +89,12 @@ def main(
     config = replace(vlm.config, plan=found)
     save_folder(SHIPPED, vlm.model, processor.tokenizer, config)
     vlm, processor = dp.load("bundled")
-    rows = answer(vlm, processor, list(METHODS), "test", questions, "test")
+    rows = answered(vlm, processor, Scenes2(), tested(vlm.shape.n_layers), "test", questions, "test")
     source = provenance()
-    numbers = {"provenance": source, "plan": asdict(found), "rows": [row.to_dict() for row in rows]}
-    (ROOT / "numbers" / "bundled.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    page = f"# The bundled model on `scenes`\n\n{questions} test questions, percent right.\n\n"
-    (ROOT / "numbers" / "bundled.md").write_text(page + table(rows) + "\n" + footer(source))
-    shutil.copyfile(folder / "log.jsonl", ROOT / "numbers" / "bundled_training.jsonl")
+    measured = {"provenance": source, "plan": asdict(found), **document(rows)}
+    page = f"# The bundled model on `{Scenes2.name}`\n\n{questions:,} test questions, percent right.\n\n"
+    publish("bundled", measured, page + table(rows) + "\n" + footer(source), NUMBERS)
+    shutil.copyfile(folder / "log.jsonl", NUMBERS / "bundled_training.jsonl")
     (SHIPPED / "README.md").write_text(card(vlm.config, rows, source, footer(source)))
 
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from bundled.drills import FORMS, Drill, corpus, drills
-from bundled.lessons import Forest
-from bundled.vocabulary import train_tokenizer
 from deltaprune.benchmarks.scenes import Scene
 from deltaprune.benchmarks.scenes.world import COLORS, SHAPES, Thing
+from training.drills import FORMS, Drill, corpus, drills
+from training.lessons import Forest
+from training.vocabulary import train_tokenizer
 
 CLOSER = {
     "left": lambda a, b: a.x < b.x,

@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from bundled import drills
-from bundled.lessons import KINDS, Lesson
-from bundled.muon import Muon
-from bundled.network import Classroom, begin
-from bundled.recipe import CONFIG, SCENES, Recipe, Start
-from bundled.vocabulary import train_tokenizer
 from deltaprune.benchmarks.scenes import corpus
 from deltaprune.checkpoints.folder import save_folder
 from deltaprune.mllm.network import MLLM
+from training import drills
+from training.lessons import KINDS, Lesson
+from training.muon import Muon
+from training.network import Classroom, begin
+from training.recipe import CONFIG, SCENES, Recipe, Start
+from training.vocabulary import train_tokenizer
 
 CHECKPOINT = "run.pt"
 

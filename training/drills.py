@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bundled.recipe import SCENES
 from deltaprune.benchmarks.scenes import Scene, scene_seed
 from deltaprune.benchmarks.scenes.questions import MARGIN, UNANSWERABLE, corner
 from deltaprune.benchmarks.scenes.world import COLORS, SHAPES, SIDE, Thing
+from training.recipe import SCENES
 
 FORMS = ("color", "shape", "size", "corner", "column", "row", "count", "left", "right", "above", "below")
 

@@ -1,4 +1,4 @@
-"""The scan and the convolution of ``bundled.scan`` in plain torch: any device, autograd through, no loop over tokens.
+"""The scan and the convolution of ``training.scan`` in plain torch: any device, autograd through, no loop over tokens.
 
 The scan pads segments to the longest of their kind (roots, then children) and cuts them into chunks: positions of a
 chunk are stepped through for all chunks of all segments at once, then chunk states are chained.

@@ -15,14 +15,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from bundled.drills import FORMS, Drill, drills
-from bundled.frames import Framed, full, varied
-from bundled.recipe import SCENES
-from bundled.vocabulary import EOS
 from deltaprune.benchmarks.scenes import SKILLS, Question, Scene, scene_seed
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.mllm.prompts import ask_in
 from deltaprune.mllm.templates import template_text
+from training.drills import FORMS, Drill, drills
+from training.frames import Framed, full, varied
+from training.recipe import SCENES
+from training.vocabulary import EOS
 
 PATCH_CLASSES = {"color": 8, "shape": 6, "glyph": 37, "column": 11, "row": 11}
 WEIGHTS = {"existence": 1.5, "attribute": 1.5, "spatial": 2.0, "counting": 2.0, "reading": 1.0, "unanswerable": 1.0}

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from bundled.frames import GREY, full, varied
-from bundled.lessons import Lessons
-from bundled.recipe import CONFIG, Recipe
-from bundled.vocabulary import train_tokenizer
 from deltaprune.benchmarks.scenes import Scene, corpus
+from training.frames import GREY, full, varied
+from training.lessons import Lessons
+from training.recipe import CONFIG, Recipe
+from training.vocabulary import train_tokenizer
 
 GRID = 16
 

@@ -1,0 +1,34 @@
+"""`evaluate` with a progress bar, as every table of accuracies runs it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+import deltaprune as dp
+from deltaprune.benchmarks import Benchmark
+from deltaprune.evaluate import Row, evaluate
+
+BATCH = 96
+
+
+def answered(
+    vlm: dp.VLM,
+    processor: Any,
+    benchmark: Benchmark,
+    methods: Sequence[str | dp.Method],
+    split: str,
+    questions: int,
+    label: str,
+    out: Path | None = None,
+) -> list[Row]:
+    """A row per method on the same questions; with `out` the answers are kept there and a later call goes on."""
+    with Progress() as progress:
+        task = progress.add_task(label)
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        asked = {"split": split, "limit": questions, "batch_size": BATCH, "on_progress": report, "out": out}
+        return evaluate(vlm, processor, benchmark, methods, **asked)
