@@ -191,7 +191,7 @@ MUTATIONS = (
     Mutation(
         "README: a block of Python lacks its import",
         "README.md",
-        "from deltaprune import Delta, Stage\n",
+        "from PIL import Image\n",
         "",
         ("tests/test_readme.py::test_its_python_runs_top_to_bottom",),
     ),
