@@ -1,6 +1,6 @@
 """The plugin under the real lmms-eval, on ten questions of `scenes` in local files: its answers are `evaluate`'s.
 
-lmms-eval wants an environment of its own (docs/guides/lmms_eval.md), with this library installed in it, for its entry point:
+lmms-eval wants an environment of its own (docs/guides/lmms_eval.md) with this library installed, for its entry point:
 
     DELTAPRUNE_LMMS_PYTHON=~/lmms/bin/python pytest -m slow tests/lmms
 """
