@@ -1,4 +1,4 @@
-"""Draw the example pictures: three scenes of the test split, as `deltaprune ask` likes them.
+"""Draw the example pictures for `deltaprune ask`: three scenes of the test split.
 
 python examples/draw_scenes.py [FOLDER]
 """

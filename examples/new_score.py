@@ -1,4 +1,4 @@
-"""A score of your own: the distance of a token from the image's mean token, in ten lines of code.
+"""A score of your own: the distance of a visual row from the image's mean row, in ten lines of code.
 
 python examples/new_score.py
 deltaprune ask examples/triangles.png "How many stars?" --plugin examples/new_score.py --method dtp:score=unusual
@@ -16,16 +16,17 @@ from deltaprune.scores import registry
 @registry.register("unusual")
 @dataclass(frozen=True)
 class Unusual(dp.Score):
-    """|| hidden_j - mean over the image's tokens of hidden ||; what is unlike the rest is kept."""
+    """|| hidden_j - mean over the image's rows of hidden ||; what is unlike the rest is kept."""
 
     needs = frozenset({"hidden"})
     sees_text = False
 
-    def __call__(self, tokens, trace):
-        scores = trace["hidden"].new_zeros(len(trace["hidden"]))
-        for (a, _), n in zip(tokens.spans, tokens.n_visual, strict=True):
-            image = trace["hidden"][a : a + n]
-            scores[a : a + n] = (image - image.mean(0)).norm(dim=-1)
+    def __call__(self, rows, trace):
+        scores = trace["hidden"].new_zeros(len(rows.x))
+        for sample in range(len(rows.lengths)):
+            visual = rows.visual_rows(sample)
+            image = trace["hidden"][visual]
+            scores[visual] = (image - image.mean(0)).norm(dim=-1)
         return scores
 
 

@@ -64,17 +64,31 @@ MUTATIONS = (
     ),
     Mutation(
         "select: survivors are left in the order of their scores",
-        f"{SRC}/stages.py",
+        f"{SRC}/selection.py",
         "survivors = torch.sort(order[: count + n_text]).values",
         "survivors = order[: count + n_text]",
         ("tests/test_stages.py",),
     ),
     Mutation(
         "select: it waits for the device to count the text",
-        f"{SRC}/stages.py",
+        f"{SRC}/selection.py",
         "n_text = end - start - live",
         "n_text = int((~visual).sum())",
         ("tests/test_waiting.py",),
+    ),
+    Mutation(
+        "pass: a skipped layer's state sees the image",
+        f"{SRC}/pruner.py",
+        'if how == "skip":',
+        'if how == "nothing":',
+        ("tests/test_pass.py",),
+    ),
+    Mutation(
+        "pass: a layer writes over the rows that go on",
+        f"{SRC}/pruner.py",
+        "x = rows.x.clone()",
+        "x = rows.x",
+        ("tests/test_pass.py",),
     ),
     Mutation(
         "prompts: RoboMamba's lacks the blank before Answer",
@@ -113,7 +127,7 @@ MUTATIONS = (
     ),
     Mutation(
         "cost: B or C is not counted",
-        f"{SRC}/cost/macs.py",
+        f"{SRC}/blocks/sizes.py",
         "inner * (rank + 2 * states)",
         "inner * (rank + states)",
         ("tests/cost/test_macs.py",),
@@ -141,7 +155,7 @@ MUTATIONS = (
     ),
     Mutation(
         "disk: files are synced through a handle that Windows refuses",
-        f"{SRC}/_disk.py",
+        f"{SRC}/disk.py",
         'file.open("r+b")',
         'file.open("rb")',
         ("tests/test_windows.py::test_a_run_and_its_continuation",),
@@ -156,8 +170,8 @@ MUTATIONS = (
     Mutation(
         "scores: Stateful does not say that it sees the text",
         f"{SRC}/scores/stateful.py",
-        "        return True",
-        "        return False",
+        "    sees_text = True",
+        "    sees_text = False",
         ("tests/contract/test_scores.py::test_an_image_sees_the_text_if_and_only_if_it_says_so",),
     ),
     Mutation(
@@ -191,7 +205,7 @@ MUTATIONS = (
     Mutation(
         "README: a block of Python lacks its import",
         "README.md",
-        "from deltaprune import Delta, Stage\n",
+        "from PIL import Image\n",
         "",
         ("tests/test_readme.py::test_its_python_runs_top_to_bottom",),
     ),

@@ -1,5 +1,7 @@
 """The pages in docs/ do what they say: Python and commands run, the files named are the ones that are fetched."""
 
+import inspect
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import deltaprune as dp
 from deltaprune.calibrate.withdrawal import ETA
 from deltaprune.checkpoints.hub import address
 from deltaprune.cli import run
@@ -20,15 +23,35 @@ from deltaprune.vision.images import to_rgb
 from deltaprune.vlm import VLM
 
 ROOT = Path(__file__).parents[1]
-HUGGINGFACE, MODELS = ((ROOT / "docs" / name).read_text() for name in ("huggingface.md", "models.md"))
-EVALUATE = (ROOT / "docs" / "evaluate.md").read_text()
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+MODELS = (DOCS / "guides" / "models.md").read_text()
+HOME = "https://github.com/deltaprune/deltaprune/"
+RUN = {  # pages whose Python and commands run, and how many blocks of Python each has at least
+    "index": 3,
+    "concepts": 2,
+    "guides/huggingface": 5,
+    "guides/evaluate": 3,
+    "guides/own_method": 3,
+}
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(DOCS).with_suffix(""))
+
+
+def test_every_page_with_python_is_run() -> None:
+    """But for those on published weights (`py`, below), and the file that lmms-eval reads."""
+    with_python = {name_of(page) for page in PAGES if "```python" in page.read_text()}
+    assert with_python - {"guides/lmms_eval"} == RUN.keys()
 
 
 @pytest.mark.usefixtures("own_names")
-@pytest.mark.parametrize(("page", "least"), [(HUGGINGFACE, 5), (EVALUATE, 3)], ids=["huggingface", "evaluate"])
+@pytest.mark.parametrize(("name", "least"), RUN.items(), ids=RUN)
 def test_a_page_runs_top_to_bottom(
-    page: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    page = (DOCS / f"{name}.md").read_text()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     blocks = re.findall(r"```(bash|python)\n(.*?)```", page, re.DOTALL)
@@ -44,6 +67,49 @@ def test_a_page_runs_top_to_bottom(
     assert promised
     out = capsys.readouterr().out
     assert all(line in out for line in promised)
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"```py\n(.*?)```", MODELS, re.DOTALL), ids=["cobra", "files", "robomamba"]
+)
+def test_python_on_published_weights_runs(
+    block: str,
+    tiny: tuple[VLM, Processor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On the tiny model: every name is imported there or in the block before, and every call fits."""
+    called = []
+
+    def load(*args: object, **options: object) -> tuple[VLM, Processor]:
+        called.append(inspect.signature(real).bind(*args, **options))
+        return tiny
+
+    real = dp.load
+    monkeypatch.setattr(dp, "load", load)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 40), "orange").save("photo.jpg")
+    first = MODELS.split("```py\n")[1].split("```")[0]
+    imports = "\n".join(line for line in first.splitlines() if line.startswith(("import ", "from ")))
+    exec(f"{imports}\n{block}", {})
+    assert len(called) == block.count("dp.load(")
+    assert len(capsys.readouterr().out.splitlines()) == block.count("print(")
+
+
+def test_the_speeds_are_the_measured_ones() -> None:
+    page = (DOCS / "results.md").read_text()
+    table = json.loads((ROOT / "numbers" / "bench_cpu.json").read_text())
+    measured = {line["what"]: line["measured"] for line in table["lines"]}
+    for what, label, text in (
+        ("transformers / ours, bf16", "transformers' prefill", "**{:.1f}**"),
+        ("ours / its matrix products, bf16", "our prefill", "**{:.2f}**"),
+        ("dtp:keep=0.5 / none", "`dtp:keep=0.5` / unpruned", "**{:.2f}**"),
+        ("10 full prefills / image and one packed batch, none", "ten prefills", "{:.1f}"),
+    ):
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {label}"))
+        assert line.endswith(f"| {text.format(measured[what])} |")
+    assert f"commit {table['provenance']['commit']}" in page
 
 
 def test_the_page_on_models_names_every_file_that_is_fetched() -> None:
@@ -66,14 +132,33 @@ def test_its_commands_have_the_options_it_shows(name: str, capsys: pytest.Captur
         assert option in known
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    """Those to files of the repository that are no pages included: they are addresses."""
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if target.startswith(HOME):
+            assert (ROOT / target.removeprefix(HOME).split("/", 2)[2]).exists(), target
+        elif not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_list_of_decisions_has_every_page_once() -> None:
+    listed = re.findall(r"^- \[[^]]+\]\((\w+\.md)\): ", (DOCS / "decisions" / "index.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (DOCS / "decisions").glob("*.md") if path.stem != "index")
+
+
+def test_every_room_that_users_import_from_has_a_page_of_reference() -> None:
+    shown = {
+        name.split(".")[0]
+        for page in (DOCS / "api").glob("*.md")
+        for name in re.findall(r"^::: deltaprune\.([\w.]+)$", page.read_text(), re.MULTILINE)
+    }
+    packages = {path.parent.name for path in (ROOT / "src" / "deltaprune").glob("*/__init__.py")}
+    assert packages - shown == {"cli", "cuda_graphs", "vision"}  # commands have a guide; the others are inside
 
 
 def test_the_page_on_methods_names_every_rival_and_vtws_threshold() -> None:
-    page = (ROOT / "docs" / "methods.md").read_text()
+    page = (DOCS / "guides" / "methods.md").read_text()
     controls = {"none", "random", "uniform"}
     assert set(re.findall(r"`(\w+)`", page.partition(" are written")[0])) == set(methods.names()) - controls
     assert re.findall(

@@ -33,6 +33,7 @@ from .scores.uniform import Uniform as Uniform
 from .scores.uniqueness import Uniqueness as Uniqueness
 from .steps import Drop as Drop
 from .steps import Method as Method
+from .steps import Pass as Pass
 from .steps import Plan as Plan
 from .steps import Reduce as Reduce
 from .steps import Score as Score

@@ -97,7 +97,7 @@ def test_files_are_read_once(name, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_page_about_it_keeps_step(name):
-    page = Path(__file__).parents[2].joinpath("docs", "benchmarks.md").read_text("utf-8")
+    page = Path(__file__).parents[2].joinpath("docs", "guides", "benchmarks.md").read_text("utf-8")
     (section,) = (part for part in page.split("\n## ") if f"DIR/{QUESTIONS[name]}" in part)
     benchmark = registry[name]
     questions, pictures = benchmark.counts[benchmark.split]

@@ -1,6 +1,6 @@
 """The plugin under the real lmms-eval, on ten questions of `scenes` in local files: its answers are `evaluate`'s.
 
-lmms-eval wants an environment of its own (docs/lmms_eval.md), with this library installed in it, for its entry point:
+lmms-eval wants an environment of its own (docs/guides/lmms_eval.md) with this library installed, for its entry point:
 
     DELTAPRUNE_LMMS_PYTHON=~/lmms/bin/python pytest -m slow tests/lmms
 """
@@ -84,7 +84,7 @@ def python():
     named = os.environ.get("DELTAPRUNE_LMMS_PYTHON")
     if named is None and importlib.util.find_spec("lmms_eval") is None:
         pytest.skip(
-            "lmms-eval is not installed: make the environment of docs/lmms_eval.md and name it, "
+            "lmms-eval is not installed: make the environment of docs/guides/lmms_eval.md and name it, "
             "DELTAPRUNE_LMMS_PYTHON=~/lmms/bin/python pytest -m slow tests/lmms"
         )
     return named or sys.executable

@@ -1,4 +1,4 @@
-"""Every line of the README's list of commands runs as it stands, on small files in the place of the user's own."""
+"""Every line of the page on commands runs as it is, on small files in the place of the user's own."""
 
 import json
 import shlex
@@ -19,7 +19,7 @@ from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 ROOT = Path(__file__).parents[1]
-LISTED = (ROOT / "README.md").read_text().split("## Commands")[1].split("```")[1]
+LISTED = (ROOT / "docs" / "guides" / "commands.md").read_text().split("```")[1]
 LINES = [shlex.split(line) for line in LISTED.splitlines() if line]
 ON_RAY = [line for line in LINES if "ray" in line]
 
