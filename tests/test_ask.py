@@ -4,10 +4,9 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from deltaprune.ask import _timed, ask
+from deltaprune.ask import ask, repeated
 from deltaprune.benchmarks.scenes import Scene
 from deltaprune.cost import share_of
 from deltaprune.errors import UserError
@@ -76,16 +75,16 @@ def test_progress_is_told(tiny: tuple[VLM, Processor]) -> None:
     assert said[1:] == ["answering question 1 of 2", "answering question 2 of 2"]
 
 
-def test_a_time_is_the_median_of_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(np.cumsum([0, 0.03, 0, 0.01, 0, 0.02, 0, 0.09, 0, 0.02]))
-    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
-    assert _timed(lambda: "result", torch.device("cpu")) == ("result", pytest.approx(20.0))
+@pytest.mark.parametrize(("each", "runs"), [(1.0, 5), (150.0, 4), (3000.0, 1)])
+def test_a_slow_run_is_timed_less_often(each: float, runs: int) -> None:
+    assert repeated(lambda: each, lambda ms: ms) == [each] * runs
 
 
-def test_a_slow_run_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 3.0])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    assert _timed(lambda: None, torch.device("cpu"))[1] == pytest.approx(3000.0)
+def test_a_time_is_the_median_of_several_runs(tiny: tuple[VLM, Processor], monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(np.cumsum([0, *([0.002] * 3), 0.03, *([0.001] * 200)]))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    (row,) = ask(*tiny, IMAGE, QUESTIONS[:1], "none", max_new_tokens=2)
+    assert row.ms == {part: pytest.approx(1.0) for part in ("vision", "prefill", "decode")}
 
 
 @pytest.mark.parametrize(

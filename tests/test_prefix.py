@@ -80,7 +80,7 @@ def test_saved_and_loaded_equals_one_pass(
     text["image_index"] = torch.tensor(index[: len(lengths)])
     with method(model):
         resumed = model.start(text, prefix)
-        whole = model.prefill(model.pack({**text, "image_key": inputs["image_key"]}, visual))
+        whole = model.start({**text, "image_key": inputs["image_key"]}, visual=visual)
     assert origins(resumed) == origins(whole)
     torch.testing.assert_close(resumed.hidden, whole.hidden, atol=1e-4, rtol=1e-4)
     for a, b in zip(resumed.states, whole.states, strict=True):

@@ -7,13 +7,13 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "deltaprune"
 FLOORS: list[set[str]] = [
-    {"errors", "registry", "checks", "disk", "plugins", "similarity", "tensors"},
+    {"errors", "registry", "checks", "disk", "plugins", "similarity", "tensors", "timing"},
     {"active", "rows", "trace", "plan", "steps", "selection", "scoring", "merge"},
     {"kernels"},
     {"scores", "methods"},
     {"protocols", "walk", "blocks", "vision"},
     {"mllm", "checkpoints", "models", "cuda_graphs"},
-    {"pruner", "prefill", "prefix", "generate", "vlm"},
+    {"pruner", "prefill", "prefix", "generate", "vlm", "load"},
     {"calibrate", "analysis", "cost"},
     {"benchmarks"},
     {"ask", "evaluate", "hf", "lmms_eval", "cli", "__init__"},

@@ -12,8 +12,8 @@ from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.cli import run
 from deltaprune.evaluate import evaluate
 from deltaprune.evaluate.store import Store
+from deltaprune.load import load
 from deltaprune.prefix import ImagePrefix
-from deltaprune.vlm import load
 
 METHOD, LIMIT = "dtp:keep=0.5", 24
 

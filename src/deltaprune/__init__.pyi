@@ -2,6 +2,7 @@
 
 from .calibrate.plans import load_plan as load_plan
 from .errors import UserError as UserError
+from .load import load as load
 from .merge import Merge as Merge
 from .methods.dart import DART as DART
 from .methods.divprune import DivPrune as DivPrune
@@ -41,6 +42,6 @@ from .steps import Shape as Shape
 from .steps import Stage as Stage
 from .trace import Trace as Trace
 from .vlm import VLM as VLM
-from .vlm import load as load
+from .vlm import Answer as Answer
 
 __version__: str

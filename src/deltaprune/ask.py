@@ -10,17 +10,14 @@ import torch
 from torch import Tensor
 
 from deltaprune.cost import share_of
-from deltaprune.cost.timing import timed
 from deltaprune.cuda_graphs.prefills import WARM_UP
 from deltaprune.errors import UserError
-from deltaprune.generate import generate
 from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.pictures import Picture
 from deltaprune.mllm.processor import Inputs, Processor
-from deltaprune.prefill import Prefilled
-from deltaprune.rows import Rows
 from deltaprune.steps import Method
+from deltaprune.timing import timed
 from deltaprune.vlm import VLM
 
 REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer where they take more than 500 ms together
@@ -81,7 +78,7 @@ def ask(
         questions: at least one.
         method: an object, or a text such as "dtp:keep=0.5"; or several of them.
         max_new_tokens: upper bound of an answer's length.
-        on_step: told what is being done, for who shows progress.
+        on_step: called with what is being done, to show progress.
 
     Raises:
         UserError: no or an empty question, an unusable image, or a method that does not fit the model.
@@ -95,9 +92,9 @@ def ask(
     say("warming up (the first run on a machine compiles the kernels)")
     visual = _see(vlm, pixels)
     for chosen in runs.values():
-        tokens = vlm.pack(_text(processor, questions[0], pixels), visual)
-        _decode(vlm, _prefill(vlm, chosen, tokens), min(2, max_new_tokens))
-    visual, vision_ms = _timed(lambda: _see(vlm, pixels), vlm.device)
+        vlm.answer(_text(processor, questions[0], pixels), min(2, max_new_tokens), method=chosen, visual=visual)
+    seen = repeated(lambda: timed(lambda: _see(vlm, pixels), vlm.device), lambda each: each[1])
+    vision_ms = median(ms for _, ms in seen)
     rows = []
     for i, question in enumerate(questions):
         say(f"answering question {i + 1} of {len(questions)}")
@@ -143,21 +140,23 @@ def _row(
     """Measure one question under one method."""
     question, label, method = asked
     for _ in range(WARM_UP if vlm.device.type == "cuda" else 0):  # this length's CUDA graph is captured
-        _prefill(vlm, method, vlm.pack(inputs, visual))
-    prefilled, prefill_ms = _timed(lambda: _prefill(vlm, method, vlm.pack(inputs, visual)), vlm.device)
-    ids, decode_ms = _timed(lambda: _decode(vlm, prefilled, max_new_tokens), vlm.device)
-    text_tokens = int(inputs["attention_mask"].sum())
+        vlm.start(inputs, method=method, visual=visual)
+    answers = repeated(
+        lambda: vlm.answer(inputs, max_new_tokens, method=method, visual=visual), lambda answer: sum(answer.ms.values())
+    )
+    last, text_tokens = answers[-1], int(inputs["attention_mask"].sum())
+    ms = {part: median(answer.ms[part] for answer in answers) for part in ("prefill", "decode")}
     return AskRow(
         question=question,
         method=label,
-        answer=processor.decode(ids[0]),
-        kept=[stage.counts[0] for stage in prefilled.kept] or None,
+        answer=processor.decode(last.ids[0]),
+        kept=[stage.counts[0] for stage in last.kept] or None,
         macs_share=share_of(vlm.config, method, text_tokens),
-        ms={"vision": vision_ms, "prefill": prefill_ms, "decode": decode_ms},
-        after=[stage.after for stage in prefilled.kept],
+        ms={"vision": vision_ms, **ms},
+        after=[stage.after for stage in last.kept],
         text_tokens=text_tokens,
-        new_tokens=ids.shape[1],
-        kept_origin=tuple(stage.origin[0].cpu().numpy() for stage in prefilled.kept),
+        new_tokens=last.ids.shape[1],
+        kept_origin=tuple(stage.origin[0].cpu().numpy() for stage in last.kept),
     )
 
 
@@ -174,20 +173,9 @@ def _see(vlm: VLM, pixels: Inputs) -> Tensor:
     return visual
 
 
-def _prefill(vlm: VLM, method: Method, tokens: Rows) -> Prefilled:
-    with method(vlm):
-        return vlm.prefill(tokens)
-
-
-def _decode(vlm: VLM, prefilled: Prefilled, max_new_tokens: int) -> Tensor:
-    return generate(vlm.model.lm, prefilled, vlm.eos_id, max_new_tokens)
-
-
-def _timed(run: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """The result and the median time in milliseconds, see `REPEATS`."""
-    times: list[float] = []
-    while True:
-        result, ms = timed(run, device)
-        times.append(ms)
-        if len(times) == REPEATS or sum(times) > BUDGET:
-            return result, median(times)
+def repeated(run: Callable[[], T], took: Callable[[T], float]) -> list[T]:
+    """What `run` gives, again and again, as long as the milliseconds that each took allow it, see `REPEATS`."""
+    results: list[T] = []
+    while len(results) < REPEATS and sum(map(took, results)) <= BUDGET:
+        results.append(run())
+    return results

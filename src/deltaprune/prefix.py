@@ -67,6 +67,8 @@ class ImagePrefix:
 
     def to(self, device: torch.device | str) -> "ImagePrefix":
         """The same prefix on another device."""
+        if self.prefilled.hidden.device == torch.device(device):
+            return self
         tensors, layout = _take_apart(self.prefilled)
         moved = {name: tensor.to(device) for name, tensor in tensors.items()}
         prefilled = replace(_put_together(moved, layout), checks=self.prefilled.checks)

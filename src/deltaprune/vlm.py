@@ -1,31 +1,50 @@
-"""What users hold in their hands: `load()` gives a `VLM` and its processor."""
+"""A model as users have it: the one way from a prompt to its answer, which every command and plugin takes."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from deltaprune.active import activate, active, switched
-from deltaprune.checkpoints.checkpoint import build
-from deltaprune.checkpoints.parts import Towers
-from deltaprune.checkpoints.sources import open_source
 from deltaprune.errors import UserError
-from deltaprune.generate import Sample, Sampler, generate, greedy
+from deltaprune.generate import Sample, Sampler, first_logits, generate, greedy
 from deltaprune.methods import as_method
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
 from deltaprune.mllm.network import MLLM, MLLMConfig, weight_dtype
 from deltaprune.mllm.pictures import Pictures
-from deltaprune.mllm.processor import Processor, encode_images
-from deltaprune.prefill import Prefilled, prefill
+from deltaprune.mllm.processor import encode_images
+from deltaprune.prefill import Kept, Prefilled, prefill
 from deltaprune.prefix import ImagePrefix, fingerprint
 from deltaprune.rows import Rows
 from deltaprune.steps import Method, Plan, Shape, Step
+from deltaprune.timing import timed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a prompt gave, and what it took.
+
+    Attributes:
+        ids: new ids, rows that end early filled up with end-of-text.
+        prefilled: the state after the prompt; `continue_from` answers from it again.
+        ms: milliseconds of `vision` (towers and projector; 0 where they had run before), `prefill` and `decode`.
+        prefix: the images' prefix that the prompt went on from, if one was given.
+    """
+
+    ids: Int[Tensor, "B L"]
+    prefilled: Prefilled
+    ms: Mapping[str, float]
+    prefix: ImagePrefix | None = None
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """What each stage of the method left."""
+        return self.prefilled.kept
 
 
 class VLM:
@@ -34,7 +53,8 @@ class VLM:
         with dp.DTP(keep=0.5)(model):
             ids = model.generate(**processor(images=image, text=question), max_new_tokens=16)
 
-    `generate` is `start` and `continue_from` in one; `start` gives what was kept as well:
+    `generate` gives the ids alone, `answer` also what was kept and how long it took. Both are `start`, which reads the
+    prompt, and `continue_from`, which decodes:
 
         prefilled = model.start(inputs, method=dp.DTP(keep=0.5))
         ids = model.continue_from(prefilled, max_new_tokens=16)
@@ -127,10 +147,6 @@ class VLM:
         key = inputs.get("image_key", torch.zeros(len(visual), dtype=torch.int64, device=ids.device))
         return Rows.pack([visual[i] for i in index.tolist()], text, key[index.to(key.device)].to(self.device))
 
-    def prefill(self, tokens: Rows, resume: Prefilled | None = None) -> Prefilled:
-        """Run packed tokens with the active method."""
-        return prefill(self.model.lm, tokens, self.steps, resume)
-
     @torch.no_grad()
     def encode_image(
         self,
@@ -170,14 +186,18 @@ class VLM:
         prefix: ImagePrefix | None = None,
         method: Method | str | None = None,
         text_follows: bool = False,
+        visual: Tensor | None = None,
+        resume: Prefilled | None = None,
     ) -> Prefilled:
-        """Run a prompt, its images (or the prefix of some) and its text: what `continue_from` answers from.
+        """Read a prompt, its images (or the prefix of some) and its text: what `continue_from` answers from.
 
         Args:
             inputs: the processor's output.
             prefix: `encode_image`'s result by this model under the same method; `inputs` then hold no pixels.
             method: in place of the active one, see `generate`.
             text_follows: this is the beginning of a prompt, and a row may hold no text yet.
+            visual: the result of `see` for these inputs, if it is at hand.
+            resume: the state after the same rows' earlier text, which `inputs` go on from.
 
         Returns:
             The model's state, and in `kept` which visual tokens each stage of the method left.
@@ -192,17 +212,38 @@ class VLM:
             raise UserError("A prefix stands in place of pixels: with prefix=..., pass processor(text=...) alone.")
         check_names(inputs, self.config.towers if prefix is None else ())
         with self.pruned_by(method):
-            if prefix is None:
-                return self.prefill(self.pack(inputs))
-            prefix.check(self.fingerprint, repr(self.method or NoPruning()))
-            index = which_image(inputs.get("image_index"), prefix.n_images, len(inputs["input_ids"])).to(self.device)
-            return self.prefill(self.pack(inputs), prefix.to(self.device).prefilled.repeat(index))
+            if prefix is not None:
+                prefix.check(self.fingerprint, repr(self.method or NoPruning()))
+                index = which_image(inputs.get("image_index"), prefix.n_images, len(inputs["input_ids"]))
+                resume = prefix.to(self.device).prefilled.repeat(index.to(self.device))
+            return prefill(self.model.lm, self.pack(inputs, visual), self.steps, resume)
+
+    def answer(
+        self,
+        inputs: Mapping[str, Any],
+        max_new_tokens: int = 16,
+        sampler: Sampler = greedy,
+        prefix: ImagePrefix | None = None,
+        method: Method | str | None = None,
+        visual: Tensor | None = None,
+    ) -> Answer:
+        """The ids, what was kept, and how long each part took; takes and raises what `start` and `generate` do."""
+        vision = 0.0
+        if visual is None and prefix is None:
+            visual, vision = timed(lambda: self.see(inputs), self.device)
+        prefilled, reading = timed(lambda: self.start(inputs, prefix, method, visual=visual), self.device)
+        ids, decoding = timed(lambda: self.continue_from(prefilled, max_new_tokens, sampler), self.device)
+        return Answer(ids, prefilled, {"vision": vision, "prefill": reading, "decode": decoding}, prefix)
 
     def continue_from(
         self, prefilled: Prefilled, max_new_tokens: int = 16, sampler: Sampler = greedy
     ) -> Int[Tensor, "B L"]:
         """Answer what `start` has read: new ids, as from `generate`, and raises as it; `sampler` may be a `Sample`."""
         return generate(self.model.lm, prefilled, self.eos_id, max_new_tokens, sampler)
+
+    def next_logits(self, prefilled: Prefilled) -> Float[Tensor, "B V"]:
+        """The logits of the token after what `start` has read, checked to be finite."""
+        return first_logits(self.model.lm, prefilled)
 
     def generate(
         self,
@@ -233,34 +274,3 @@ class VLM:
         """
         sampler: Sampler = Sample(temperature, top_k, top_p) if do_sample else greedy
         return self.continue_from(self.start(inputs, prefix, method), max_new_tokens, sampler)
-
-
-def load(
-    source: str | Path = "bundled",
-    *,
-    towers: Towers | None = None,
-    tokenizer: str | Path | None = None,
-    dtype: torch.dtype | str | None = None,
-    device: torch.device | str | None = None,
-) -> tuple[VLM, Processor]:
-    """A model and its processor.
-
-    Args:
-        source: a known name ("bundled", "cobra", "robomamba"); an id of the Hub ("han1997/cobra"); a folder in Cobra's
-            published layout (config.json and checkpoints/latest-checkpoint.pt); RoboMamba's .pth; or a model folder,
-            as `deltaprune convert` writes it.
-        towers: the vision towers a published checkpoint leaves out: a folder of dino.safetensors, siglip.safetensors
-            (or .pt), or a mapping from these names to files. By default they are looked for beside the checkpoint, then
-            on the Hub.
-        tokenizer: a tokenizer.json or its folder, likewise.
-        dtype: of the weights, "float32", "bfloat16" or "float16"; by default the one the checkpoint has. What the LM
-            computes in float32 anyway (A, D, dt's bias, the norms) is kept in float32.
-        device: where to; the CPU by default. "auto" takes a GPU when one is there, else the CPU.
-
-    Raises:
-        UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.
-    """
-    checkpoint = open_source(source, towers, tokenizer)
-    model = build(checkpoint, dtype, device)
-    processor = Processor(checkpoint.config, checkpoint.tokenizer, chat_template=checkpoint.chat_template)
-    return VLM(model, processor.eos_id), processor

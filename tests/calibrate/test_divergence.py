@@ -29,7 +29,7 @@ def js_by_hand(p: list[float], q: list[float]) -> float:
 
 
 def next_token(vlm, inputs):
-    return vlm.model.lm.logits(vlm.prefill(vlm.pack(inputs)).hidden).double().log_softmax(-1)
+    return vlm.model.lm.logits(vlm.start(inputs).hidden).double().log_softmax(-1)
 
 
 def test_against_really_pruning(tiny, batches):

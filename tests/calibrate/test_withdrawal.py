@@ -32,7 +32,7 @@ def batches(tiny, pictures):
 
 def next_token(vlm, inputs):
     """Log-probabilities of the next token under the active method, one row after the other, float64."""
-    prefilled = vlm.prefill(vlm.pack(inputs))
+    prefilled = vlm.start(inputs)
     return vlm.model.lm.logits(prefilled.hidden).double().log_softmax(-1)
 
 

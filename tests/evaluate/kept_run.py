@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.evaluate import evaluate
-from deltaprune.vlm import load
+from deltaprune.load import load
 
 if __name__ == "__main__":
     model, out, *methods = sys.argv[1:]

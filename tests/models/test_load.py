@@ -29,7 +29,7 @@ def given(published: Published) -> dict[str, Any]:
 
 def logits(model: dp.VLM, processor: Processor) -> torch.Tensor:
     inputs = processor(images=Scene.from_seed(7).image, text=QUESTION)
-    return model.model.lm.logits(model.prefill(model.pack(inputs)).hidden)
+    return model.model.lm.logits(model.start(inputs).hidden)
 
 
 def test_cobra_gets_every_tensor(cobra: Published) -> None:

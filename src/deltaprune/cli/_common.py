@@ -97,7 +97,7 @@ def load_model(
         working: hears what is being done.
         plan: a plan file, which takes the place of the model's own plan.
     """
-    from deltaprune.vlm import load
+    from deltaprune.load import load
 
     check_device(device)
     check_dtype(dtype)

@@ -123,8 +123,7 @@ def _tokens(asked: Asked, working: Working) -> "Figure":
     picture, question = _picture(asked)
     vlm, processor = _load(asked, working)
     working.say("pruning")
-    with chosen(vlm):
-        kept = vlm.prefill(vlm.pack(processor(images=picture, text=question).to(vlm.device))).checked().kept
+    kept = vlm.start(processor(images=picture, text=question).to(vlm.device), method=chosen).checked().kept
     title = f"Visual tokens kept by {method}, {config.name}"
     if any(stage.sees_text for stage in stages_of(steps)):
         title += f"\n“{question}”"

@@ -1,24 +1,17 @@
 """Clocks and memory meters that the measuring commands share."""
 
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import quantiles
-from typing import TypeVar
 
 import torch
 
 from deltaprune.cuda_graphs.prefills import WARM_UP
+from deltaprune.timing import timed as timed
+from deltaprune.timing import wait as wait
 
-T = TypeVar("T")
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def wait(device: torch.device) -> None:
-    """Let a GPU finish what it was given, so that the clock sees it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def unmeasured(device: torch.device) -> int:
@@ -26,17 +19,8 @@ def unmeasured(device: torch.device) -> int:
     return WARM_UP if device.type == "cuda" else 1
 
 
-def timed(run: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """What `run` returns, and how many milliseconds it took."""
-    wait(device)
-    start = time.perf_counter()
-    result = run()
-    wait(device)
-    return result, 1000 * (time.perf_counter() - start)
-
-
 def forget_peak(device: torch.device) -> None:
-    """Start counting peak memory anew. Without Linux' /proc the peak of the whole process stands."""
+    """Start counting peak memory anew. Without Linux' /proc the peak is that of the whole process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():

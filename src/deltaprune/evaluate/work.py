@@ -18,10 +18,8 @@ from torch import Tensor
 from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
 from deltaprune.errors import UserError, in_words
 from deltaprune.generate import Sample as Sampler
-from deltaprune.generate import first_logits, generate
 from deltaprune.mllm.processor import Inputs, Processor
-from deltaprune.prefill import Prefilled, prefill
-from deltaprune.rows import Rows
+from deltaprune.prefill import Prefilled
 from deltaprune.steps import Method
 from deltaprune.vlm import VLM
 
@@ -162,35 +160,29 @@ class Worker:
         index = torch.tensor([i for i, picture in enumerate(pictures) for _ in picture])
         answers = []
         with method(self.vlm):
-            images = self._images(visual, keys) if self.prefix and len(samples) > len(pictures) else None
+            several = self.prefix and len(samples) > len(pictures)
+            prefix = self.vlm.encode_image({"image_key": keys}, visual) if several else None
             for start in range(0, len(samples), self.batch_size):
                 part = slice(start, start + self.batch_size)
                 text = self.processor.encode_text([self.rules.message(sample) for sample in samples[part]])
-                if images is not None:
-                    before = images.repeat(index[part].to(self.vlm.device))
-                    prefilled = self.vlm.prefill(self.vlm.pack(text.to(self.vlm.device)), before)
+                inputs = Inputs(**text, image_index=index[part]).to(self.vlm.device)
+                if prefix is not None:
+                    prefilled = self.vlm.start(inputs, prefix)
                 else:
-                    inputs = Inputs(**text, image_index=index[part], image_key=keys).to(self.vlm.device)
-                    prefilled = self.vlm.prefill(self.vlm.pack(inputs, visual))
+                    prefilled = self.vlm.start(Inputs(**inputs, image_key=keys), visual=visual)
                 answers += self._read(samples[part], prefilled)
         return answers
 
-    def _images(self, visual: Tensor, keys: Tensor) -> Prefilled:
-        """The pictures alone, run as far as the active method lets them without a question."""
-        empty = [visual.new_zeros(0, visual.shape[-1])] * len(visual)
-        tokens = Rows.pack(list(visual), empty, keys.to(self.vlm.device))
-        return prefill(self.vlm.model.lm, tokens, self.vlm.steps, awaits_text=True)
-
     def _read(self, samples: list[Sample], prefilled: Prefilled) -> list[Answer]:
         """Answers off a prefilled model, the way the protocol reads them."""
-        lm, decoding = self.vlm.model.lm, self.rules.decoding
+        vlm, decoding = self.vlm, self.rules.decoding
         if isinstance(decoding, FirstToken):
             first = first_ids(self.processor, decoding.choices)
-            p = first_logits(lm, prefilled)[:, first].softmax(-1).tolist()
+            p = vlm.next_logits(prefilled)[:, first].softmax(-1).tolist()
             told = [dict(zip(decoding.choices, row, strict=True)) for row in p]
             return [Answer(s.id, max(c, key=lambda name: c[name]), c) for s, c in zip(samples, told, strict=True)]
         if isinstance(decoding, Greedy):
-            ids = generate(lm, prefilled, self.vlm.eos_id, decoding.max_new_tokens)
+            ids = vlm.continue_from(prefilled, decoding.max_new_tokens)
             texts = self.processor.batch_decode(ids)
             return [Answer(sample.id, text) for sample, text in zip(samples, texts, strict=True)]
         assert isinstance(decoding, Sampled)
@@ -199,9 +191,7 @@ class Worker:
             generator = torch.Generator(self.vlm.device).manual_seed(zlib.crc32(sample.id.encode()))
             sampler = Sampler(decoding.temperature, generator=generator)
             alone = prefilled.repeat(torch.tensor([row], device=self.vlm.device))
-            (text,) = self.processor.batch_decode(
-                generate(lm, alone, self.vlm.eos_id, decoding.max_new_tokens, sampler)
-            )
+            (text,) = self.processor.batch_decode(vlm.continue_from(alone, decoding.max_new_tokens, sampler))
             answers.append(Answer(sample.id, text))
         return answers
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from deltaprune.errors import UserError
-from deltaprune.generate import NonFiniteLogits, finite, first_logits, overflowed
+from deltaprune.generate import NonFiniteLogits, finite, overflowed
 from deltaprune.prefill import Prefilled
 from deltaprune.prefix import ImagePrefix
 from deltaprune.vlm import VLM
@@ -64,7 +64,7 @@ class StateCache:
         elif inputs.keys() - {"input_ids", "attention_mask"} or prefix is not None:
             raise UserError("The cache already holds the image and some text: give input_ids alone.")
         elif ids.shape[1] > 1 or (mask is not None and not bool(mask.all())):
-            self.prefilled = vlm.prefill(vlm.pack(inputs), self.prefilled)
+            self.prefilled = vlm.start(inputs, text_follows=True, resume=self.prefilled)
         else:
             logits, states = vlm.model.lm.step(ids[:, 0], list(self.prefilled.states))
             seen = tuple(n + 1 for n in self.prefilled.seen)
@@ -76,7 +76,7 @@ class StateCache:
                 self.check(vlm)
             return torch.where(rows[:, None], logits, 0)  # a GPU could not go on after drawing from NaN
         self.length += ids.shape[1]
-        logits = first_logits(vlm.model.lm, self.prefilled)
+        logits = vlm.next_logits(self.prefilled)
         self.prefilled = replace(self.prefilled, checks=())
         return logits
 

@@ -12,8 +12,8 @@ from deltaprune.calibrate import load_plan
 from deltaprune.lmms_eval.answers import answer
 from deltaprune.lmms_eval.questions import read_requests
 from deltaprune.lmms_eval.settings import choose_device, join, read_settings
+from deltaprune.load import load
 from deltaprune.methods import parse
-from deltaprune.vlm import load
 
 
 class DeltapruneModel(lmms):

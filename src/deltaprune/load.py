@@ -1,0 +1,42 @@
+"""From a name, a folder or a file to a model and its processor."""
+
+from pathlib import Path
+
+import torch
+
+from deltaprune.checkpoints.checkpoint import build
+from deltaprune.checkpoints.parts import Towers
+from deltaprune.checkpoints.sources import open_source
+from deltaprune.mllm.processor import Processor
+from deltaprune.vlm import VLM
+
+
+def load(
+    source: str | Path = "bundled",
+    *,
+    towers: Towers | None = None,
+    tokenizer: str | Path | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[VLM, Processor]:
+    """A model and its processor.
+
+    Args:
+        source: a known name ("bundled", "cobra", "robomamba"); an id of the Hub ("han1997/cobra"); a folder in Cobra's
+            published layout (config.json and checkpoints/latest-checkpoint.pt); RoboMamba's .pth; or a model folder,
+            as `deltaprune convert` writes it.
+        towers: the vision towers a published checkpoint leaves out: a folder of dino.safetensors, siglip.safetensors
+            (or .pt), or a mapping from these names to files. By default they are looked for beside the checkpoint, then
+            on the Hub.
+        tokenizer: a tokenizer.json or its folder, likewise.
+        dtype: of the weights, "float32", "bfloat16" or "float16"; by default the one the checkpoint has. What the LM
+            computes in float32 anyway (A, D, dt's bias, the norms) is kept in float32.
+        device: where to; the CPU by default. "auto" takes a GPU when one is there, else the CPU.
+
+    Raises:
+        UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.
+    """
+    checkpoint = open_source(source, towers, tokenizer)
+    model = build(checkpoint, dtype, device)
+    processor = Processor(checkpoint.config, checkpoint.tokenizer, chat_template=checkpoint.chat_template)
+    return VLM(model, processor.eos_id), processor
