@@ -1,30 +1,32 @@
-"""What the scans on CPUs share: blocks of channels, staged a few rows at a time as float32."""
+"""What the scans on CPUs share: blocks of channels, a few rows at a time, read into float32 where they are used."""
 
 import numpy as np
 
-from deltaprune.kernels._numba import compiled, narrow, sum_lanes, widen
+from deltaprune.kernels._numba import compiled, full_width, narrow, softplus, sum_lanes, widen
 
 GROUP = 2  # blocks that one unit of work runs one after the other
 LANES = 64  # channels per block; with 32 the constants of `exp` are loaded as often as they are used
-ROWS = 32  # tokens whose inputs are staged together
-OFF = np.float32(-1e4)  # a bias whose softplus is 0: the lanes beyond the last channel
+ROWS = 32  # tokens that are opened together
 
 
 @compiled()
-def stage(into, source, base, step, count, width):
-    """Rows of `source` -> `into (ROWS, LANES)` float32."""
+def open_rows(us, ds, shift, u, u_base, u_step, dt, dt_base, dt_step, count, width):
+    """Rows of u, dt -> Δ u in `us`, Δ in `ds`, both (ROWS, LANES) float32."""
+    full_width()
     for t in range(count):
-        at = np.uintp(base + t * step)
+        at, dt_at = np.uintp(u_base + t * u_step), np.uintp(dt_base + t * dt_step)
         if width == LANES:
             for i in range(LANES):
-                into[t, i] = widen(source[at + np.uintp(i)])
+                ds[t, i] = softplus(widen(dt[dt_at + np.uintp(i)]) + shift[i])
+                us[t, i] = ds[t, i] * widen(u[at + np.uintp(i)])
         else:
             for i in range(width):
-                into[t, i] = widen(source[at + np.uintp(i)])
+                ds[t, i] = softplus(widen(dt[dt_at + np.uintp(i)]) + shift[i])
+                us[t, i] = ds[t, i] * widen(u[at + np.uintp(i)])
 
 
 @compiled()
-def unstage(source, into, base, step, count, width):
+def write_rows(source, into, base, step, count, width):
     """`source (ROWS, LANES)` -> rows of `into`, in its type."""
     for t in range(count):
         at = np.uintp(base + t * step)

@@ -10,8 +10,8 @@ from numba import prange
 from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
-from deltaprune.kernels._numba import compiled, exp, fma, full_width, launch, rows, softplus, widen
-from deltaprune.kernels._numba_blocks import GROUP, LANES, ROWS, mean_of_blocks, sum_block, unstage
+from deltaprune.kernels._numba import compiled, exp, fma, full_width, launch, rows
+from deltaprune.kernels._numba_blocks import GROUP, LANES, ROWS, mean_of_blocks, open_rows, sum_block, write_rows
 from deltaprune.kernels.scan_state._state import ScanState
 from deltaprune.kernels.selective_scan._scan import untouched
 
@@ -38,22 +38,6 @@ def _recur(h, a, delta, du, B, start, count):
 
 
 @compiled()
-def _open(us, ds, shift, u, u_base, u_step, dt, dt_base, dt_step, count, width):
-    """Rows of u, dt -> Δ u in `us`, Δ in `ds`, both (ROWS, LANES) float32."""
-    full_width()
-    for t in range(count):
-        at, dt_at = np.uintp(u_base + t * u_step), np.uintp(dt_base + t * dt_step)
-        if width == LANES:
-            for i in range(LANES):
-                ds[t, i] = softplus(widen(dt[dt_at + np.uintp(i)]) + shift[i])
-                us[t, i] = ds[t, i] * widen(u[at + np.uintp(i)])
-        else:
-            for i in range(width):
-                ds[t, i] = softplus(widen(dt[dt_at + np.uintp(i)]) + shift[i])
-                us[t, i] = ds[t, i] * widen(u[at + np.uintp(i)])
-
-
-@compiled()
 def _block(room, fixed, first, start, stop, u, u_step, dt, dt_step, A, B, bias, state, delta, sums):
     """One sequence, rows start .. stop, of the channels first .. first + LANES.
 
@@ -72,9 +56,9 @@ def _block(room, fixed, first, start, stop, u, u_step, dt, dt_step, A, B, bias, 
     us, ds = room[0], room[1]
     for t0 in range(start, stop, ROWS):
         count = min(ROWS, stop - t0)
-        _open(us, ds, shift, u, t0 * u_step + first, u_step, dt, t0 * dt_step + first, dt_step, count, width)
+        open_rows(us, ds, shift, u, t0 * u_step + first, u_step, dt, t0 * dt_step + first, dt_step, count, width)
         if len(delta) > 0:
-            unstage(ds, delta, t0 * channels + first, channels, count, width)
+            write_rows(ds, delta, t0 * channels + first, channels, count, width)
         if len(sums) > 0:
             sum_block(ds, count, sums, t0)
         _recur(h, a, ds, us, B, t0, count)
