@@ -35,6 +35,7 @@ from gpu_checks import (
     check_norm,
     check_replay,
     check_scan,
+    check_state,
     check_step,
     random_lm,
 )
@@ -55,6 +56,7 @@ def checks(config: MambaConfig, device: torch.device, tiny: bool) -> Iterator[tu
     """What each check guards, and the check: every kernel at the model's width, then a small model as a whole."""
     for dtype in (torch.float32, torch.bfloat16):
         yield "selective_scan", functools.partial(check_scan, device, dtype, 10 if tiny else config.d_inner, tiny)
+        yield "scan_state", functools.partial(check_state, device, dtype, 10 if tiny else config.d_inner, tiny)
         yield "causal_conv1d", functools.partial(check_conv, device, dtype, config.d_inner, tiny)
         yield "rms_norm", functools.partial(check_norm, device, dtype, config.d_model, tiny)
         yield "layer_step", functools.partial(check_step, device, dtype, config, 2 if tiny else 30)

@@ -1,6 +1,6 @@
 """The correctness half of `gpu.py`: every Triton kernel against the reference in float64, on random inputs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from deltaprune.kernels import use
 from deltaprune.kernels.layer_step.triton import MOST_ROWS
 from deltaprune.kernels.layer_step.triton import Plan as StepPlan
 from deltaprune.kernels.layer_step.triton import step as triton_step
+from deltaprune.kernels.scan_state.triton import scan as triton_state
 from deltaprune.kernels.selective_scan.triton import Plan
 from deltaprune.kernels.selective_scan.triton import scan as triton_scan
 from deltaprune.mllm.lm import MambaLM
@@ -27,7 +28,8 @@ ALLOWED = {torch.float32: 2e-5, torch.bfloat16: 4e-3}  # of the norm; a bfloat16
 INTERPRETED = 8e-3  # Triton's interpreter cuts bits off where a GPU rounds to nearest
 LENGTHS = ([1], [2], [3], [63], [64], [65], [257], [750], [65, 1, 0, 7, 33], [1] * 8, [0, 5, 0])
 TINY = ([1], [3], [5, 0, 1])
-EXTRAS = frozenset({"delta", "step", "output"})
+EXTRAS = frozenset({"delta", "delta_mean", "y"})
+PLANS = (None, Plan(8, 1), Plan(32, 3), Plan(32, 7))  # the kernel's own, and time split
 MODEL, GRAPH, REPLAY = "prefill", "graphed decoding", "graphed prefill"
 
 
@@ -76,17 +78,28 @@ def check(given: Iterable[Case], dtype: torch.dtype, allowed: float) -> Check:
     return verdict(kernel, dtype, distances, allowed)
 
 
+def planned(case: Case, kernel: Callable[..., Any], extras: frozenset[str]) -> Iterator[list[float]]:
+    """The distances of all that a scan gives, extras included, under every plan."""
+    inputs: tuple[Any, ...] = (*case.inputs[:-1], extras)
+    truth = replace(case, inputs=inputs).exact()
+    for how in PLANS:
+        yield [distance(*pair) for pair in zip(tensors(kernel(*inputs, how=how)), truth, strict=True)]
+
+
 def check_scan(device: torch.device, dtype: torch.dtype, channels: int, tiny: bool) -> Check:
     """All lengths, carried states, every extra, under the plan that the kernel takes and with time split."""
     distances, scale = [], ALLOWED[torch.float32] / ALLOWED[dtype]
     for case in drawn("selective_scan", device, dtype, channels, tiny):
-        inputs: tuple[Any, ...] = (*case.inputs[:-1], EXTRAS)
-        truth = replace(case, inputs=inputs).exact()
-        for how in (None, Plan(8, 1), Plan(32, 3), Plan(32, 7)):
-            pairs = zip(tensors(triton_scan(*inputs, how=how)), truth, strict=True)
-            out, *rest = (distance(*pair) for pair in pairs)
+        for out, *rest in planned(case, triton_scan, EXTRAS):
             distances += [out * scale, *rest]
     return verdict("selective_scan", dtype, distances, limit(dtype, True))
+
+
+def check_state(device: torch.device, dtype: torch.dtype, channels: int, tiny: bool) -> Check:
+    """As `check_scan`, without outputs."""
+    given = drawn("scan_state", device, dtype, channels, tiny)
+    distances = [each for case in given for found in planned(case, triton_state, EXTRAS - {"y"}) for each in found]
+    return verdict("scan_state", dtype, distances, limit(dtype, True))
 
 
 def check_conv(device: torch.device, dtype: torch.dtype, channels: int, tiny: bool) -> Check:

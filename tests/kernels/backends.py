@@ -10,7 +10,11 @@ from deltaprune.kernels import Backend
 from deltaprune.kernels._backend import names
 
 # Triton's interpreter is slow: these are held against the same truth with fewer rows and channels, in their own files.
-APART = {("selective_scan", "triton"): "test_triton_scan.py", ("causal_conv1d", "triton"): "test_triton_conv.py"}
+APART = {
+    ("selective_scan", "triton"): "test_triton_scan.py",
+    ("scan_state", "triton"): "test_triton_state.py",
+    ("causal_conv1d", "triton"): "test_triton_conv.py",
+}
 
 
 def package(op: str) -> str:

@@ -12,6 +12,7 @@ import test_layer_step
 import test_matvec
 import test_residual_add
 import test_rms_norm
+import test_scan_state
 import test_selective_scan
 import torch
 from backends import APART, backends, package
@@ -26,6 +27,7 @@ FIRST = {  # of each op: its first test, in one case
     "matvec": lambda name: test_matvec.test_products(name, torch.bfloat16, 2, (3, 17)),
     "residual_add": lambda name: test_residual_add.test_sums(name, (3, 17), torch.float32),
     "rms_norm": lambda name: test_rms_norm.test_shapes(name, (3, 2), False),
+    "scan_state": lambda name: test_scan_state.test_lengths(name, 63),
     "selective_scan": lambda name: test_selective_scan.test_lengths(name, 63),
 }
 ZEROS = """

@@ -14,7 +14,8 @@ from deltaprune.kernels import _backend as machinery
 from deltaprune.kernels import _triton, select
 from deltaprune.kernels.selective_scan import triton as scan
 
-OPS = ["selective_scan", "causal_conv1d", "rms_norm", "hidden_attention", "layer_step"]
+SCANS = ("scan8", "scan32", "scan_extras", "ends32", "state8", "state32", "state_extras", "fold")
+OPS = ["selective_scan", "scan_state", "causal_conv1d", "rms_norm", "hidden_attention", "layer_step"]
 
 
 def python(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -39,8 +40,9 @@ def test_machine_code_for_an_h100(tmp_path):
     told = json.loads(done.stdout)
     assert all(kernel["cubin"] > 1000 for kernel in told.values())
     assert {name: kernel["spilled"] for name, kernel in told.items()} == dict.fromkeys(told, 0)
-    assert not any(told[name]["shared"] for name in ("scan8", "scan32", "scan_extras", "ends32", "conv"))
-    for name, least, most in (("scan32", 80, 170), ("ends32", 64, 120), ("scan8", 20, 110)):
+    assert not any(told[name]["shared"] for name in (*SCANS, "conv"))
+    limits = [("scan32", 80, 170), ("ends32", 64, 120), ("scan8", 20, 110), ("state32", 64, 120), ("state8", 16, 80)]
+    for name, least, most in limits:
         assert told[name]["registers"] <= 65536 // (16 * 32), name
         assert least <= told[name]["loop"] / scan.ROWS <= most, name
     for name, fit, loads in (("in_conv", 3, 17), ("x_proj", 4, 5), ("dt_scan", 4, 9), ("out_proj", 4, 10)):

@@ -20,6 +20,7 @@ from deltaprune.kernels.hidden_attention import _triton_attention as attention
 from deltaprune.kernels.layer_step import _triton_step as step
 from deltaprune.kernels.layer_step.triton import CHANNELS, Plan
 from deltaprune.kernels.rms_norm import _triton_norm as norm
+from deltaprune.kernels.scan_state import _triton_state as state
 from deltaprune.kernels.selective_scan import _triton_scan as scan
 from deltaprune.kernels.selective_scan.triton import ROWS
 
@@ -99,14 +100,20 @@ def steps() -> dict[str, dict[str, int]]:
 def main() -> None:
     """Every kernel in every form that a Mamba layer of mamba-2.8b launches."""
     sizes, none = {"N": 16, "NS": 16, "ROWS": ROWS}, dict.fromkeys(("delta", "y", "sums"))
-    ends = {"E": 5120, "u_step": 5120, "dt_step": 5120, "B_step": 192, **sizes}
-    whole = {"z_step": 10240, "C_step": 192, "CARRIED": True, **ends}
+    steps_of = {"E": 5120, "u_step": 5120, "dt_step": 5120, "B_step": 192, **sizes}
+    whole = {"z_step": 10240, "C_step": 192, "CARRIED": True, **steps_of}
+    part, last = ({"CARRIED": not split, "WHOLE": not split, **steps_of} for split in (True, False))
+    silent = dict.fromkeys(("delta", "sums"))
     conv_sizes = {"E": 5120, "x_step": 10240, "W": 4, "ROWS": CONV_ROWS, "LANES": CONV_LANES}
     told = {
         "scan8": compiled(scan.scan_chunks, 1, LANES=8, **whole, **none),
         "scan32": compiled(scan.scan_chunks, 1, LANES=32, **whole, **none),
         "scan_extras": compiled(scan.scan_chunks, 1, LANES=32, **whole),
-        "ends32": compiled(scan.ends_of_chunks, 1, LANES=32, **ends),
+        "ends32": compiled(state.ends_of_chunks, 1, LANES=32, **part, **silent),
+        "state8": compiled(state.ends_of_chunks, 1, LANES=8, **last, **silent),
+        "state32": compiled(state.ends_of_chunks, 1, LANES=32, **last, **silent),
+        "state_extras": compiled(state.ends_of_chunks, 1, LANES=32, **{**part, "CARRIED": True}),
+        "fold": compiled(state.fold_chunks, 1, E=5120, N=16, NS=16, LANES=32),
         "conv": compiled(conv.conv_rows, 1, BOUNDS=32, **conv_sizes),
         "norm": compiled(norm.norm_rows, 8, WIDTH=2560, LANES=4096),
         "attention": compiled(attention.last_row, 4, {"delta": "*fp32"}, N=16, LANES=16, ROWS=32),

@@ -10,12 +10,14 @@ from torch import Tensor
 from deltaprune.kernels import (
     LayerWeights,
     Scan,
+    ScanState,
     causal_conv1d,
     hidden_attention,
     layer_step,
     matvec,
     residual_add,
     rms_norm,
+    scan_state,
     select,
     selective_scan,
 )
@@ -54,9 +56,9 @@ class Case:
         return tensors(self.op(*map(_wide, self.inputs), backend="reference"))
 
 
-def tensors(given: Tensor | Scan | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def tensors(given: Tensor | Scan | ScanState | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """What an op returned, as a tuple; extras that were not asked for are left out."""
-    if isinstance(given, Scan):
+    if isinstance(given, Scan | ScanState):
         return tuple(each for each in vars(given).values() if each is not None)
     return (given,) if isinstance(given, Tensor) else given
 
@@ -105,6 +107,10 @@ def cases(
         state = draw(samples, e, STATES, kind=F32)
         return Case(selective_scan, (rows(), rows(), decay(), *read, state, frozenset({"delta_mean"})), dtype)
 
+    def last_state() -> Case:
+        written = draw(total, STATES), per_channel() - 3, bounds, draw(samples, e, STATES, kind=F32)
+        return Case(scan_state, (rows(), rows(), decay(), *written, frozenset({"delta_mean"})), dtype)
+
     def convolution() -> Case:
         inputs = rows(), draw(e, taps), draw(e), bounds, draw(samples, e, taps - 1)
         return Case(causal_conv1d, inputs, dtype)
@@ -119,6 +125,7 @@ def cases(
 
     return {
         "selective_scan": scan,
+        "scan_state": last_state,
         "causal_conv1d": convolution,
         "rms_norm": lambda: Case(rms_norm, (rows(F32), per_channel(), 1e-5, rows(), dtype), F32),
         "residual_add": lambda: Case(residual_add, (rows(F32), rows()), F32),

@@ -16,5 +16,7 @@ from deltaprune.kernels.layer_step import layer_step as layer_step
 from deltaprune.kernels.matvec import matvec as matvec
 from deltaprune.kernels.residual_add import residual_add as residual_add
 from deltaprune.kernels.rms_norm import rms_norm as rms_norm
+from deltaprune.kernels.scan_state import ScanState as ScanState
+from deltaprune.kernels.scan_state import scan_state as scan_state
 from deltaprune.kernels.selective_scan import Scan as Scan
 from deltaprune.kernels.selective_scan import selective_scan as selective_scan

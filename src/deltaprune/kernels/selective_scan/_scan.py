@@ -41,11 +41,16 @@ def empty(
     extras: frozenset[str],
 ) -> Scan:
     """The scan of no rows: the states pass through."""
-    kind = working_type(u)
-    rows = u.new_empty(u.shape, dtype=kind)
-    if initial_state is None:
-        state = u.new_zeros((sequences, *A.shape), dtype=kind)
-    else:
-        state = initial_state.to(kind, copy=True)
+    rows = u.new_empty(u.shape, dtype=working_type(u))
     nothing = {"delta": rows, "delta_mean": rows.new_empty(0), "y": rows}
+    state = untouched(u, A, sequences, initial_state)
     return Scan(torch.empty_like(u), state, **{name: nothing[name] for name in extras})
+
+
+def untouched(
+    u: Float[Tensor, "T E"], A: Float[Tensor, "E N"], sequences: int, initial_state: Float[Tensor, "S E N"] | None
+) -> Float[Tensor, "S E N"]:
+    """The states before the first row, as a tensor of their own: zeros where there are none."""
+    if initial_state is None:
+        return u.new_zeros((sequences, *A.shape), dtype=working_type(u))
+    return initial_state.to(working_type(u), copy=True)

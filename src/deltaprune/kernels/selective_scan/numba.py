@@ -12,51 +12,9 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
-from deltaprune.kernels._numba import (
-    compiled,
-    exp,
-    fma,
-    full_width,
-    launch,
-    narrow,
-    rows,
-    silu,
-    softplus,
-    sum_lanes,
-    widen,
-)
+from deltaprune.kernels._numba import compiled, exp, fma, full_width, launch, narrow, rows, silu, widen
+from deltaprune.kernels._numba_blocks import GROUP, LANES, ROWS, mean_of_blocks, open_rows, sum_block, write_rows
 from deltaprune.kernels.selective_scan._scan import Scan
-
-GROUP = 2  # blocks that one unit of work runs one after the other
-LANES = 64  # channels per block; with 32 the constants of `exp` are loaded as often as they are used
-ROWS = 32  # tokens whose inputs are staged together
-_OFF = np.float32(-1e4)  # a bias whose softplus is 0: the lanes beyond the last channel
-
-
-@compiled()
-def _stage(into, source, base, step, count, width):
-    """Rows of `source` -> `into (ROWS, LANES)` float32."""
-    for t in range(count):
-        at = np.uintp(base + t * step)
-        if width == LANES:
-            for i in range(LANES):
-                into[t, i] = widen(source[at + np.uintp(i)])
-        else:
-            for i in range(width):
-                into[t, i] = widen(source[at + np.uintp(i)])
-
-
-@compiled()
-def _unstage(source, into, base, step, count, width):
-    """`source (ROWS, LANES)` -> rows of `into`, in its type."""
-    for t in range(count):
-        at = np.uintp(base + t * step)
-        if width == LANES:
-            for i in range(LANES):
-                into[at + np.uintp(i)] = narrow(source[t, i], into[0])
-        else:
-            for i in range(width):
-                into[at + np.uintp(i)] = narrow(source[t, i], into[0])
 
 
 @compiled()
@@ -74,33 +32,31 @@ def _recur(h, a, delta, du, y, B, C, start, count):
 
 
 @compiled()
-def _open(us, ds, ys, skip, shift, count):
-    """u, dt -> Δ u in `us`, Δ in `ds`, D u in `ys`."""
+def _skip(y, skip, u, base, step, count, width):
+    """D u of rows of u -> `y (ROWS, LANES)` float32."""
     full_width()
     for t in range(count):
-        for i in range(LANES):
-            ds[t, i] = softplus(ds[t, i] + shift[i])
-            ys[t, i] = skip[i] * us[t, i]
-            us[t, i] = ds[t, i] * us[t, i]
+        at = np.uintp(base + t * step)
+        if width == LANES:
+            for i in range(LANES):
+                y[t, i] = skip[i] * widen(u[at + np.uintp(i)])
+        else:
+            for i in range(width):
+                y[t, i] = skip[i] * widen(u[at + np.uintp(i)])
 
 
 @compiled()
-def _gate(y, z, count):
-    """y silu(z) in place."""
+def _gate(y, z, z_base, z_step, out, base, step, count, width):
+    """y silu(z) -> rows of `out`, in its type."""
     full_width()
     for t in range(count):
-        for i in range(LANES):
-            y[t, i] *= silu(z[t, i])
-
-
-@compiled()
-def _sum_lanes(delta, count, into, start):
-    """Sums over the lanes of a block."""
-    lane = np.empty(LANES, np.float32)
-    for t in range(count):
-        for i in range(LANES):
-            lane[i] = delta[t, i]
-        into[start + t] = sum_lanes(lane)
+        at, to = np.uintp(z_base + t * z_step), np.uintp(base + t * step)
+        if width == LANES:
+            for i in range(LANES):
+                out[to + np.uintp(i)] = narrow(y[t, i] * silu(widen(z[at + np.uintp(i)])), out[0])
+        else:
+            for i in range(width):
+                out[to + np.uintp(i)] = narrow(y[t, i] * silu(widen(z[at + np.uintp(i)])), out[0])
 
 
 @compiled()
@@ -113,10 +69,10 @@ def _block(
     """
     channels, order = A.shape
     width = min(LANES, channels - first)
-    if width < LANES:  # what the block before left must not reach the lanes beyond the last channel
+    if width < LANES:  # what the block before left must not reach the lanes beyond the last channel: their Δ is 0
         room[:], fixed[:] = 0, 0
     a, h = fixed[0], fixed[1]
-    skip, shift = np.zeros(LANES, np.float32), np.full(LANES, _OFF)
+    skip, shift = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
     for i in range(width):
         skip[i], shift[i] = D[first + i], bias[first + i]
         for n in range(order):
@@ -125,19 +81,16 @@ def _block(
     for t0 in range(start, stop, ROWS):
         count = min(ROWS, stop - t0)
         at = t0 * channels + first
-        _stage(us, u, t0 * u_step + first, u_step, count, width)
-        _stage(ds, dt, t0 * dt_step + first, dt_step, count, width)
-        _open(us, ds, ys, skip, shift, count)
+        open_rows(us, ds, shift, u, t0 * u_step + first, u_step, dt, t0 * dt_step + first, dt_step, count, width)
+        _skip(ys, skip, u, t0 * u_step + first, u_step, count, width)
         if len(delta) > 0:
-            _unstage(ds, delta, at, channels, count, width)
+            write_rows(ds, delta, at, channels, count, width)
         if len(sums) > 0:
-            _sum_lanes(ds, count, sums, t0)
+            sum_block(ds, count, sums, t0)
         _recur(h, a, ds, us, ys, B, C, t0, count)
         if len(y) > 0:
-            _unstage(ys, y, at, channels, count, width)
-        _stage(us, z, t0 * z_step + first, z_step, count, width)
-        _gate(ys, us, count)
-        _unstage(ys, out, at, channels, count, width)
+            write_rows(ys, y, at, channels, count, width)
+        _gate(ys, z, t0 * z_step + first, z_step, out, at, channels, count, width)
     for i in range(width):
         for n in range(order):
             state[first + i, n] = h[n, i]
@@ -158,17 +111,6 @@ def _scan(u, u_step, dt, dt_step, z, z_step, A, B, C, D, bias, cu, out, state, d
                 room, fixed, block * LANES, cu[s], cu[s + 1], u, u_step, dt, dt_step, z, z_step,
                 A, B, C, D, bias, out, state[s], delta, y, sums[block],
             )  # fmt: skip
-
-
-@compiled()
-def _mean(sums, channels, into):
-    """Block sums (blocks, T) -> means over all channels (T,), block after block."""
-    total = np.zeros(len(into))
-    for block in range(len(sums)):
-        for t in range(len(into)):
-            total[t] += sums[block, t]
-    for t in range(len(into)):
-        into[t] = total[t] / channels
 
 
 def scan(
@@ -201,7 +143,7 @@ def scan(
         _scan, u.numel() * order, *rows(u), *rows(dt), *rows(z), *weights, cu_seqlens.numpy(),
         results.numpy().reshape(-1), state.numpy(), delta.numpy().reshape(-1), y.numpy().reshape(-1), sums.numpy(),
     )  # fmt: skip
-    _mean(sums.numpy(), channels, mean.numpy())
+    mean_of_blocks(sums.numpy(), channels, mean.numpy())
     filled = {"delta": delta, "delta_mean": mean, "y": y}
     return Scan(out, state, **{name: filled[name] for name in extras})
 

@@ -1,4 +1,4 @@
-"""The scan on GPUs, in Triton; see `_triton_scan` for the kernels.
+"""The scan on GPUs, in Triton; see `_triton_scan` for the kernels, and `scan_state` for the ends of chunks.
 
 A sequence is one loop over time. Where channels and sequences are too few to fill the GPU, time is split as well:
 every chunk's end state from zero and its sum of Δ; then, at the head of the second launch, each chunk folds the chunks
@@ -30,18 +30,18 @@ class Plan:
     chunks: int
 
 
-def plan(length: int, sequences: int, channels: int, multiprocessors: int) -> Plan:
+def plan(length: int, sequences: int, channels: int, multiprocessors: int, least: int = 4) -> Plan:
     """A warp per 32 channels, and chunks of time until 16 warps, 4 per scheduler, stand on every multiprocessor.
 
     Tens of rows: time is not split; where there is room, 8 channels per warp, hence 4 threads per channel, each with a
-    quarter of its states.
+    quarter of its states. Fewer chunks than `least` (three do not make up for doing the work twice) are one.
     """
     mean, room = length / sequences, 16 * multiprocessors
     warps = sequences * -(-channels // 32)
     if mean <= SHORT:
         return Plan(lanes=8 if 4 * warps <= room else 32, chunks=1)
     chunks = min(MOST_CHUNKS, int(mean) // ROWS_PER_CHUNK, room // warps)
-    return Plan(lanes=32, chunks=chunks if chunks > 3 else 1)  # fewer do not make up for doing the work twice
+    return Plan(lanes=32, chunks=chunks if chunks >= least else 1)
 
 
 def scan(
@@ -59,7 +59,8 @@ def scan(
     how: Plan | None = None,
 ) -> Scan:
     """See `selective_scan`; `how` overrules `plan`."""
-    from deltaprune.kernels.selective_scan import _triton_scan as kernels  # imports triton: only where it runs
+    from deltaprune.kernels.scan_state._triton_state import ends_of_chunks  # imports triton: only where it runs
+    from deltaprune.kernels.selective_scan._triton_scan import scan_chunks
 
     (length, channels), order, sequences = u.shape, A.shape[1], len(cu_seqlens) - 1
     how = how or plan(length, sequences, channels, processors(u))
@@ -83,10 +84,11 @@ def scan(
     }  # fmt: skip
     with on_device_of(u):
         if split:
-            kernels.ends_of_chunks[(blocks * sequences, how.chunks - 1)](
-                u, dt, B, A, bias, cu_seqlens, ends, totals, blocks, how.chunks, **fixed
-            )
-        kernels.scan_chunks[(blocks * sequences, how.chunks)](
+            ends_of_chunks[(blocks * sequences, how.chunks - 1)](
+                u, dt, B, A, bias, cu_seqlens, before, ends, totals, None, None, length, blocks, how.chunks,
+                CARRIED=False, WHOLE=False, **fixed,
+            )  # fmt: skip
+        scan_chunks[(blocks * sequences, how.chunks)](
             u, dt, z, B, C, A, D, bias, cu_seqlens, before, ends, totals, out, state, delta, y, sums,
             length, blocks, how.chunks, z_step=z.stride(0), C_step=C.stride(0), CARRIED=initial_state is not None,
             **fixed,
