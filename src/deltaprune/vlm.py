@@ -208,9 +208,11 @@ class VLM:
         """
         if not text_follows:
             check_prompts(inputs)
-        if prefix is not None and any(key.startswith(PIXELS) for key in inputs):
+        pixels = any(key.startswith(PIXELS) for key in inputs)
+        if prefix is not None and pixels:
             raise UserError("A prefix stands in place of pixels: with prefix=..., pass processor(text=...) alone.")
-        check_names(inputs, self.config.towers if prefix is None else ())
+        seen = prefix is not None or (visual is not None and not pixels)
+        check_names(inputs, () if seen else self.config.towers)
         with self.pruned_by(method):
             if prefix is not None:
                 prefix.check(self.fingerprint, repr(self.method or NoPruning()))

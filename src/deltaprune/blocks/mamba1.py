@@ -22,10 +22,12 @@ from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import (
     LayerWeights,
     Scan,
+    ScanState,
     causal_conv1d,
     empty,
     layer_step,
     residual_add,
+    scan_state,
     selective_scan,
 )
 from deltaprune.protocols import State
@@ -141,15 +143,18 @@ class MambaBlock(nn.Module):
         text, outs, order = [], [], []
         told: dict[str, list[Tensor]] = {role: [] for role in needs & {"step", "delta"}}
         for visual, index, lengths in phases(rows):
-            z = known.u[index] if visual else product("in_proj_z", normed[index], m.in_proj.weight[inner:])
-            scan = self._scan(known, index, z, cumulate(lengths, x.device), ssm, frozenset(told))
-            ssm = scan.state
+            bounds = cumulate(lengths, x.device)
             order.append(places(index, x.device))
-            for role, parts in told.items():
-                parts.append(getattr(scan, IN_THE_SCAN[role]))
-            if not visual:
+            if visual:
+                scan = self._scan_state(known, index, bounds, ssm, frozenset(told))
+            else:
+                z = product("in_proj_z", normed[index], m.in_proj.weight[inner:])
+                scan = self._scan(known, index, z, bounds, ssm, frozenset(told))
                 text.append(order[-1])
                 outs.append(scan.out.clone())  # the next scan takes its memory
+            ssm = scan.state
+            for role, parts in told.items():
+                parts.append(getattr(scan, IN_THE_SCAN[role]))
         if text:
             index = torch.cat(text)
             added = product("out_proj", torch.cat(outs), m.out_proj.weight)
@@ -191,6 +196,14 @@ class MambaBlock(nn.Module):
             initial_state=ssm,
             extras=extras,
         )
+
+    def _scan_state(
+        self, known: _Inputs, index: Index, bounds: Tensor, ssm: Tensor, needs: frozenset[str]
+    ) -> ScanState:
+        """The state after some rows of which nothing else is read."""
+        extras = frozenset(IN_THE_SCAN[role] for role in needs)
+        u, dt, b = known.u[index], known.dt[index], known.b[index]
+        return scan_state(u, dt, known.a, b, self.mixer.dt_proj.bias.float(), bounds, ssm, extras)
 
     def _trace(self, rows: Rows, known: _Inputs, needs: frozenset[str], scanned: Mapping[str, Tensor | None]) -> Trace:
         """The roles that were asked for."""

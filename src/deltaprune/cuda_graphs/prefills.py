@@ -155,7 +155,7 @@ def _refusal(why: str) -> UserError:
 
 def _why_not(model: Model, fixed: Hashable) -> str | None:
     """Half a sentence, or None."""
-    why = _uncapturable(("causal_conv1d", "selective_scan", "rms_norm"), model.device, model.dtype)
+    why = _uncapturable(("causal_conv1d", "selective_scan", "scan_state", "rms_norm"), model.device, model.dtype)
     if why is not None:
         return why
     if torch.cuda.is_current_stream_capturing():
