@@ -8,6 +8,7 @@ from .methods.dart import DART as DART
 from .methods.divprune import DivPrune as DivPrune
 from .methods.dtp import DTP as DTP
 from .methods.fastv import FastV as FastV
+from .methods.freeze import Freeze as Freeze
 from .methods.mtr import MTR as MTR
 from .methods.none import NoPruning as NoPruning
 from .methods.pyramid import Pyramid as Pyramid

@@ -2,9 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from deltaprune.errors import UserError
+
+
+class Change(NamedTuple):
+    """One step of a calibrated order: from here on, visual rows pass a layer by in this way.
+
+    Attributes:
+        layer: 0-based.
+        how: "write" or "skip", see `steps.Pass`.
+        js: divergence of the answers after this change and all before it, nats.
+    """
+
+    layer: int
+    how: Literal["write", "skip"]
+    js: float
 
 
 @dataclass(frozen=True)
@@ -15,21 +29,34 @@ class Plan:
         early, late: DTP's two stages.
         source: provenance; plain JSON types.
         withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None where nobody asked.
+        freezing: in which order `Freeze` stops updating visual rows; empty where it was not calibrated.
     """
 
     early: int
     late: int
     source: Mapping[str, Any] = field(default_factory=dict, hash=False)
     withdrawal: int | None = None
+    freezing: tuple[Change, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "freezing", tuple(Change(*change) for change in self.freezing))
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a method may know of a model: its depth, its visual tokens per image, its stored plan."""
+    """What a method may know of a model.
+
+    Attributes:
+        n_layers: its depth.
+        n_visual: visual tokens per image.
+        plan: where it is best pruned, if known.
+        write: MACs of a row that only writes a layer's state over those of a row that the layer updates.
+    """
 
     n_layers: int
     n_visual: int
     plan: Plan | None = None
+    write: float = 0.4
 
     def layer(
         self, value: "int | Literal['plan'] | None", which: Literal["early", "late"], name: str | None = None

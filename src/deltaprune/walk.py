@@ -15,7 +15,7 @@ F = TypeVar("F")
 Run = Callable[[int, Block, F, State | None], tuple[F, State] | None]
 
 
-def walk(model: Model, flow: F, states: Sequence[State], run: Run[F]) -> Iterator[tuple[F, State]]:
+def walk(model: Model, flow: F, states: Sequence[State], run: Run[F], first: int = 0) -> Iterator[tuple[F, State]]:
     """Take `flow` through the blocks, first to last.
 
     Args:
@@ -23,11 +23,12 @@ def walk(model: Model, flow: F, states: Sequence[State], run: Run[F]) -> Iterato
         flow: what enters the first block: `Rows` of a prompt, or one row of each sample while decoding.
         states: what earlier rows left in the first blocks; the others begin with none.
         run: `(l, block, flow, state)` -> what leaves the block and its new state, or None to end before the block.
+        first: the block to begin with.
 
     Yields:
         For each block run, what left it and its state.
     """
-    for l, block in enumerate(model.blocks):
+    for l, block in enumerate(model.blocks[first:], first):
         done = run(l, block, flow, states[l] if l < len(states) else None)
         if done is None:
             return

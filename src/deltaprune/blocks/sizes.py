@@ -46,6 +46,11 @@ class MambaConfig:
         """Rows of the embedding and of the tied head."""
         return ceil(self.vocab_size / self.pad_vocab_multiple) * self.pad_vocab_multiple
 
+    @property
+    def write_share(self) -> float:
+        """MACs of a row that only writes the state over those of a row that is updated."""
+        return sum(self.macs("write").values()) / sum(self.macs().values())
+
     def macs(self, how: Literal["full", "write"] = "full", paper: bool = False) -> dict[str, float]:
         """Multiply-accumulates of one row in one layer, by component.
 

@@ -16,6 +16,7 @@ from deltaprune.calibrate.withdrawal import ETA, Withdrawal, earliest
 from deltaprune.checks import check_local
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.mllm.network import MLLMConfig
+from deltaprune.plan import Change
 from deltaprune.steps import Plan
 
 JS = "js"
@@ -102,6 +103,7 @@ def plan_document(plan: Plan, config: MLLMConfig) -> dict[str, Any]:
         "early": plan.early,
         "late": plan.late,
         "withdrawal": plan.withdrawal,
+        "freezing": [list(change) for change in plan.freezing],
         "source": dict(plan.source),
     }
 
@@ -134,7 +136,8 @@ def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
     _check_layers(path, raw, config.lm.n_layers)
     if not isinstance(raw["source"], Mapping):
         raise UserError(f"{path} is not a whole plan: its 'source' is no object, so {MAKE}.")
-    return Plan(early=raw["early"], late=raw["late"], source=raw["source"], withdrawal=raw["withdrawal"])
+    freezing = _freezing(path, raw.get("freezing", []), config.lm.n_layers)
+    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -178,6 +181,23 @@ def _check_layers(path: str | Path, raw: Mapping[str, Any], n_layers: int) -> No
             raise UserError(f"{path} has {field}={layer!r}: it is a whole number from 0 to {top}, so {MAKE} again.")
     if raw["early"] >= raw["late"]:
         raise UserError(f"{path} has early={raw['early']} not before late={raw['late']}: {MAKE} again.")
+
+
+def _freezing(path: str | Path, raw: object, n_layers: int) -> tuple[Change, ...]:
+    """The order of `Freeze`: [layer, "write" or "skip", divergence] each; plans before it had none."""
+    fits = isinstance(raw, list) and all(
+        isinstance(each, list)
+        and len(each) == 3
+        and type(each[0]) is int
+        and 0 <= each[0] < n_layers
+        and each[1] in ("write", "skip")
+        and isinstance(each[2], int | float)
+        for each in raw
+    )
+    if not fits:
+        raise UserError(f"{path} has a 'freezing' that is no list of [layer, 'write' or 'skip', number]: {MAKE} again.")
+    assert isinstance(raw, list)
+    return tuple(Change(*each) for each in raw)
 
 
 def _rounded(curve: tuple[float, ...]) -> list[float]:

@@ -121,6 +121,11 @@ def plan_table(model: str, plan: Row) -> Grid:
     if plan["withdrawal"] is not None:
         never = plan["withdrawal"] == plan["model"]["n_layers"]
         lines.append(["vtw", "never" if never else str(plan["withdrawal"]), source["withdrawal"]])
+    if plan["freezing"]:
+        found = source["freezing"]
+        passed = " ".join(f"{layer}{how[0]}" for layer, how, _ in plan["freezing"])
+        why = f"in this order (w writes, s skips) down to {found['shares'][-1]:.3f} of the MACs"
+        lines.append(["freeze", passed, f"{why}; {found['evaluations']} trials, {found['seconds']:g} s"])
     return table(about, ["stage", "after layer", "why"], lines, n_left=3)
 
 

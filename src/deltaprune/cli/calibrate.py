@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
+from deltaprune.cli._freezing import check_budget, with_freezing
 from deltaprune.cli._options import (
     BenchmarkOption,
     DeviceOption,
@@ -38,6 +39,13 @@ def calibrate(
         str, typer.Option("--rule", metavar="first_peak|argmin|js", help="How the early layer is chosen.")
     ] = "first_peak",
     eta: Annotated[float, typer.Option("--eta", help="VTW's threshold: the next token's KL divergence, nats.")] = 0.003,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", help="Also find which layers freeze visual rows, down to this share of the MACs."),
+    ] = None,
+    one_shot: Annotated[
+        bool, typer.Option("--one-shot", help="With --budget: try each layer once, alone; for large models.")
+    ] = False,
     seed: SeedOption = 0,
     split: SplitOption = "val",
     out: Annotated[
@@ -49,13 +57,15 @@ def calibrate(
     dtype: DtypeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the layers to prune after, for dtp and for vtw.
+    """Find the layers to prune after, for dtp and for vtw; with --budget, the layers that freeze may freeze.
 
     In one pass over some pictures. dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal
-    leaves the answer as it was.
+    leaves the answer as it was. freeze's are found one by one, by what moves the model's own answers least per MAC.
     """
     check_whole("--samples", samples)
     check_whole("--seed", seed, least=0)
+    if budget is not None:
+        check_budget(budget)
     if out is not None:
         check_target("--out", out)
     with Working("starting") as working:
@@ -72,6 +82,9 @@ def calibrate(
         curves = measured(vlm, processor, chosen, asked, working)
         moved = pruned(vlm, processor, chosen, asked, working) if rule == "js" else None
         found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta, moved)
+        if budget is not None:
+            where = split, seed, samples
+            found = with_freezing(found, vlm, processor, chosen, where, budget, one_shot, out, working)
     if out is not None:
         write("--out", out, lambda path: save_plan(found, vlm.config, path))
     document = plan_document(found, vlm.config)

@@ -14,15 +14,17 @@ read from what a layer computes anyway: one reduction over D channels per token,
 tokens cost more; their files say how much.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from deltaprune.blocks.sizes import MambaConfig
+from deltaprune.counting import tokens_kept as tokens_kept
+from deltaprune.counting import updated_and_written
+from deltaprune.counting import visual_tokens_per_layer as visual_tokens_per_layer
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.network import MLLMConfig
-from deltaprune.steps import Method, Shape, Step, passes_of, stages_of
+from deltaprune.steps import Method
 from deltaprune.vision.towers import TowerConfig
 
 CONVENTIONS = ("full", "paper")
@@ -110,29 +112,7 @@ def decode_macs(config: MLLMConfig, convention: str = "full") -> Cost:
 def share_of(config: MLLMConfig, method: Method, text_tokens: float) -> float:
     """LM-prefill MACs under `method` over those without pruning, a fraction."""
     updated, written = _rows(config, method, text_tokens)
-    write = sum(config.lm.macs("write").values()) / sum(config.lm.macs().values())
-    return (updated + write * written) / _rows(config, NoPruning(), text_tokens)[0]
-
-
-def visual_tokens_per_layer(steps: Sequence[Step], shape: Shape) -> list[int]:
-    """Visual tokens that enter each of the LM's layers, for one image.
-
-    With candidates="all" these are the rows beyond the text's number: text may have given way to some of them, and
-    a later stage that drops every visual token then leaves less text than is counted here.
-    """
-    due = {stage.after: stage for stage in stages_of(steps)}
-    live, counts = shape.n_visual, []
-    for l in range(shape.n_layers):
-        if l in due:
-            (live,) = due[l].counts((shape.n_visual,), (live,))
-        counts.append(live)
-    return counts
-
-
-def tokens_kept(steps: Sequence[Step], shape: Shape) -> list[int]:
-    """Visual tokens left after each stage, for one image."""
-    counts = visual_tokens_per_layer(steps, shape)
-    return [counts[stage.after] for stage in stages_of(steps)]
+    return (updated + config.lm.write_share * written) / _rows(config, NoPruning(), text_tokens)[0]
 
 
 def tower_macs(tower: TowerConfig) -> int:
@@ -172,8 +152,4 @@ def _rows(config: MLLMConfig, method: Method, text_tokens: float) -> tuple[float
     """Rows that a layer updates, and rows that only write its state, each summed over layers."""
     if not text_tokens >= 1:
         raise UserError(f"text_tokens={text_tokens} is no prompt: give at least 1 (a short question has about 22).")
-    steps = method.checked_steps(config.shape)
-    passes, image = passes_of(steps), visual_tokens_per_layer(steps, config.shape)
-    updated = sum(n for l, n in enumerate(image) if l not in passes)
-    written = sum(n for l, n in enumerate(image) if passes.get(l) == "write")
-    return updated + config.lm.n_layers * text_tokens, written
+    return updated_and_written(method.checked_steps(config.shape), config.shape, text_tokens)

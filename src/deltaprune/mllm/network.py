@@ -46,7 +46,7 @@ class MLLMConfig:
     @property
     def shape(self) -> Shape:
         """What a pruning method may know of the model."""
-        return Shape(n_layers=self.lm.n_layers, n_visual=self.n_visual, plan=self.plan)
+        return Shape(self.lm.n_layers, self.n_visual, self.plan, self.lm.write_share)
 
     @property
     def vision_width(self) -> int:

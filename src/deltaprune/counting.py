@@ -1,0 +1,43 @@
+"""How many rows a method's steps leave in each layer, and what share of the MACs that is."""
+
+from collections.abc import Sequence
+
+from deltaprune.plan import Shape
+from deltaprune.steps import Step, passes_of, stages_of
+
+TEXT_TOKENS = 22  # of a short question in its template, where no other number is known
+
+
+def visual_tokens_per_layer(steps: Sequence[Step], shape: Shape) -> list[int]:
+    """Visual tokens that enter each of the LM's layers, for one image.
+
+    With candidates="all" these are the rows beyond the text's number: text may have given way to some of them, and
+    a later stage that drops every visual token then leaves less text than is counted here.
+    """
+    due = {stage.after: stage for stage in stages_of(steps)}
+    live, counts = shape.n_visual, []
+    for l in range(shape.n_layers):
+        if l in due:
+            (live,) = due[l].counts((shape.n_visual,), (live,))
+        counts.append(live)
+    return counts
+
+
+def tokens_kept(steps: Sequence[Step], shape: Shape) -> list[int]:
+    """Visual tokens left after each stage, for one image."""
+    counts = visual_tokens_per_layer(steps, shape)
+    return [counts[stage.after] for stage in stages_of(steps)]
+
+
+def updated_and_written(steps: Sequence[Step], shape: Shape, text_tokens: float) -> tuple[float, float]:
+    """Rows that a layer updates, and rows that only write its state, each summed over the layers of one prompt."""
+    passes, image = passes_of(steps), visual_tokens_per_layer(steps, shape)
+    updated = sum(n for l, n in enumerate(image) if l not in passes)
+    written = sum(n for l, n in enumerate(image) if passes.get(l) == "write")
+    return updated + shape.n_layers * text_tokens, written
+
+
+def share_of_steps(steps: Sequence[Step], shape: Shape, text_tokens: float = TEXT_TOKENS) -> float:
+    """LM-prefill MACs under these steps over those without any, a fraction."""
+    updated, written = updated_and_written(steps, shape, text_tokens)
+    return (updated + shape.write * written) / (shape.n_layers * (shape.n_visual + text_tokens))
