@@ -21,7 +21,7 @@ def layer(request):
     A = -torch.exp(torch.randn(channels, states))
     B, C = torch.randn(length, states), torch.randn(length, states)
     zeros, boundaries = torch.zeros(channels), torch.tensor([0, length], dtype=torch.int32)
-    extras = frozenset({"delta", "output"})
+    extras = frozenset({"delta", "y"})
     scan = selective_scan(u, dt, A, B, C, zeros, u, zeros, boundaries, extras=extras, backend="reference")
     return u, scan.delta, A, B, C, scan.y
 

@@ -37,7 +37,7 @@ def test_hidden_is_filled(tiny, inputs):
     vlm, _ = tiny
     (found,) = traces(vlm, vlm.pack(inputs), frozenset({"hidden"}), [2])
     assert found[0] == 2
-    torch.testing.assert_close(found[2].hidden, vlm.model.lm.norm(found[1].x))
+    torch.testing.assert_close(found[2]["hidden"], vlm.model.lm.norm(found[1].x))
 
 
 def test_several_batches_and_an_active_method(tiny, inputs):

@@ -22,7 +22,7 @@ def test_withdrawal_follows_the_depth(layers: int, late: int, half: int) -> None
     assert tested[:3] == ["none", f"vtw:after={late}", f"vtw:after={half}"]
     assert len(set(tested)) == len(tested) == 14
     for method in tested:
-        parse(method).checked_stages(Shape(layers, 256, Plan(early=3, late=6)))
+        parse(method).checked_steps(Shape(layers, 256, Plan(early=3, late=6)))
 
 
 @pytest.fixture
