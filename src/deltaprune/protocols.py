@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -61,6 +61,10 @@ class Block(Protocol):
     @property
     def products(self) -> tuple[Float[Tensor, "n k"], ...]:
         """The weights of its matrix products with a row, in order."""
+        ...
+
+    def macs(self, how: Literal["full", "write"] = "full") -> Mapping[str, float]:
+        """Multiply-accumulates of one row by component, in `prefill` ("full") or of a visual row in `write`."""
         ...
 
 

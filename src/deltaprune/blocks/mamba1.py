@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune import kernels
-from deltaprune.blocks import registry
+from deltaprune.blocks import blocks, registry
 from deltaprune.blocks._phases import Index, phases, places
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import (
@@ -217,6 +217,10 @@ class MambaBlock(nn.Module):
         m = self.mixer
         return m.in_proj.weight, m.x_proj.weight, m.dt_proj.weight, m.out_proj.weight
 
+    def macs(self, how: Literal["full", "write"] = "full") -> Mapping[str, float]:
+        """Multiply-accumulates of one row by component, see `MambaConfig.macs`."""
+        return self.config.macs(how)
+
     def alone(self, part: Literal["conv", "scan"], x: Float[Tensor, "T _"], cu_seqlens: Int[Tensor, "B1"]) -> None:
         """Run one component by itself, to be timed; `x` has 2 E columns, and what is in it makes no difference."""
         m, inner, order = self.mixer, self.config.d_inner, self.config.d_state
@@ -253,6 +257,15 @@ class MambaBlock(nn.Module):
         """One token of every sample, as a prefill of B sequences of length 1; `in_place` may write over `state`."""
         x, ssm, conv = layer_step(x, self.weights, state.ssm, state.conv, in_place)
         return x, MambaState(ssm=ssm, conv=conv)
+
+
+@blocks.register("mamba1")
+def random_block(width: int) -> MambaBlock:
+    """A block of this width with mamba_ssm's initial weights; its other sizes are those of mamba-2.8b."""
+    config = MambaConfig(d_model=width, n_layers=1)
+    block = MambaBlock(config).eval().requires_grad_(False)
+    block.mixer.reset_parameters(config)
+    return block
 
 
 def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"]) -> Float[Tensor, "T n"]:
