@@ -82,7 +82,7 @@ KINDS = {
     "cost/peers/by_reference.py": Kind(
         "contract/test_bench_peers.py",
         "bench --random-weights --layers 1 --rounds 1 --text-tokens 3 --method none --peers --json",
-        lambda rows: "by_reference" in [row.get("method") for row in rows],
+        lambda rows: "by_reference" in [row.get("kernel") for row in rows],
     ),
 }
 

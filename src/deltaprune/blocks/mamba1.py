@@ -34,7 +34,7 @@ from deltaprune.protocols import State
 from deltaprune.rows import Rows, cumulate
 from deltaprune.trace import Trace
 
-IN_THE_SCAN = {"delta": "delta", "step": "delta_mean", "output": "y"}  # role -> what only the scan can tell
+IN_THE_SCAN = {"delta": "delta", "step": "delta_mean", "output": "y"}  # role -> its name in `Scan`
 
 
 @registry.register("mamba1")
@@ -114,7 +114,7 @@ class MambaBlock(nn.Module):
         Args:
             rows: their residual stream is float32.
             state: what came before (zeros if None).
-            needs: the roles of the `Trace` to fill; `hidden` is the caller's, who knows the final norm.
+            needs: the roles of the `Trace` to fill; `hidden` is filled by the caller, who has the final norm.
         """
         if len(rows.x) == 0:
             return rows, state or self.empty_state(len(rows.lengths)), Trace()
@@ -129,10 +129,10 @@ class MambaBlock(nn.Module):
     def write(
         self, rows: Rows, state: MambaState | None = None, needs: frozenset[str] = frozenset()
     ) -> tuple[Rows, MambaState, Trace]:
-        """Text rows run as in `prefill`, visual rows only write the state: no z, no y, no out_proj of them.
+        """Text rows run as in `prefill`; visual rows only write the state: z, y and out_proj are not computed for them.
 
-        The products that both kinds need are one call; the scan goes run by run, first the visual rows of every
-        sample up to its first text row, then that text, and so on.
+        The products that both kinds need are one call. The scan runs in phases: first the visual rows of every sample
+        up to its first text row, then that text, and so on.
         """
         if not any(rows.n_visual):
             return self.prefill(rows, state, needs)
@@ -151,14 +151,14 @@ class MambaBlock(nn.Module):
                 z = product("in_proj_z", normed[index], m.in_proj.weight[inner:])
                 scan = self._scan(known, index, z, bounds, ssm, frozenset(told))
                 text.append(order[-1])
-                outs.append(scan.out.clone())  # the next scan takes its memory
+                outs.append(scan.out.clone())  # the next scan reuses its memory
             ssm = scan.state
             for role, parts in told.items():
                 parts.append(getattr(scan, IN_THE_SCAN[role]))
         if text:
             index = torch.cat(text)
             added = product("out_proj", torch.cat(outs), m.out_proj.weight)
-            x = x.index_copy(0, index, x[index] + added)  # `residual_add` may take the memory that x lies in
+            x = x.index_copy(0, index, x[index] + added)  # `residual_add` may reuse the memory of x
         back = torch.cat(order).argsort()
         trace = self._trace(rows, known, needs, {role: torch.cat(parts)[back] for role, parts in told.items()})
         return rows.with_x(x), MambaState(ssm=ssm, conv=known.conv), trace
@@ -174,7 +174,7 @@ class MambaBlock(nn.Module):
         past = None if state is None else state.conv
         u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, rows.cu_seqlens, past)
         dt, b, c = product("x_proj", u, m.x_proj.weight).split([cfg.rank, cfg.d_state, cfg.d_state], dim=-1)
-        dt = product("dt_proj", dt, m.dt_proj.weight)  # its bias joins inside the scan: Delta = softplus(dt + bias)
+        dt = product("dt_proj", dt, m.dt_proj.weight)  # its bias is added inside the scan: Delta = softplus(dt + bias)
         return _Inputs(u, dt, b, c, -torch.exp(m.A_log.float()), conv)
 
     def _scan(
@@ -222,7 +222,7 @@ class MambaBlock(nn.Module):
         return self.config.macs(how)
 
     def alone(self, part: Literal["conv", "scan"], x: Float[Tensor, "T _"], cu_seqlens: Int[Tensor, "B1"]) -> None:
-        """Run one component by itself, to be timed; `x` has 2 E columns, and what is in it makes no difference."""
+        """Run one component by itself, to be timed; `x` has 2 E columns, and its values do not matter."""
         m, inner, order = self.mixer, self.config.d_inner, self.config.d_state
         if part == "conv":
             assert m.conv1d.bias is not None

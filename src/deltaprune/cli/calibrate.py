@@ -52,7 +52,7 @@ def calibrate(
     """Find the layers to prune after, for dtp and for vtw.
 
     In one pass over some pictures. dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal
-    leaves the answer as it was.
+    does not change the answer.
     """
     check_whole("--samples", samples)
     check_whole("--seed", seed, least=0)

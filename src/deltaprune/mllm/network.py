@@ -71,7 +71,7 @@ class MLLMConfig:
 
 
 class MLLM(nn.Module):
-    """The network. It knows nothing of pruning: `prefill.py` brings the two together."""
+    """The network. It knows nothing of pruning: `prefill.py` combines the two."""
 
     def __init__(self, config: MLLMConfig):
         super().__init__()

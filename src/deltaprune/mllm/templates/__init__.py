@@ -60,12 +60,12 @@ def fill(text: str, messages: list[dict[str, Any]], add_generation_prompt: bool 
 
 
 class _Refused(Exception):
-    """What a template raises."""
+    """An error that a template itself raises."""
 
 
 @lru_cache
 def _compiled(text: str) -> "Template":
-    """In a sandbox, with the settings and the one function that transformers' chat templates count on."""
+    """Compiled in a sandbox, with the settings and the function that transformers gives to chat templates."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     extensions = ["jinja2.ext.loopcontrols"]
