@@ -12,7 +12,7 @@ def folder(tmp_path, monkeypatch, **files: str) -> Registry:
     package = tmp_path / name
     package.mkdir()
     (package / "__init__.py").write_text(
-        f"from deltaprune.errors import Registry\nregistry = Registry('thing', {name!r})\n"
+        f"from deltaprune.registry import Registry\nregistry = Registry('thing', {name!r})\n"
     )
     for file, body in files.items():
         (package / f"{file}.py").write_text(f"from {name} import registry\n{body}")
