@@ -1,7 +1,7 @@
-"""Which method is on for a model here: in this thread and in this asyncio task, and nowhere else.
+"""Which method is active for a model, in the current thread and asyncio task only.
 
-One context variable holds it for all models. An asyncio task starts with what was on where it was made; a thread starts
-with nothing.
+One context variable holds the methods of all models. An asyncio task inherits the methods that were active where it was
+created; a new thread starts with none.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ Switch = TypeVar("Switch")
 
 @runtime_checkable
 class Prunable(Protocol):
-    """Anything a method can be switched on for."""
+    """Anything that a method can be activated for."""
 
     method: Any
 
@@ -30,19 +30,19 @@ class Prunable(Protocol):
 
 
 def active(model: object) -> Any:
-    """The method that is on for a model here, or None."""
+    """The method that is active for a model in this context, or None."""
     return _ON.get().get(ref(model))
 
 
 def activate(model: object, method: object) -> None:
-    """From now on `method` is on for a model here; None for none."""
+    """Activate `method` for a model in this context; None deactivates any."""
     others = {held: on for held, on in _ON.get().items() if held() is not None and held() is not model}
     _ON.set(others if method is None else {**others, ref(model): method})
 
 
 @contextmanager
 def switched(model: Prunable, method: object) -> Iterator[None]:
-    """Within it `method` takes the place of what is on; None changes nothing."""
+    """Context manager: within it `method` replaces the active one; None changes nothing."""
     before = model.method
     if method is not None:
         model.method = method
@@ -54,7 +54,7 @@ def switched(model: Prunable, method: object) -> Iterator[None]:
 
 
 def check_prunable(model: Any, method: object) -> None:
-    """A method can be switched on for this object, else a `UserError` says for which one it can."""
+    """Check that a method can be activated for this object; otherwise a `UserError` says for which one it can."""
     if isinstance(model, Prunable) and not isinstance(model, type):
         return
     given = f"the class {model.__name__}" if isinstance(model, type) else f"an object of type {type(model).__name__}"

@@ -1,4 +1,4 @@
-"""What a user may write into a stage or a method, told in one sentence where it is not."""
+"""Checks of what a user writes into a stage or a method; each failure is one sentence."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What was written is on the disk before anything relies on it, also where the system knows no sync of a folder."""
+"""Force written files to the disk before anything relies on them, also where a system cannot sync a folder."""
 
 import os
 from contextlib import suppress
@@ -18,8 +18,8 @@ def sync_file(file: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Force the names in a folder to the disk; without its name a file that was synced can be lost in a power cut.
 
-    Windows cannot open a folder as a file, and some network file systems cannot sync one: there the names are in the
-    file system's own care.
+    Windows cannot open a folder as a file, and some network file systems cannot sync one: there the
+    file system alone decides when names reach the disk.
     """
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -1,15 +1,15 @@
-"""What goes wrong, told in one sentence; and the nearest right answer."""
+"""Errors whose message is one sentence, and the nearest right answer to a misspelt name."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """The user's mistake, told in one sentence: what was wrong, the rule, the nearest right answer."""
+    """A mistake of the user. The message is one sentence: what was wrong, the rule, the nearest right answer."""
 
 
 class NotFinite(ArithmeticError):
-    """NaN or infinity where a number must be: weights or activations overflowed, told in one sentence."""
+    """NaN or infinity where a number must be: weights or activations overflowed. The message is one sentence."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -21,5 +21,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """An error of somebody else's code on one line, for a sentence of ours."""
+    """Another library's error on one line, to be quoted in a sentence of ours."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")

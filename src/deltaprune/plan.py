@@ -28,7 +28,7 @@ class Plan:
     Attributes:
         early, late: DTP's two stages.
         source: provenance; plain JSON types.
-        withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None where nobody asked.
+        withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None if not computed.
         freezing: in which order `Freeze` stops updating visual rows; empty where it was not calibrated.
     """
 
@@ -66,7 +66,7 @@ class Shape:
         Args:
             value: the layer that was asked for.
             which: the plan's layer that "plan" means.
-            name: the method's field, for the sentence when there is no plan; `which` unless told.
+            name: the method's field, for the message when there is no plan; `which` by default.
         """
         if value != "plan":
             return value

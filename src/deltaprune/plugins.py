@@ -1,4 +1,4 @@
-"""A user's own file of scores, methods or benchmarks: imported, so that what it registers is known by name."""
+"""Import a user's own file, so that the scores, methods or benchmarks it registers can be named."""
 
 import importlib.util
 import re
@@ -52,7 +52,7 @@ def plugins() -> list[ModuleType]:
 
 
 def _line(error: BaseException, file: Path) -> str:
-    """The line of the file in which an error arose, as far as it can be told."""
+    """The line of the file in which an error arose, or "" where it is unknown."""
     if isinstance(error, SyntaxError) and error.filename == str(file):
         return f": line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]

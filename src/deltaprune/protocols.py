@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -13,17 +13,17 @@ from deltaprune.trace import Trace
 
 
 class State(ABC):
-    """What a layer remembers of all earlier rows of B samples. What is inside is the block's business.
+    """What a layer remembers of all earlier rows of B samples. Only the block knows what it contains.
 
     Class attributes:
-        kind: the name under which `deltaprune.blocks` finds the class again, in a file of states.
+        kind: the name under which `deltaprune.blocks` registers the class, so that states can be read from a file.
     """
 
     kind: ClassVar[str]
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
-        """All of it by name, samples along the first axis: the class can be made again from them."""
+        """All its tensors by name, samples along the first axis: the keyword arguments that make it again."""
 
     def take(self, index: Int[Tensor, "Q"]) -> Self:
         """The states of samples `index`."""
@@ -32,11 +32,11 @@ class State(ABC):
 
 @runtime_checkable
 class Block(Protocol):
-    """One layer of an LM with its norm and its residual add. A `state` is the block's own kind of `State`.
+    """One layer of an LM with its norm and its residual add. `state` is of the block's own subclass of `State`.
 
     Class attributes:
-        offers: the roles of a `Trace` that it can fill, `hidden` apart.
-        offers_writing: those that `write` can fill for every row.
+        offers: the roles of a `Trace` that `prefill` can fill, without `hidden`.
+        offers_writing: the roles that `write` can fill for every row.
     """
 
     offers: ClassVar[frozenset[str]]
@@ -61,6 +61,10 @@ class Block(Protocol):
     @property
     def products(self) -> tuple[Float[Tensor, "n k"], ...]:
         """The weights of its matrix products with a row, in order."""
+        ...
+
+    def macs(self, how: Literal["full", "write"] = "full") -> Mapping[str, float]:
+        """Multiply-accumulates of one row by component, in `prefill` ("full") or of a visual row in `write`."""
         ...
 
 

@@ -1,7 +1,7 @@
 """The one step in which pruning and models meet: the rows that reach a layer go in, those that go on come out.
 
-A `Pruner` runs each layer of our own models; a model that runs itself calls its parts: `enter` before a layer, `tell`
-after it.
+A `Pruner` runs each layer of our own models. A model that runs its layers itself calls `enter` before a layer and
+`tell` after it.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from deltaprune.selection import select
 from deltaprune.steps import Stage, Step, passes_of, stages_of
 from deltaprune.trace import Trace
 
-HIDDEN = frozenset({"hidden"})  # the one role that is not a layer's to tell
-Check = tuple[int, str, Bool[Tensor, ""]]  # after how many layers, the score, whether all it gave was finite
+HIDDEN = frozenset({"hidden"})  # the one role that a layer does not fill
+Check = tuple[int, str, Bool[Tensor, ""]]  # after how many layers, the score, whether all its numbers were finite
 
 
 class NonFiniteScore(NotFinite):
@@ -34,8 +34,8 @@ class Kept:
     Attributes:
         after: how many layers had run.
         origin: for each sample, the original indices of its visual rows.
-        read: how many layers had run when its score was told what it reads; `after`, unless the layers right before
-            the stage do not tell it. None where nothing was read.
+        read: how many layers had run when the trace that its score reads was made; `after`, unless the layers right
+            before the stage do not fill the roles. None where no score was read.
     """
 
     after: int
@@ -55,12 +55,12 @@ class Pruner:
         model: the LM.
         steps: the method's.
         awaits_text: the rows are images alone: stop at the first stage whose choice depends on text.
-        waiting: earlier rows that go on with these from layer `depth` on, and what a layer told about them.
+        waiting: earlier rows that join these from layer `depth` on, and their trace.
 
     Attributes:
         kept: what each stage left, so far.
-        checks: for each score, whether all it gave was finite, on the device.
-        stopped: the rows and what was told about them where a stage has to wait for text; None where none does.
+        checks: for each score, whether all its numbers were finite, on the device.
+        stopped: the rows and their trace at a stage that has to wait for text; None where none does.
     """
 
     def __init__(
@@ -106,18 +106,18 @@ class Pruner:
         return self._apply(stage, rows) if any(rows.n_image) else rows
 
     def needs(self, l: int) -> frozenset[str]:
-        """The roles that layer l has to tell."""
+        """The roles that layer l has to fill."""
         asked = (self.stages[after].score for after, teller in self.reads.items() if teller == l)
         return frozenset().union(*(score.needs for score in asked if score is not None)) - HIDDEN
 
     def tell(self, l: int, trace: Trace) -> None:
-        """Keep what layer l told for the stages that read it; what is read later is copied, see `kernels.reuse`."""
+        """Keep layer l's trace for the stages that read it; for a later stage it is copied, see `kernels.reuse`."""
         for after, teller in self.reads.items():
             if teller == l:
                 self.told[after] = trace if after == l + 1 else trace.map(torch.clone)
 
     def _teller(self, stage: Stage) -> int | None:
-        """The nearest layer below a stage that can tell what its score reads; None if it reads no layer's roles."""
+        """The nearest layer below a stage that can fill what its score reads; None if it reads no layer's roles."""
         assert stage.score is not None
         needs = stage.score.needs - HIDDEN
         if not needs:
@@ -134,7 +134,7 @@ class Pruner:
         )
 
     def _joined(self, l: int, rows: Rows, earlier: Rows, known: Trace) -> Rows:
-        """Rows that waited before layer l, each sample's before its new ones, with what was told about both."""
+        """Rows that waited before layer l, each sample's before its new ones; the traces of both are joined, too."""
         if l in self.told:
             index = joined(earlier, rows)
             self.told[l] = known.join(self.told[l], lambda first, second: torch.cat([first, second])[index])
@@ -172,7 +172,7 @@ def without_image(block: Block, rows: Rows, state: State | None) -> tuple[Rows, 
         return rows, new
     text, none = rows.text, (0,) * len(rows.lengths)
     words = tuple(total - n for total, n in zip(rows.lengths, rows.n_visual, strict=True))
-    x = rows.x.clone()  # the layer may take the memory that it lies in, see `kernels.reuse`
+    x = rows.x.clone()  # the layer may reuse its memory, see `kernels.reuse`
     run, new, _ = block.prefill(rows.take(text, words, none), state, frozenset())
     return rows.with_x(x.index_copy_(0, text, run.x)), new
 

@@ -25,7 +25,7 @@ class Registry(Generic[T]):
     Args:
         kind: what an entry is called in messages and in the entry-point group, e.g. `"score"`.
         package: the folder to discover, e.g. `"deltaprune.scores"`.
-        base: the class of which every entry is a subclass; None where entries are something else.
+        base: the class of which every entry is a subclass; None where entries are no such classes.
     """
 
     def __init__(self, kind: str, package: str, base: type | None = None):
@@ -50,7 +50,7 @@ class Registry(Generic[T]):
                     f"{entry!r} cannot be the {self.kind} {name!r}: register a subclass of {self.base.__name__}."
                 )
             if name not in self._entries:
-                self._import_file_of(name)  # a file of ours that has the name holds it
+                self._import_file_of(name)  # our own file of this name has the entry
             held = self._entries.get(name)
             if held is not None and _identity(held) != _identity(entry):
                 raise UserError(
@@ -87,7 +87,7 @@ class Registry(Generic[T]):
             importlib.import_module(module)
 
     def _import_everything(self) -> None:
-        with self._lock:  # a thread that comes while another imports waits for the rest
+        with self._lock:  # a second thread waits until the first has imported all
             if not self._complete:
                 self._complete = True
                 self._import_folder_and_entry_points()
@@ -102,7 +102,7 @@ class Registry(Generic[T]):
                 continue
             try:
                 self.register(point.name)(cast(Any, point.load()))
-            except Exception as error:  # another package's module may raise anything; told when its name is asked for
+            except Exception as error:  # another package's module may raise anything; reported on access
                 self._broken[point.name] = error
 
 

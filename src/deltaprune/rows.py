@@ -1,7 +1,7 @@
 """What flows through the layers (`Rows`).
 
-There is no padding anywhere: the live rows of a batch stand one after the other (packed), and lengths are known to the
-host, so that no stage ever waits for the device.
+There is no padding: the live rows of a batch are packed one after the other. The host knows all lengths, so that no
+stage waits for the device.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from torch import Tensor
 
 
 def on_device(numbers: Sequence[int], device: torch.device | str, dtype: torch.dtype = torch.int64) -> Int[Tensor, "_"]:
-    """Host integers as a tensor; a GPU is handed them without being waited for, which pinned memory allows.
+    """Host integers as a tensor; they are copied to a GPU from pinned memory, without waiting for it.
 
-    A CUDA graph would read that memory again at every replay, when it holds something else: while one is captured, the
-    numbers travel as arguments of kernels instead.
+    While a CUDA graph is captured the numbers are passed as arguments of kernels instead: a replay would read the
+    pinned memory again, which by then holds something else.
     """
     if torch.device(device).type == "cuda" and torch.cuda.is_current_stream_capturing():
         made = [torch.full((1,), number, dtype=dtype, device=device) for number in numbers]
@@ -39,13 +39,13 @@ class Rows:
         x: the residual stream, float32 (`hidden + residual` of the original code; pruning it prunes both).
         visual: whether a row is a visual token; visual rows may be anywhere in a prompt, in several images.
         origin: a row's index in its sample's unpruned sequence; ascends within a sample.
-        size: how many original tokens a row stands for (1 unless merged).
+        size: how many original tokens a row represents (1 unless merged).
         cu_seqlens: int32 boundaries of the samples on the device.
         lengths: the same as host integers.
         n_visual: live visual rows per sample (host).
         n_image: visual rows per sample before any pruning (host): what `keep` is a share of.
         key: a seed per sample from its image's content, so that random choices do not depend on the batch.
-        images_first: whether each sample's visual rows come before its text, which the host then need not ask.
+        images_first: whether each sample's visual rows are known to come before its text, else the device is asked.
         beside: companions that move with the rows, `(T, ...)` each: position ids, rotary tables.
     """
 
@@ -80,7 +80,7 @@ class Rows:
         visual: Sequence[Bool[Tensor, "_"]],
         key: Int[Tensor, "B"] | None = None,
     ) -> "Rows":
-        """Samples whose visual rows are anywhere; how many there are is read from the device once."""
+        """Samples whose visual rows may be anywhere; their number is read from the device once."""
         return cls._of(x, visual, tuple(int(mask.sum()) for mask in visual), key, False)
 
     @classmethod
@@ -159,7 +159,7 @@ class Rows:
         if self.images_first:
             return [(True, self.n_visual[b]), (False, self.lengths[b] - self.n_visual[b])]
         found = [(True, 0)]
-        for visual in self.visual[start:end].tolist():  # a GPU is waited for
+        for visual in self.visual[start:end].tolist():  # waits for a GPU
             if found[-1][0] == visual:
                 found[-1] = (visual, found[-1][1] + 1)
             else:

@@ -1,4 +1,4 @@
-"""Asking a score: what it reads it has declared, and it gives one float32 number per row."""
+"""Calling a score, with two checks: it reads only the roles it declares, and returns one float32 number per row."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class _Declared(Trace):
 
 
 def check_score(score: Any) -> None:
-    """What a score declares is a set of roles and a flag, else a `UserError`."""
+    """Check that `needs` is a set of roles and `sees_text` a flag, else a `UserError`."""
     needs, sees_text = getattr(score, "needs", None), getattr(score, "sees_text", None)
     if not isinstance(needs, frozenset | set):
         raise UserError(f"The score {score!r} has needs={needs!r}: they are a set of roles, such as {{'step'}}.")
@@ -49,19 +49,19 @@ def check_score(score: Any) -> None:
 def importance(
     score: Callable[[Rows, Trace], Any], needs: frozenset[str], rows: Rows, trace: Trace, after: int
 ) -> Float[Tensor, "T"]:
-    """What a score gives for the rows behind the first `after` layers.
+    """What a score returns for the rows that leave the first `after` layers.
 
-    Nothing is read back from the device: whether the numbers are finite is the caller's to ask.
+    Nothing is read back from the device: the caller checks whether the numbers are finite.
 
     Args:
         score: a `Score`.
         needs: the roles that it has declared.
-        rows, trace: the rows and what a layer told about them.
-        after: for the sentence.
+        rows, trace: the rows and their trace in a layer.
+        after: for the message.
 
     Raises:
-        UserError: the score reads what it has not declared, or gives something else than `(T,)` float32 where the rows
-            are; the sentence names the score and the layer.
+        UserError: the score reads a role that it does not declare, or returns no `(T,)` float32 tensor on the rows'
+            device; the message names the score and the layer.
     """
     known = trace.only(needs)
     given = score(rows, _Declared(known.rows, known.layer, score, after))

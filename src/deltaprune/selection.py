@@ -1,4 +1,4 @@
-"""Every rule for counting and choosing the rows that a stage keeps, and no other place has one."""
+"""The rules for counting and choosing the rows that a stage keeps. All of them are here."""
 
 from collections.abc import Callable
 from math import floor

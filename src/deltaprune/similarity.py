@@ -1,4 +1,4 @@
-"""How alike two rows are: what a choice for variety and a merge both go by."""
+"""How alike two rows are: used by scores that prefer variety and by merging."""
 
 import torch.nn.functional as F
 from jaxtyping import Float

@@ -48,7 +48,7 @@ class Score(ABC):
 
 
 class Reduce(ABC):
-    """What becomes of the rows that are not kept."""
+    """What happens to the rows that are not kept."""
 
     @abstractmethod
     def __call__(self, rows: Rows, kept: Selection) -> Rows:
@@ -113,12 +113,12 @@ class Stage:
 class Pass:
     """In these layers visual rows are not updated; they go on to the next layer as they are.
 
-    Text rows run as ever. In the last layer, "write" changes no logit: nobody reads the image rows behind it.
+    Text rows run as usual. In the last layer "write" changes no logit, since the image rows after it are not read.
 
     Attributes:
         layers: 0-based indices; kept as an ascending tuple.
-        how: "write", visual rows still write the layer's state (or keys and values), of them nothing else is computed;
-            or "skip", the layer does not see them and its state is as if they were not there.
+        how: "write": visual rows still write the layer's state (or keys and values), nothing else of them is computed;
+            "skip": the layer does not see them, and its state is as if they were absent.
     """
 
     layers: Sequence[int]
@@ -170,8 +170,8 @@ class Method(ABC):
     """A pruning method. Subclasses are frozen dataclasses, one file each in `methods/`.
 
     The fields are the paper's hyper-parameters and the `repr` is a run's identity. `with method(vlm):` switches it on
-    and off again on exit, also after an exception; nothing is patched. It is on in this thread, or asyncio task, alone:
-    other threads that use the same model are left as they are.
+    and off again on exit, also after an exception; nothing is patched. It is active in this thread or
+    asyncio task only: other threads that use the same model are not affected.
 
     Class attributes:
         paper: where it comes from, as `deltaprune methods` prints it.

@@ -1,4 +1,4 @@
-"""Do named tensors fit a model? Every misfit at once, in one sentence."""
+"""Check whether named tensors fit a model; one sentence lists every misfit."""
 
 import difflib
 import re
@@ -15,13 +15,13 @@ def check_tensors(where: str, wanted: Mapping[str, Sizes], found: Mapping[str, S
     """Names and shapes are the same on both sides.
 
     Args:
-        where: how the sentence begins, such as the name of the file.
+        where: how the message begins, such as the name of the file.
         wanted: the model's tensors.
         found: the file's tensors.
 
     Raises:
-        UserError: it lists what is missing, unexpected (with the nearest missing name) or misshapen; numbered names
-            that differ only in their number are told as one, `layers.{0-63}.norm.weight`.
+        UserError: it lists what is missing, unexpected (with the nearest missing name) or misshapen; names that differ
+            only in their number are written as one, `layers.{0-63}.norm.weight`.
     """
     missing = [name for name in wanted if name not in found]
     unexpected = [name for name in found if name not in wanted]

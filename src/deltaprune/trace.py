@@ -1,4 +1,4 @@
-"""What a layer tells about its rows (`Trace`), under names that every kind of mixer shares (roles).
+"""What a layer reports about its rows (`Trace`), under names that all kinds of mixers share (roles).
 
 | role | per | Mamba-1 | Mamba-2 | gated DeltaNet | attention |
 |---|---|---|---|---|---|
@@ -21,9 +21,9 @@ ROLES = frozenset({"step", "delta", "key", "value", "query", "decay", "attention
 
 @dataclass(frozen=True)
 class Trace:
-    """What the layer just run told; a role is filled only when a score names it in `needs`.
+    """What a layer reported when it ran; a role is filled only if a score names it in `needs`.
 
-    `trace["step"]` reads a role, wherever it is kept.
+    `trace["step"]` reads a role from either mapping.
 
     Attributes:
         rows: role -> `(T, ...)`, one entry per live row.
@@ -40,20 +40,20 @@ class Trace:
         return role in self.rows or role in self.layer
 
     def only(self, roles: frozenset[str]) -> "Trace":
-        """The same with these roles alone."""
+        """The same trace with these roles only."""
         rows = {role: value for role, value in self.rows.items() if role in roles}
         return Trace(rows, {role: value for role, value in self.layer.items() if role in roles})
 
     def told(self, **roles: Tensor) -> "Trace":
-        """The same with more roles per row."""
+        """The same trace with further roles per row."""
         return Trace({**self.rows, **roles}, self.layer)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Trace":
-        """`function` applied to what there is per row."""
+        """`function` applied to every role that is kept per row."""
         return Trace({role: function(value) for role, value in self.rows.items()}, self.layer)
 
     def join(self, other: "Trace", function: Callable[[Tensor, Tensor], Tensor]) -> "Trace":
-        """`function` applied to what both tell per row."""
+        """`function` applied to the roles that both have per row."""
         shared = self.rows.keys() & other.rows.keys()
         rows = {role: function(value, other.rows[role]) for role, value in self.rows.items() if role in shared}
         return Trace(rows, {**self.layer, **other.layer})

@@ -46,7 +46,7 @@ def walk_through(model: Model, flow: F, states: Sequence[State], run: Run[F]) ->
 
 
 def run_fully(l: int, block: Block, rows: Rows, state: State | None) -> tuple[Rows, State]:
-    """Every row through the block, nothing told."""
+    """Run every row through the block, without a trace."""
     rows, new, _ = block.prefill(rows, state, frozenset())
     return rows, new
 

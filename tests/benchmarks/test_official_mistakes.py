@@ -79,7 +79,7 @@ def test_ids_that_stand_twice(name, tmp_path):
     key = "image" if name == "vizwiz" else "question_id"
     edit(name, tmp_path, lambda rows: rows[4].update({key: rows[1][key]}))
     said = refusal(name, tmp_path)
-    assert re.search("Question .* stands twice in", said)
+    assert re.search("Question .* occurs twice in", said)
     assert str(tmp_path) in said
 
 
@@ -228,7 +228,7 @@ def test_neither_data_nor_hub_says_what_to_download(name):
     with pytest.raises(UserError) as caught:
         benchmark.samples(benchmark.split)
     said = str(caught.value)
-    assert said.startswith(f"{name} is told neither data nor hub: give data=DIR, a folder with ")
+    assert said.startswith(f"{name} is given neither data nor hub: give data=DIR, a folder with ")
     assert QUESTIONS[name] in said
     assert benchmark.hub_ids[0] in said
 

@@ -96,7 +96,7 @@ def test_answers_that_were_passed_over_are_told(cli: Callable[..., Any], vqav2: 
         ("score", "Missing argument 'PREDICTIONS': the form is deltaprune score PREDICTIONS [OPTIONS]"),
         ("score ANSWERS", "Missing option '--benchmark'"),
         ("score ANSWERS --benchmark vqa", "There is no benchmark 'vqa': did you mean 'vqav2'?"),
-        ("score ANSWERS --benchmark vqav2", "vqav2 is told neither data nor hub"),
+        ("score ANSWERS --benchmark vqav2", "vqav2 is given neither data nor hub"),
         ("score ANSWERS --benchmark vqav2 --data nowhere", "data='nowhere' does not exist"),
         ("score ANSWERS --benchmark vqav2 --data DATA", "vqav2 val2014 has 214,354 questions"),
         ("score ANSWERS --benchmark vqav2 --data DATA --protocol cobr", "did you mean 'cobra'?"),

@@ -14,6 +14,7 @@ NAMES = registry.names()
 N = 12
 CASES = [(name, protocol) for name in NAMES for protocol in registry[name].protocols]
 FAIR = [case for case in CASES if case != ("vizwiz", "robomamba")]  # which gives 0 to what a sure, unanimous panel says
+UNRELATED = "zebra stripes 17"
 OPPOSITE = {"yes": "no", "no": "yes", "True": "False", "False": "True"}
 
 
@@ -94,7 +95,7 @@ def test_the_message_asks(name, protocol, folder):
 def test_the_answer_is_right_and_something_else_is_not(name, protocol, folder):
     benchmark = made(name, folder, protocol)
     for sample in drawn(benchmark):
-        wrong = OPPOSITE[sample.answer] if name in ("pope", "vsr") else "zebra stripes 17"
+        wrong = UNRELATED if sample.answers else OPPOSITE.get(sample.answer, UNRELATED)  # annotators may say both
         assert benchmark.rules.grade(sample, sample.answer) >= 0.9
         assert benchmark.rules.grade(sample, wrong) == 0
 
@@ -134,9 +135,11 @@ def test_floors_are_percentages_of_the_skills_that_are_there(name, protocol, fol
     assert all(0 <= floor <= 100 for floor in floors.values())
 
 
-@pytest.mark.parametrize("name", ["scenes", "gqa", "pope"])
-def test_floors_of_exact_match_are_the_share_of_the_commonest_answer(name, folder):
+@pytest.mark.parametrize("name", NAMES)
+def test_floors_are_the_share_of_the_commonest_answer_where_one_answer_is_right(name, folder):
     benchmark = made(name, folder)
+    if any(sample.answers for sample in drawn(benchmark)):
+        pytest.skip(f"{name} has several answers to a question")
     answers: dict[str, list[str]] = {}
     for sample in benchmark.samples(benchmark.split, limit=100):
         answers.setdefault(sample.skill, []).append(sample.answer)

@@ -63,6 +63,12 @@ def test_is_a_frozen_dataclass_with_a_stable_repr(score: Score) -> None:
     assert type(score).__doc__
 
 
+def test_says_where_it_comes_from(score: Score) -> None:
+    paper = getattr(type(score), "paper", None)
+    assert isinstance(paper, str)
+    assert paper
+
+
 def test_its_docstring_says_shape_range_source_and_whether_it_sees_text(score: Score) -> None:
     doc = type(score).__doc__ or ""
     assert "Shape (T,), range " in doc

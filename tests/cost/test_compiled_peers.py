@@ -130,11 +130,10 @@ class MixerModel(nn.Module):
         x, memory = self.embedding(rows), inference_params.key_value_memory_dict
         if inference_params.seqlen_offset == 0:
             assert (inference_params.max_batch_size, inference_params.max_seqlen) == x.shape[:2]
-            bounds = torch.arange(len(x) + 1, dtype=torch.int32) * x.shape[1]
-            flat = x.flatten(0, 1).float()
+            flat = Rows.pack([text[:0] for text in x.float()], list(x.float()))
             for index, layer in enumerate(self.layers):
-                flat, memory[index], _ = layer.prefill(flat, bounds)
-            x = flat.unflatten(0, x.shape[:2])
+                flat, memory[index], _ = layer.prefill(flat)
+            x = flat.x.unflatten(0, x.shape[:2])
         else:
             assert x.shape[1] == 1
             x = x[:, 0].float()

@@ -1,4 +1,7 @@
-"""A peer has our tensors, not copies, gives our logits, and is refused when it gives others."""
+"""Which peers are found, that they have our tensors and not copies, and that one of other weights is refused.
+
+What each of them computes is in `tests/contract/test_bench_peers.py`.
+"""
 
 from dataclasses import replace
 
@@ -23,28 +26,13 @@ def model(dtype: torch.dtype) -> MambaLM:
     return lm
 
 
-def ours(lm: MambaLM, x: torch.Tensor) -> tuple[torch.Tensor, list]:
-    done = prefill(lm, Rows.pack([row[:0] for row in x], list(x)))
-    return lm.logits(done.hidden), list(done.states)
-
-
 @pytest.mark.parametrize(
     ("dtype", "names"),
     [(torch.float32, ["transformers", "transformers+mambapy"]), (torch.bfloat16, ["transformers"])],
 )
-def test_the_installed_peers_agree_and_decode_alike(dtype: torch.dtype, names: list[str]) -> None:
+def test_the_installed_peers_are_found(dtype: torch.dtype, names: list[str]) -> None:
     pytest.importorskip("mambapy")
-    lm, x = model(dtype), torch.randn(2, 40, 32)
-    logits, states = ours(lm, x)
-    close = 1e-5 if dtype == torch.float32 else 0.05
-    found = peers(lm)
-    assert [peer.name for peer in found] == names
-    for peer in found:
-        assert check_peer(peer, x, logits) < close
-        ids = logits.argmax(-1)
-        decoded = peer.decode(ids, peer.prefill(x)[1])[:, :61]
-        expected, _ = lm.step(ids, states)
-        assert ((decoded - expected).norm() / expected.norm()).item() < close
+    assert set(names) <= {peer.name for peer in peers(model(dtype))}
 
 
 def test_the_large_tensors_are_shared() -> None:
@@ -59,7 +47,8 @@ def test_the_large_tensors_are_shared() -> None:
 
 def test_a_peer_of_other_weights_is_refused() -> None:
     lm, x = model(torch.float32), torch.randn(1, 9, 32)
-    peer: Peer = next(iter(peers(lm)))
+    done = prefill(lm, Rows.pack([row[:0] for row in x], list(x)))
+    peer: Peer = next(peer for peer in peers(lm) if peer.name == "transformers")
     other = replace(peer, logits=lambda hidden: peer.logits(hidden).flip(-1))
     with pytest.raises(PeerDisagrees, match=r"transformers and this library disagree .* apart"):
-        check_peer(other, x, ours(lm, x)[0])
+        check_peer(other, x, lm.logits(done.hidden))

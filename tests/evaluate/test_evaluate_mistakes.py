@@ -23,7 +23,7 @@ UNCHECKED: Callable[..., Any] = inspect.unwrap(evaluate)  # without the tests' o
         ({"vlm": "bundled"}, "A str is not a model that can be evaluated"),
         ({"processor": lambda x: x}, "A function is not the model's processor: give what load returned"),
         ({"benchmark": "scens"}, "There is no benchmark 'scens': did you mean 'scenes'?"),
-        ({"benchmark": "gqa"}, "gqa is told neither data nor hub"),
+        ({"benchmark": "gqa"}, "gqa is given neither data nor hub"),
         ({"benchmark": Scenes}, "Scenes is a class: make a benchmark of it, Scenes(...)."),
         ({"benchmark": Image.new("RGB", (1, 1))}, "A Image is not a benchmark: give one, or a name (gqa, okvqa"),
         ({"methods": []}, 'No method is asked for: name at least one, such as "dtp:keep=0.5".'),

@@ -3,33 +3,16 @@
 import importlib
 import pkgutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import test_causal_conv1d
-import test_hidden_attention
-import test_layer_step
-import test_matvec
-import test_residual_add
-import test_rms_norm
-import test_scan_state
-import test_selective_scan
-import torch
 from backends import APART, backends, package
 
 import deltaprune.kernels
 from deltaprune.kernels import _backend as machinery
 
-FIRST = {  # of each op: its first test, in one case
-    "causal_conv1d": lambda name: test_causal_conv1d.test_lengths(name, 4, 63, False),
-    "hidden_attention": lambda name: test_hidden_attention.test_lengths(name, 63),
-    "layer_step": lambda name: test_layer_step.test_equations(name, {}, 3, torch.float32),
-    "matvec": lambda name: test_matvec.test_products(name, torch.bfloat16, 2, (3, 17)),
-    "residual_add": lambda name: test_residual_add.test_sums(name, (3, 17), torch.float32),
-    "rms_norm": lambda name: test_rms_norm.test_shapes(name, (3, 2), False),
-    "scan_state": lambda name: test_scan_state.test_lengths(name, 63),
-    "selective_scan": lambda name: test_selective_scan.test_lengths(name, 63),
-}
 ZEROS = """
 from dataclasses import is_dataclass, replace
 
@@ -51,13 +34,30 @@ BACKEND = replace(TRUE, name="{name}", fn=lambda *args, **options: zero(TRUE.fn(
 OPS = [info.name for info in pkgutil.iter_modules(deltaprune.kernels.__path__) if info.ispkg]
 
 
-def test_every_op_is_here() -> None:
-    assert sorted(FIRST) == sorted(OPS)
+def first_test(op: str) -> Callable[[str], None]:
+    """The first test of `test_<op>.py` that takes a backend, in one case, the middle one of each mark."""
+    module = importlib.import_module(f"test_{op}")
+    test = next(each for name, each in vars(module).items() if name.startswith("test_") and "backend" in case(each))
+    return lambda backend: test(**{**case(test), "backend": backend})
+
+
+def case(test: Any) -> dict[str, object]:
+    """The arguments of a parametrised test in the middle case of each of its marks."""
+    found = {}
+    for mark in getattr(test, "pytestmark", []):
+        if mark.name == "parametrize":
+            names, cases = mark.args[0], mark.args[1]
+            names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+            middle = cases[len(cases) // 2]
+            values = middle.values if isinstance(middle, type(pytest.param())) else middle
+            found |= zip(names, values if len(names) > 1 or values is not middle else (values,), strict=True)
+    return found
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_a_backend_of_zeros_is_found_and_fails(op: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FIRST[op]("reference")
+    check = first_test(op)
+    check("reference")
     name = f"zeros_{op}"
     (tmp_path / f"{name}.py").write_text(ZEROS.format(package=package(op), name=name))
     machinery._ranked(package(op))  # what is chosen without a name does not change
@@ -66,7 +66,7 @@ def test_a_backend_of_zeros_is_found_and_fails(op: str, tmp_path: Path, monkeypa
     assert name in [case.id for case in backends(op)]
     try:
         with pytest.raises(AssertionError):
-            FIRST[op](name)
+            check(name)
     finally:
         sys.modules.pop(f"{package(op)}.{name}", None)
 

@@ -58,7 +58,7 @@ def attention(vlm: VLM, inputs: Batch, after: Sequence[int]) -> tuple[Attention,
     Args:
         vlm: the model.
         inputs: the processor's output for one question.
-        after: which layers, each told by how many layers have run (1 is the first), in any order.
+        after: which layers, each given as the number of layers that have run (1 is the first), in any order.
 
     Returns:
         One `Attention` for each of `after`, ascending.

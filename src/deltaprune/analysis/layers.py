@@ -1,4 +1,4 @@
-"""The unpruned pass that measurements read: layer by layer, what a score would be given there.
+"""The unpruned pass that measurements read: layer by layer, the rows and the trace that a score would get there.
 
 Layers are named as stages name them: `after=k` is the place behind the first k layers, where a `Stage(after=k)` reads
 the trace of the layer with 0-based index k - 1 (the paper's "15th layer" is after=15).
@@ -30,7 +30,7 @@ def batches(inputs: Batch | Iterable[Batch]) -> Iterator[Batch]:
 
 
 def check_layers(after: Sequence[int], n_layers: int) -> None:
-    """Layers lie within the model, else a `UserError`."""
+    """Check that the layers exist in the model, else a `UserError`."""
     for k in after:
         if not 1 <= k <= n_layers:
             nearest = min(max(k, 1), n_layers)
@@ -47,10 +47,10 @@ def traces(
         vlm: the model.
         tokens: what enters layer 0.
         needs: the roles of the `Trace` to fill.
-        after: where to stop by; all layers if None. The pass ends with the last of them.
+        after: the places to yield; all layers if None. The pass ends with the last of them.
 
     Yields:
-        For each place, in ascending order: how many layers have run, the tokens behind them, the last one's trace.
+        For each place, in ascending order: how many layers have run, the tokens after them, the last one's trace.
 
     Raises:
         UserError: a place beyond the model.

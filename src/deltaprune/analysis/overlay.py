@@ -8,9 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 from deltaprune.errors import UserError
 
 SMALLEST, LARGEST = 480, 1280  # the long side, pixels
-CELL = 6  # no patch is drawn narrower, however flat the picture
+CELL = 6  # the least width of a drawn patch, however flat the picture
 GRID, INK, PAPER = (255, 255, 255, 60), (30, 30, 30), (250, 250, 250)
-LIGHT, DARK = (255, 255, 255, 210), (0, 0, 0, 210)  # a stroke has a light core and a dark rim: seen on any picture
+LIGHT, DARK = (255, 255, 255, 210), (0, 0, 0, 210)  # a stroke has a light core and a dark rim, visible on any picture
 
 
 def overlay(
@@ -23,8 +23,8 @@ def overlay(
     """Draw which patches survive: the dropped ones are grey, darker, and struck through.
 
     The grid is stretched over the whole picture, as the resize to the tower's square is (resize-naive). With several
-    stages, a patch is the darker the earlier it was dropped, and those of the first have a cross, the others a single
-    stroke. A last stage that drops everything changes nothing more and is told in the caption.
+    stages, patches dropped earlier are darker; the first stage's have a cross, the others a single stroke. A last stage
+    that drops everything is not drawn; the caption names it.
 
     Args:
         image: the picture.
@@ -37,7 +37,7 @@ def overlay(
         RGB, the long side of the picture in it between 480 and 1280 pixels, a caption strip below.
 
     Raises:
-        UserError: an index outside the grid, or as many layers as there are no stages.
+        UserError: an index outside the grid, or not one layer per stage.
     """
     n = grid[0] * grid[1]
     kept = check_kept(kept_origin, grid, after)
@@ -84,7 +84,7 @@ def _dropped_at(kept: list[np.ndarray], n: int) -> np.ndarray:
 
 
 def enlarged(picture: Image.Image, grid: tuple[int, int]) -> Image.Image:
-    """The long side brought into range; no side so short that the patches vanish."""
+    """Scale the long side into range, with no side so short that the patches vanish."""
     long = max(picture.size)
     scale = min(max(long, SMALLEST), LARGEST) / long
     width, height = (

@@ -113,7 +113,7 @@ def mean_of_questions(graded: Sequence[Graded]) -> Summary:
 
 
 def grade_by_skill(graded: Sequence[Graded]) -> dict[str, float]:
-    """Mean grade of each skill in percent, skills by name: which questions were drawn does not change the order."""
+    """Mean grade of each skill in percent, skills by name, so that their order does not depend on the questions."""
     grades: dict[str, list[float]] = defaultdict(list)
     for each in graded:
         grades[each.sample.skill].append(each.correct)
@@ -128,9 +128,9 @@ class Protocol:
         message: what the user says to the model; the model wraps it into its own template.
         grade: how right a prediction is, in [0, 1].
         decoding: how the answer is read off the model.
-        summary: from graded answers to what is reported.
+        summary: graded answers -> the reported numbers.
         source: the code or paper whose rules these are.
-        checked: whether this code was held against that scorer's own output, not only against its text.
+        checked: whether this code was compared with that scorer's own output, not only with its source.
     """
 
     message: Callable[[Sample], str]
@@ -151,7 +151,7 @@ class Benchmark(abc.ABC):
 
     name: ClassVar[str]
     version: ClassVar[int]
-    split: ClassVar[str]  # the one that is meant when none is named
+    split: ClassVar[str]  # the default
     protocols: ClassVar[Mapping[str, Protocol]]
     protocol: str = field(default="official", kw_only=True)
 

@@ -1,6 +1,6 @@
 """The official files, JSON and JSON lines, read so that every mistake in them names the file and the place.
 
-A byte-order mark and Windows line ends are read as what they are.
+Byte-order marks and Windows line ends are accepted.
 """
 
 import json
@@ -82,12 +82,12 @@ def read_json(file: Path, top: type[Top], shrink: Callable[[dict[str, Any]], Any
 
     Args:
         file: what to read.
-        top: what stands outermost, `dict` or `list`.
+        top: the outermost type, `dict` or `list`.
         shrink: replaces each object while the file is read, so that a large file needs no more memory than its result;
-            without it, a key that stands twice in one object is looked for.
+            without it, keys that occur twice in one object are looked for.
 
     Raises:
-        UserError: no such file, no UTF-8, no JSON, a key that stands twice, or another outermost type.
+        UserError: no such file, no UTF-8, no JSON, a key that occurs twice, or another outermost type.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def load_rows(name: str, split: str, config: str | None = None, data_files: dict
         ) from error
     try:
         return library.load_dataset(name, config, split=split, data_files=data_files)
-    except Exception as error:  # the library, the hub and the network each raise their own kinds
+    except Exception as error:  # the library, the hub and the network each raise their own errors
         raise UserError(
             f"The hub dataset {name!r} (split {split!r}) could not be read ({in_words(error)}): check its id and the "
             "network, or give data=DIR, the folder of the official files."
@@ -39,7 +39,7 @@ def load_rows(name: str, split: str, config: str | None = None, data_files: dict
 
 
 def entries(rows: Any, name: str, without: str = "image") -> Iterator[tuple[int, Entry]]:
-    """Index and columns of each row, but for the column of the pictures: none is decoded on the way."""
+    """Index and columns of each row without the pictures' column, so that no picture is decoded."""
     plain = rows.remove_columns(without) if without in rows.column_names else rows
     for index, values in enumerate(plain):
         yield index, Entry(name, f"row {index}", values)
@@ -66,7 +66,7 @@ class HubPicture:
             return to_rgb(image)
         except UserError as error:
             raise UserError(f"The picture of row {self.index} of {self.name!r} cannot be read: {error}") from error
-        except Exception as error:  # decoding happens inside the library, which adds kinds of its own
+        except Exception as error:  # decoding happens inside the library, which raises its own errors
             raise UserError(
                 f"The picture of row {self.index} of {self.name!r} cannot be read ({in_words(error)}): "
                 "download the dataset again."

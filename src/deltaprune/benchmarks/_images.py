@@ -23,8 +23,8 @@ class Picture(NamedTuple):
 def open_picture(file: Path) -> Image.Image:
     """The whole picture as RGB, read like any other picture here.
 
-    The official harnesses read `Image.open(file).convert("RGB")`, which differs where a file says how it lies, is
-    transparent, or is deeper than 8 bits (docs/guides/models.md).
+    The official harnesses read `Image.open(file).convert("RGB")`, which differs where a file has an EXIF orientation,
+    transparency, or more than 8 bits (docs/guides/models.md).
 
     Raises:
         UserError: no such file, or one that cannot be decoded to its end.

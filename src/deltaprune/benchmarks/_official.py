@@ -1,4 +1,4 @@
-"""What the seven published benchmarks share: the two doors (files, hub), and the checks that what came in is whole."""
+"""What the seven published benchmarks share: reading files or hub datasets, and checks that they are complete."""
 
 import abc
 import os
@@ -18,12 +18,12 @@ from deltaprune.errors import UserError, did_you_mean
 class OfficialBenchmark(Benchmark):
     """A benchmark read from its official files, or from a hub dataset with the same content.
 
-    Questions stand in the files' order, but all about one picture together, where the first of them stands. They are
-    read once per object; pictures are opened only when a sample's `load` is called.
+    Questions come in the files' order, except that all questions about a picture follow its first one. They are read
+    once per object; pictures are opened only when a sample's `load` is called.
 
     Args:
         data: the folder of the official files, as `layout` describes it.
-        images: the folder of the pictures, where it lies elsewhere.
+        images: the folder of the pictures, if it is another one.
         hub: the id of a hub dataset instead, one of `hub_ids` or a copy.
         allow_partial: do not insist on the official number of questions and pictures.
         protocol: whose rules; a key of `protocols`.
@@ -58,7 +58,7 @@ class OfficialBenchmark(Benchmark):
             raise UserError(f"The rows of {self.hub!r} hold their pictures: leave out images={str(self.images)!r}.")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what was read: another process gets its samples sent, or reads for itself."""
+        """Pickled without the questions that were read: another process is sent samples, or reads the files itself."""
         return {**self.__dict__, "_read": {}}
 
     @abc.abstractmethod
@@ -70,10 +70,10 @@ class OfficialBenchmark(Benchmark):
         """The same from a hub dataset."""
 
     def samples(self, split: str, seed: int = 0, limit: int | None = None) -> Iterator[Sample]:
-        """The questions of a split, the first `limit` of them; `seed` has no say, the order is the files'.
+        """The questions of a split, the first `limit` of them; `seed` has no effect: the order is the files'.
 
         Raises:
-            UserError: an unknown split; no data; anything wrong with a file; an id that stands twice; or, where neither
+            UserError: an unknown split; no data; anything wrong with a file; an id that occurs twice; or, where neither
                 `limit` nor `allow_partial` is given, not the official number of questions or pictures.
         """
         samples = self._all(split)
@@ -122,7 +122,7 @@ class OfficialBenchmark(Benchmark):
         if found is None:
             raise UserError(
                 f"There is no folder {str(data / names[0])!r}: {self.name} reads {self.layout}; "
-                "pictures that lie elsewhere are named with images=DIR."
+                "give another folder of pictures with images=DIR."
             )
         return found
 
@@ -140,7 +140,7 @@ class OfficialBenchmark(Benchmark):
         if self.hub is not None:
             return self.from_hub(self.hub, split)
         raise UserError(
-            f"{self.name} is told neither data nor hub: give data=DIR, a folder with {self.layout}, or "
+            f"{self.name} is given neither data nor hub: give data=DIR, a folder with {self.layout}, or "
             f"hub={self.hub_ids[0]!r}."
         )
 
@@ -149,7 +149,7 @@ class OfficialBenchmark(Benchmark):
         ids: set[str] = set()
         for sample in samples:
             if sample.id in ids:
-                raise UserError(f"Question {sample.id!r} stands twice in {self._origin}: download the files again.")
+                raise UserError(f"Question {sample.id!r} occurs twice in {self._origin}: download the files again.")
             ids.add(sample.id)
             by_picture.setdefault(sample.image_id, []).append(sample)
         return tuple(sample for about_one in by_picture.values() for sample in about_one)

@@ -7,7 +7,7 @@ Skills: one, "textvqa"; the files name no answer types.
 Checked against the official scorer: see `checked` of each protocol.
 
 Many published numbers, Cobra's 58.2 among them, put the words an OCR system found into the prompt. They come from a
-file of LLaVA's, one object a line in the order of the questions, and stand in `Sample.context`; `ocr=False` leaves them
+file of LLaVA's, one object a line in the order of the questions, and are in `Sample.context`; `ocr=False` leaves them
 out. Where the system found nothing, `context` is one empty string, because the prompt then has the line without words.
 
     {"data": [{"question_id": 34602, "image_id": "0054c91397f2fe05", "question": "what does the sign say?",

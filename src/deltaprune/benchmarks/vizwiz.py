@@ -64,6 +64,6 @@ class VizWiz(OfficialBenchmark):
 
 
 def _confidences(entry: Entry) -> tuple[str, ...]:
-    """How sure each annotator was (yes, maybe, no), which protocol robomamba reads; empty if it is not told of all."""
+    """How sure each annotator was (yes, maybe, no), which protocol robomamba reads; empty if it is missing for one."""
     told = [each.get("answer_confidence") for each in entry.values["answers"] if isinstance(each, Mapping)]
     return tuple(map(str, told)) if told and None not in told else ()

@@ -27,7 +27,7 @@ from deltaprune.benchmarks._official import OfficialBenchmark
 from deltaprune.benchmarks.graders import protocols
 from deltaprune.errors import UserError
 
-# analysis_scripts/rel_meta_category_dict.txt of cambridgeltl/visual-spatial-reasoning. "among" stands there in two
+# analysis_scripts/rel_meta_category_dict.txt of cambridgeltl/visual-spatial-reasoning. "among" is there in two
 # groups, and the authors' script takes the later; a relation in none of them is reported as Unallocated.
 GROUPS = {
     "Adjacency": "adjacent to, alongside, at the side of, at the right side of, at the left side of, attached to, "

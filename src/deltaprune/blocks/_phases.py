@@ -1,4 +1,4 @@
-"""In which order a layer visits rows when visual rows and text rows are run in different ways."""
+"""The order in which a layer runs rows when it treats visual rows and text rows differently."""
 
 import torch
 from jaxtyping import Int

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune import kernels
-from deltaprune.blocks import registry
+from deltaprune.blocks import blocks, registry
 from deltaprune.blocks._phases import Index, phases, places
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import (
@@ -34,7 +34,7 @@ from deltaprune.protocols import State
 from deltaprune.rows import Rows, cumulate
 from deltaprune.trace import Trace
 
-IN_THE_SCAN = {"delta": "delta", "step": "delta_mean", "output": "y"}  # role -> what only the scan can tell
+IN_THE_SCAN = {"delta": "delta", "step": "delta_mean", "output": "y"}  # role -> its name in `Scan`
 
 
 @registry.register("mamba1")
@@ -114,7 +114,7 @@ class MambaBlock(nn.Module):
         Args:
             rows: their residual stream is float32.
             state: what came before (zeros if None).
-            needs: the roles of the `Trace` to fill; `hidden` is the caller's, who knows the final norm.
+            needs: the roles of the `Trace` to fill; `hidden` is filled by the caller, who has the final norm.
         """
         if len(rows.x) == 0:
             return rows, state or self.empty_state(len(rows.lengths)), Trace()
@@ -129,10 +129,10 @@ class MambaBlock(nn.Module):
     def write(
         self, rows: Rows, state: MambaState | None = None, needs: frozenset[str] = frozenset()
     ) -> tuple[Rows, MambaState, Trace]:
-        """Text rows run as in `prefill`, visual rows only write the state: no z, no y, no out_proj of them.
+        """Text rows run as in `prefill`; visual rows only write the state: z, y and out_proj are not computed for them.
 
-        The products that both kinds need are one call; the scan goes run by run, first the visual rows of every
-        sample up to its first text row, then that text, and so on.
+        The products that both kinds need are one call. The scan runs in phases: first the visual rows of every sample
+        up to its first text row, then that text, and so on.
         """
         if not any(rows.n_visual):
             return self.prefill(rows, state, needs)
@@ -151,14 +151,14 @@ class MambaBlock(nn.Module):
                 z = product("in_proj_z", normed[index], m.in_proj.weight[inner:])
                 scan = self._scan(known, index, z, bounds, ssm, frozenset(told))
                 text.append(order[-1])
-                outs.append(scan.out.clone())  # the next scan takes its memory
+                outs.append(scan.out.clone())  # the next scan reuses its memory
             ssm = scan.state
             for role, parts in told.items():
                 parts.append(getattr(scan, IN_THE_SCAN[role]))
         if text:
             index = torch.cat(text)
             added = product("out_proj", torch.cat(outs), m.out_proj.weight)
-            x = x.index_copy(0, index, x[index] + added)  # `residual_add` may take the memory that x lies in
+            x = x.index_copy(0, index, x[index] + added)  # `residual_add` may reuse the memory of x
         back = torch.cat(order).argsort()
         trace = self._trace(rows, known, needs, {role: torch.cat(parts)[back] for role, parts in told.items()})
         return rows.with_x(x), MambaState(ssm=ssm, conv=known.conv), trace
@@ -174,7 +174,7 @@ class MambaBlock(nn.Module):
         past = None if state is None else state.conv
         u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, rows.cu_seqlens, past)
         dt, b, c = product("x_proj", u, m.x_proj.weight).split([cfg.rank, cfg.d_state, cfg.d_state], dim=-1)
-        dt = product("dt_proj", dt, m.dt_proj.weight)  # its bias joins inside the scan: Delta = softplus(dt + bias)
+        dt = product("dt_proj", dt, m.dt_proj.weight)  # its bias is added inside the scan: Delta = softplus(dt + bias)
         return _Inputs(u, dt, b, c, -torch.exp(m.A_log.float()), conv)
 
     def _scan(
@@ -217,8 +217,12 @@ class MambaBlock(nn.Module):
         m = self.mixer
         return m.in_proj.weight, m.x_proj.weight, m.dt_proj.weight, m.out_proj.weight
 
+    def macs(self, how: Literal["full", "write"] = "full") -> Mapping[str, float]:
+        """Multiply-accumulates of one row by component, see `MambaConfig.macs`."""
+        return self.config.macs(how)
+
     def alone(self, part: Literal["conv", "scan"], x: Float[Tensor, "T _"], cu_seqlens: Int[Tensor, "B1"]) -> None:
-        """Run one component by itself, to be timed; `x` has 2 E columns, and what is in it makes no difference."""
+        """Run one component by itself, to be timed; `x` has 2 E columns, and its values do not matter."""
         m, inner, order = self.mixer, self.config.d_inner, self.config.d_state
         if part == "conv":
             assert m.conv1d.bias is not None
@@ -253,6 +257,15 @@ class MambaBlock(nn.Module):
         """One token of every sample, as a prefill of B sequences of length 1; `in_place` may write over `state`."""
         x, ssm, conv = layer_step(x, self.weights, state.ssm, state.conv, in_place)
         return x, MambaState(ssm=ssm, conv=conv)
+
+
+@blocks.register("mamba1")
+def random_block(width: int) -> MambaBlock:
+    """A block of this width with mamba_ssm's initial weights; its other sizes are those of mamba-2.8b."""
+    config = MambaConfig(d_model=width, n_layers=1)
+    block = MambaBlock(config).eval().requires_grad_(False)
+    block.mixer.reset_parameters(config)
+    return block
 
 
 def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"]) -> Float[Tensor, "T n"]:

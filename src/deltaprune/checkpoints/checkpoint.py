@@ -1,4 +1,4 @@
-"""What every source comes down to before it is a model: sizes, tokenizer and named tensors, mapped but not yet read."""
+"""A model's sizes, tokenizer and named tensors, mapped but not yet read: what every source is turned into first."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from deltaprune.errors import UserError, did_you_mean, in_words
 from deltaprune.mllm.network import MLLM, MLLMConfig, blank, restore_buffers, weight_dtype
 from deltaprune.tensors import fold
 
-ALIGNMENT = 64  # bytes, as torch's own allocations and its zip files have it
+ALIGNMENT = 64  # bytes, as in torch's own allocations and its zip files
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -26,7 +26,7 @@ class Checkpoint:
         config: sizes and plan.
         tokenizer: of the LM.
         weights: our name -> tensor, a view of a mapped file wherever it can be one; every tensor of the model.
-        sources: our name -> where the tensor comes from, "file: its name there"; what is made up of zeros has none.
+        sources: our name -> where the tensor comes from, "file: its name there"; not for tensors of zeros that we add.
         files: role ("config", "checkpoint", "dino", ...) -> the file that was read.
         chat_template: a Jinja text that came with the model; None is the one that `config.template` names.
     """
@@ -58,9 +58,9 @@ class Checkpoint:
     def read(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Iterator[tuple[str, Tensor]]:
         """Every tensor in the model's dtype and on its device, one after the other.
 
-        A tensor that is cast, moved or copied leaves nothing behind: the pages of its file are given back at once. One
-        that fits as it is stays a view of the file. It does not fit where it begins off a 64-byte boundary, as most do
-        in safetensors: matrix products add up in another order there, and the same weights would give other last bits.
+        A tensor that needs no change stays a view of its file. One that is cast, moved or copied gives the pages of its
+        file back at once. A tensor that does not begin at a 64-byte boundary, as most in safetensors, is copied: matrix
+        products add in another order there, so that the same weights would give other last bits.
 
         Raises:
             UserError: after the last one, if any held NaN or infinity, or a number too large for the dtype.
@@ -96,7 +96,7 @@ def build(
         device: the CPU by default; "auto" takes a GPU when one is there.
 
     Raises:
-        UserError: the dtype or the device cannot be had, or the weights are not finite.
+        UserError: the dtype or the device is not available, or the weights are not finite.
     """
     device = chosen_device(device)
     model = blank(checkpoint.config)

@@ -45,7 +45,7 @@ def convert(
         source, towers, tokenizer, dtype: as in `deltaprune.load`.
         dest: the folder to make; it must not exist.
         shard_bytes: the size of a weight file.
-        say, count: hear what is being done, and how many megabytes of it are done.
+        say, count: called with what is being done, and with how many megabytes of it are done.
 
     Returns:
         What `conversion.json` says: the library's version, the model, dtypes, the sha256 of each file that was read,
@@ -86,7 +86,7 @@ def convert(
 
 
 def _check_dest(dest: Path) -> None:
-    """The folder can be made, else a `UserError`."""
+    """Check that the folder can be made, else a `UserError`."""
     if dest.exists():
         raise UserError(f"{dest} exists: a conversion makes a new folder, so choose another name or remove it.")
     partial = dest.with_name(dest.name + PARTIAL)
@@ -102,7 +102,7 @@ def _check_dest(dest: Path) -> None:
 
 
 def _check_space(dest: Path, total: int) -> None:
-    """The disk has room, else a `UserError`."""
+    """Check that the disk has room, else a `UserError`."""
     free = shutil.disk_usage(dest.absolute().parent).free
     if free < total:
         needs = f"needs {total / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB left"
@@ -148,7 +148,7 @@ def _sha256(file: Path) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Everything in the folder is on the disk before its name says so."""
+    """Force everything in the folder to the disk before it gets its final name."""
     for file in folder.iterdir():
         sync_file(file)
     sync_folder(folder)

@@ -87,10 +87,10 @@ def named_tensors(file: Path, content: object, where: str = "") -> dict[str, Ten
 
 
 def unwrapped(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without what a wrapper wrote in front of every name: `module.`, `model.`, `_orig_mod.`.
+    """The tensors without the prefix that a wrapper put before every name: `module.`, `model.`, `_orig_mod.`.
 
-    torch's DataParallel and DistributedDataParallel, Lightning and torch.compile keep a model as a part of their own. A
-    prefix that only some names carry stays.
+    torch's DataParallel and DistributedDataParallel, Lightning and torch.compile keep a model as their own submodule. A
+    prefix that only some names have is kept.
     """
     left_out = ""
     while prefix := next((each for each in WRAPPERS if tensors and all(name.startswith(each) for name in tensors)), ""):
@@ -111,7 +111,7 @@ def _check_file(file: Path) -> None:
 
 
 def _not_a_zip(file: Path) -> str:
-    """What to say of a file that is not in torch's zip format."""
+    """The message about a file that is not in torch's zip format."""
     with file.open("rb") as opened:
         head = opened.read(40)
     if head.startswith(b"PK"):

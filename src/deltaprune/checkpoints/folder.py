@@ -20,7 +20,7 @@ from deltaprune.mllm.templates import template_text
 from deltaprune.tensors import check_tensors, shapes
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-MODEL_TYPE, ARCHITECTURE = "deltaprune", "DeltapruneForConditionalGeneration"  # by these transformers knows the folder
+MODEL_TYPE, ARCHITECTURE = "deltaprune", "DeltapruneForConditionalGeneration"  # what transformers looks for
 SHARDS, INDEX = "model{suffix}.safetensors", WEIGHTS + ".index.json"
 SHARD_BYTES = 10**9  # a shard is gathered before it is written, and old versions of safetensors copy it
 
@@ -29,7 +29,7 @@ def read_config(folder: Path) -> MLLMConfig:
     """The configuration of a model folder.
 
     Raises:
-        UserError: the folder lacks a file, or its configuration is damaged.
+        UserError: a file is missing, or the configuration is damaged.
     """
     weights = WEIGHTS if not (folder / INDEX).is_file() else INDEX
     missing = [name for name in (CONFIG, weights, TOKENIZER) if not (folder / name).is_file()]
@@ -100,7 +100,7 @@ def write_folder(
         The weight files: `model.safetensors`, or shards with an index beside them as Hugging Face writes it.
 
     Raises:
-        ValueError: not the tensors of `sizes` came.
+        ValueError: a tensor of `sizes` did not come.
     """
     split = split_state_dict_into_shards_factory(
         dict(sizes), get_storage_size=lambda size: size, filename_pattern=SHARDS, max_shard_size=shard_bytes
@@ -140,7 +140,7 @@ def _partial(folder: Path, file: str) -> Path:
 
 
 def _write_shard(folder: Path, file: str, tensors: dict[str, Tensor]) -> None:
-    """Write one shard under a name of its own."""
+    """Write one shard under a temporary name."""
     save_file(tensors, _partial(folder, file), metadata={"format": "pt"})
     _partial(folder, file).chmod((folder / CONFIG).stat().st_mode)  # safetensors makes it unreadable for others
 

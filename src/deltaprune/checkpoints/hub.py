@@ -1,11 +1,11 @@
-"""The Hugging Face Hub, when it can be reached; what was downloaded before is found without it."""
+"""The Hugging Face Hub, if it can be reached; earlier downloads are found without it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 
 class HubError(Exception):
-    """The Hub did not give what was asked for; the message says why, in words that fit into a sentence."""
+    """The Hub did not give what was asked for; the message says why, as a part of a sentence."""
 
 
 def fetch(repo: str, files: Sequence[str]) -> Path:

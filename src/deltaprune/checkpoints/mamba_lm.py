@@ -1,7 +1,7 @@
 """Published Mamba-1 checkpoints: their sizes and names, read from the tensors themselves.
 
 mamba_ssm, and with it Cobra, says `backbone.embedding`; transformers and RoboMamba say `backbone.embeddings`; every
-other name is the same. Any prefix may stand in front (`llm.`, `llm.mamba.`). The head is tied to the embedding.
+other name is the same. Names may have any prefix (`llm.`, `llm.mamba.`). The head is tied to the embedding.
 """
 
 import re
@@ -26,14 +26,14 @@ FLOAT32 = ("mixer.A_log", "mixer.D", "mixer.dt_proj.bias", "norm.weight", "norm_
 def kept_in_float32(name: str) -> bool:
     """Whether a tensor of the LM stays in float32 when the model is cast.
 
-    A, D, dt's bias and the norms are what a layer computes with in float32 anyway: rounding them loses digits and saves
-    0.2 % of the memory. The originals round them (`vlm.to(dtype=bf16)`); from a checkpoint in bfloat16 nothing changes.
+    A layer computes with A, D, dt's bias and the norms in float32 anyway: rounding them loses digits and saves 0.2 % of
+    the memory. The originals round them (`vlm.to(dtype=bf16)`); from a checkpoint in bfloat16 nothing changes.
     """
     return name.endswith(FLOAT32)
 
 
 def read_config(found: Mapping[str, Sizes], vocab_size: int) -> MambaConfig:
-    """The LM's sizes, from its tensors' shapes; each is what most layers agree on.
+    """The LM's sizes, read from its tensors' shapes; where layers differ, the commonest size counts.
 
     Args:
         found: the checkpoint's names and shapes.
@@ -64,7 +64,7 @@ def read_config(found: Mapping[str, Sizes], vocab_size: int) -> MambaConfig:
 
 
 def find_embedding(found: Iterable[str]) -> str:
-    """The checkpoint's name for the embedding, or the one it ought to have, with its prefix."""
+    """The checkpoint's name for the embedding; if it has none, the name that is expected, with its prefix."""
     found = list(found)
     here = (name for name in found if re.search(r"(^|\.)backbone\.embeddings?\.weight$", name))
     return next(here, _prefix(found) + EMBEDDING)
@@ -101,7 +101,7 @@ def untie(config: MambaConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def _prefix(found: Iterable[str]) -> str:
-    """What stands in front of mamba_ssm's names."""
+    """The prefix of mamba_ssm's names."""
     return next((match[1] for name in found if (match := re.match(r"((?:.*\.)?)backbone\.", name))), "")
 
 
@@ -114,7 +114,7 @@ def _same_bits(a: Shaped[Tensor, "..."], b: Shaped[Tensor, "..."]) -> bool:
 
 
 def _size(found: Mapping[str, Sizes], ending: str, axis: int) -> int:
-    """What most of the tensors of this name measure along an axis."""
+    """The commonest size along an axis of the tensors of this name."""
     sizes = [shape[axis] for name, shape in found.items() if name.endswith(ending) and len(shape) > axis]
     if not sizes:
         raise UserError(

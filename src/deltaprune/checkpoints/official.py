@@ -21,7 +21,7 @@ from deltaprune.vision.weights import tower_names, tower_weights
 
 @dataclass(frozen=True)
 class Tower:
-    """A published tower: its sizes, its tensors under their own names, and the file each of them stands in."""
+    """A published tower: its sizes, its tensors under their own names, and the file that each of them is in."""
 
     config: TowerConfig
     tensors: Mapping[str, Tensor]
@@ -38,7 +38,7 @@ def assemble(
     """Towers, projector and LM together, every name and shape checked.
 
     Args:
-        published: the family's model, for what the tensors do not tell: name, template, plan.
+        published: the family's model, for what the tensors cannot say: name, template, plan.
         towers: the towers by name.
         tensors: projector and LM under the checkpoint's own names.
         tokenizer: of the LM.
@@ -49,7 +49,7 @@ def assemble(
     """
     file, found = files["checkpoint"], shapes(tensors)
     lm = read_config(found, tokenizer.get_vocab_size())
-    if lm.d_model == published.lm.d_model:  # the published LM: layers that are missing at its end are missing
+    if lm.d_model == published.lm.d_model:  # the published LM: if its last layers are missing, the check below says so
         lm = replace(lm, n_layers=published.lm.n_layers)
     config = replace(
         published,
@@ -80,7 +80,7 @@ def assemble(
 
 
 def plan_for(published: MLLMConfig, lm: MambaConfig) -> Plan | None:
-    """The published plan, which counts layers, for an LM that is as deep; None for any other."""
+    """The published plan for an LM of the same depth; None for any other, since a plan counts layers."""
     return published.plan if lm.n_layers == published.lm.n_layers else None
 
 
@@ -93,10 +93,10 @@ def _source_names(ours: Iterable[str], found: Mapping[str, Sizes]) -> dict[str, 
 
 
 def _check_towers(config: MLLMConfig, found: Mapping[str, Sizes], file: Path) -> None:
-    """The towers see the same patches and are as wide as the projector expects, else a `UserError`."""
+    """Check that the towers have as many patches and the widths that the projector expects, else a `UserError`."""
     patches = {name: tower.n_patches for name, tower in config.towers.items()}
     if len(set(patches.values())) > 1:
-        raise UserError(f"The towers see different numbers of patches ({patches}), but stand side by side for each.")
+        raise UserError(f"The towers have different numbers of patches ({patches}): give towers with the same number.")
     expected = found.get(projector_prefix(found) + "projector.0.weight", (0, config.vision_width))[-1]
     if expected != config.vision_width:
         widths = " + ".join(f"{name} {tower.width}" for name, tower in config.towers.items())

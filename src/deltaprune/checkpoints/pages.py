@@ -16,7 +16,7 @@ class MappedFiles:
     """Where these files are mapped right now.
 
     The kernel reclaims the clean pages of a mapped file when memory is short, but until then they count as this
-    process's: a checkpoint that is cast while it is read would stand in memory twice.
+    process's: a checkpoint that is cast while it is read would be in memory twice.
     """
 
     def __init__(self, files: Iterable[Path]):

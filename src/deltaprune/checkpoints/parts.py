@@ -1,4 +1,4 @@
-"""What a published checkpoint leaves out: towers and tokenizer, as given, from beside it, or from the Hub."""
+"""Towers and tokenizer that a published checkpoint leaves out: as given, from its folder, or from the Hub."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ TOKENIZER = "tokenizer"
 
 @dataclass(frozen=True)
 class Part:
-    """A file of its own: `name` is "tokenizer" or a tower's, `repo` and `file` say where the Hub has it, if it does."""
+    """A separate file: `name` is "tokenizer" or a tower's; `repo` and `file` say where it is on the Hub, if it is."""
 
     name: str
     repo: str | None
@@ -24,7 +24,7 @@ class Part:
 
     @property
     def local(self) -> str:
-        """What it is called when it lies beside a checkpoint."""
+        """Its file name in a checkpoint's folder."""
         return "tokenizer.json" if self.name == TOKENIZER else f"{self.name}.safetensors"
 
 
@@ -35,12 +35,12 @@ def find_parts(
 
     Args:
         parts: what the checkpoint leaves out.
-        folder: where the checkpoint lies.
+        folder: the folder of the checkpoint.
         towers: tower's name -> file, or a folder of files named after the towers (dino.safetensors, ...).
         tokenizer: a tokenizer.json or its folder.
 
     Raises:
-        UserError: what was given is not there, or parts are found nowhere: then it says what to download.
+        UserError: a given file does not exist, or a part is found nowhere; the message says what to download.
     """
     found = _given_towers(towers, [part.name for part in parts if part.name != TOKENIZER])
     if tokenizer is not None:
@@ -64,7 +64,7 @@ def find_parts(
 
 
 def refuse_parts(what: str, towers: Towers | None, tokenizer: str | Path | None) -> None:
-    """A model that is complete takes no other towers or tokenizer, else a `UserError`."""
+    """Check that a complete model is given no other towers or tokenizer, else a `UserError`."""
     given = [name for name, value in (("towers", towers), ("tokenizer", tokenizer)) if value is not None]
     if given:
         raise UserError(f"{what} brings its own {' and '.join(given)}: leave {'= and '.join(given)}= out.")
@@ -111,12 +111,12 @@ def _beside(folder: Path, part: Part) -> Path | None:
 
 def _from_hub(part: Part) -> Path:
     if part.repo is None:
-        raise HubError("nobody published them for these sizes")
+        raise HubError("none are published for these sizes")
     return fetch(part.repo, [part.file]) / part.file
 
 
 def _what_to_download(missing: Mapping[Part, str], folder: Path) -> str:
-    """The sentence that names each file, where it is and where it goes."""
+    """The message that names each file, where it is on the Hub and where to put it."""
     names = _listed([part.name for part in missing])
     steps = [
         f"{address(part.repo, part.file)} as {part.local}" if part.repo else f"the {part.name} tower as {part.local}"

@@ -1,4 +1,4 @@
-"""A model of any size with random weights, built directly in its dtype: for what it costs, not for what it says."""
+"""A model of any size with random weights, built directly in its dtype, to measure what it costs."""
 
 import math
 from dataclasses import replace
@@ -16,8 +16,8 @@ _POOL = 4_000_037  # a prime, so that no two rows of a matrix are alike
 def random_mllm(config: MLLMConfig, dtype: torch.dtype = torch.float32, seed: int = 0) -> MLLM:
     """A model in evaluation mode whose activations stay finite at any depth.
 
-    No second copy of the weights ever exists. Matrices repeat one pool of normal numbers, as drawing billions of them
-    would take minutes.
+    No second copy of the weights ever exists. Matrices repeat one pool of normal numbers, since drawing
+    billions would take minutes.
 
     Args:
         config: the sizes.
@@ -37,7 +37,7 @@ def random_mllm(config: MLLMConfig, dtype: torch.dtype = torch.float32, seed: in
 
 
 def _fill(name: str, weight: Tensor, pool: Tensor, config: MLLMConfig) -> None:
-    """mamba_ssm's start for the LM, the usual one for towers and projector."""
+    """mamba_ssm's initialisation for the LM, the usual one for towers and projector."""
     if name.endswith("A_log"):
         weight.copy_(torch.arange(1.0, weight.shape[1] + 1).log().expand_as(weight))
     elif name.endswith("dt_proj.bias"):
@@ -63,7 +63,7 @@ def cut(config: MLLMConfig, n_layers: int) -> MLLMConfig:
     """The same sizes with fewer layers in the LM, and a name that says so; the plan's two places move in proportion.
 
     Raises:
-        UserError: there are not so many layers.
+        UserError: the LM has fewer layers.
     """
     whole, plan = config.lm.n_layers, config.plan
     if not 1 <= n_layers <= whole:

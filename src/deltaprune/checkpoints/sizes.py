@@ -19,7 +19,7 @@ def tower_sizes(
 ) -> TowerConfig:
     """A tower like `published`, with the sizes of these tensors.
 
-    What no shape tells is the width of a head: 64, as OpenAI's CLIP and DINOv2 define it, and 72 in SigLIP so400m.
+    The width of a head cannot be read from a shape: it is 64, as in OpenAI's CLIP and DINOv2, and 72 in SigLIP so400m.
 
     Args:
         published: kind and pixel statistics.
@@ -60,7 +60,7 @@ def tower_sizes(
 
 
 def projector_prefix(found: Iterable[str]) -> str:
-    """What stands in front of `projector.0.weight` in a checkpoint's names."""
+    """The prefix of `projector.0.weight` in a checkpoint's names."""
     return next((match[1] for name in found if (match := _PROJECTOR.fullmatch(name))), "")
 
 

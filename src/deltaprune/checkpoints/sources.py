@@ -43,7 +43,7 @@ def open_source(source: str | Path, towers: Towers | None = None, tokenizer: str
 
 
 def _open_path(path: Path, towers: Towers | None, tokenizer: str | Path | None) -> Checkpoint:
-    """A folder or file, by the layout it is in."""
+    """Open a folder or file according to its layout."""
     for name in registry.names():
         if registry[name].recognises(path):
             return registry[name].open(path, towers, tokenizer)

@@ -93,10 +93,10 @@ def main() -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """One command. Returns the exit code: 0; 2 for a mistake of the user or an overflow, told in one line on stderr."""
+    """One command. Returns the exit code: 0; 2 and a line on stderr for a mistake of the user or an overflow."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an answer may hold letters that the terminal has not
+            stream.reconfigure(errors="backslashreplace")  # an answer may hold letters that the terminal cannot show
     try:
         _check_command(argv)
         code = app(list(argv), prog_name="deltaprune", standalone_mode=False)
@@ -108,20 +108,20 @@ def run(argv: Sequence[str]) -> int:
         return _refuse(_usage(error, argv))
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except BrokenPipeError:  # `deltaprune ... | head`: nobody reads on; flushing at exit must not fail again
+    except BrokenPipeError:  # `deltaprune ... | head`: the reader has gone; flushing at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def _check_command(argv: Sequence[str]) -> None:
-    """The first word that is no option is a known command, else a `UserError`."""
+    """Check that the first word that is no option is a known command, else a `UserError`."""
     words = [word for word in argv if not word.startswith("-")]
     if words and argv[0] == words[0] and words[0] not in COMMANDS:
         raise UserError(f"There is no command {words[0]!r}: {did_you_mean(words[0], COMMANDS)}.")
 
 
 def _usage(error: Any, argv: Sequence[str]) -> str:
-    """What typer says of a wrong command line, as one sentence of ours."""
+    """One sentence for what typer reports about a wrong command line."""
     command = "deltaprune" if not argv or argv[0] not in COMMANDS else f"deltaprune {argv[0]}"
     params = [] if error.ctx is None else error.ctx.command.get_params(error.ctx)
     param: Any = getattr(error, "param", None)
@@ -138,7 +138,7 @@ def _usage(error: Any, argv: Sequence[str]) -> str:
 
 
 def _given(option: str, argv: Sequence[str]) -> str:
-    """The text that stands for an option's value."""
+    """The text that was given as an option's value."""
     words = [part for word in argv for part in (word.split("=", 1) if word.startswith(f"{option}=") else [word])]
     return words[words.index(option) + 1]
 

@@ -20,7 +20,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check_whole(option: str, value: int, least: int = 1) -> None:
-    """An option's number lies in a sensible range, else a `UserError`."""
+    """Check that an option's number is in a sensible range, else a `UserError`."""
     if not least <= value <= MOST:
         nearest = min(max(value, least), MOST)
         raise UserError(
@@ -29,7 +29,7 @@ def check_whole(option: str, value: int, least: int = 1) -> None:
 
 
 def check_target(option: str, path: str, suffixes: set[str] | None = None) -> None:
-    """A file can be written there, as far as can be told before the work, else a `UserError`."""
+    """Check, as far as possible before the work, that a file can be written there, else a `UserError`."""
     file = Path(path)
     if file.is_dir():
         raise UserError(f"{option} {path!r} is a directory: give the name of a file in it.")
@@ -42,7 +42,7 @@ def check_target(option: str, path: str, suffixes: set[str] | None = None) -> No
 
 
 def write(option: str, path: str, save: Callable[[Path], object]) -> None:
-    """Call `save(path)`; a full disk and its like are told in a `UserError`."""
+    """Call `save(path)`; a full disk and similar errors become a `UserError`."""
     try:
         save(Path(path))
     except OSError as error:
@@ -50,7 +50,7 @@ def write(option: str, path: str, save: Callable[[Path], object]) -> None:
 
 
 def check_device(device: str, here: bool = True) -> None:
-    """A known device that this machine has, unless it is for another machine; else a `UserError`."""
+    """Check for a known device, which this machine has unless it is for another one; else a `UserError`."""
     if device not in DEVICES:
         raise UserError(f"There is no device {device!r}: {did_you_mean(device, DEVICES)}.")
     if device == "auto" and not here:
@@ -65,7 +65,7 @@ def check_device(device: str, here: bool = True) -> None:
 
 
 def check_dtype(dtype: str | None) -> None:
-    """A known dtype, or None for the checkpoint's own; else a `UserError`."""
+    """Check for a known dtype, or None for the checkpoint's own; else a `UserError`."""
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"There is no dtype {dtype!r}: {did_you_mean(dtype, DTYPES)}.")
 
@@ -94,8 +94,8 @@ def load_model(
 
     Args:
         model, device, towers, tokenizer, dtype: the options.
-        working: hears what is being done.
-        plan: a plan file, which takes the place of the model's own plan.
+        working: shows what is being done.
+        plan: a plan file, which replaces the model's own plan.
     """
     from deltaprune.load import load
 

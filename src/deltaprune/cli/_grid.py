@@ -14,7 +14,7 @@ TEXT = 16  # no column of free text is made narrower
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: what stands in it, not how it is broken.
+    """A table: its contents, not its layout.
 
     Attributes:
         header: the columns' names. A name of several words may take several lines; a word is never broken.
@@ -75,8 +75,8 @@ class Grid:
 def show(*grids: Grid) -> None:
     """Print tables on stdout, as wide as the console: the terminal, COLUMNS, or 80 letters in a pipe or a file.
 
-    Free text wraps and columns that find no room stand in a further block, but no number is cut: a line whose name
-    alone leaves no room runs over.
+    Free text wraps, and columns that do not fit go into a further block; no number is cut: a line whose name alone
+    fills the width runs over.
     """
     console = Console()
     for grid in grids:
@@ -91,7 +91,7 @@ def show(*grids: Grid) -> None:
 
 
 def escaped(text: str | Text) -> Text:
-    """Text as it is: no markup, and no control character reaches the terminal."""
+    """Literal text: no markup, and no control character reaches the terminal."""
     if isinstance(text, Text):
         return text
     return Text("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))

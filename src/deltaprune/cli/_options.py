@@ -10,7 +10,7 @@ DEFAULT_METHODS = ("none", "dtp:keep=0.5")
 
 
 def local(param: typer.CallbackParam, value: Any) -> Any:
-    """What names a file or a folder is no web address, else a `UserError`."""
+    """Check that a file or folder is no web address, else a `UserError`."""
     name = param.opts[-1] if param.param_type_name == "option" else (param.metavar or str(param.name).upper())
     for each in value if isinstance(value, list | tuple) else [value]:
         check_local(name, each)
@@ -61,7 +61,7 @@ PlanOption = Annotated[
         "--plan",
         callback=local,
         metavar="PLAN.json",
-        help="Prune where this plan says, not where the model's own does.",
+        help="Prune where this plan says, not the model's own.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the benchmark's split, from 0 up.")]
@@ -71,7 +71,7 @@ DataOption = Annotated[
     typer.Option("--data", callback=local, metavar="DIR", help="The benchmark's files, as they are downloaded."),
 ]
 ImagesOption = Annotated[
-    str | None, typer.Option("--images", callback=local, metavar="DIR", help="Its pictures, where they lie apart.")
+    str | None, typer.Option("--images", callback=local, metavar="DIR", help="Its pictures, if in another folder.")
 ]
 HubOption = Annotated[str | None, typer.Option("--hub", metavar="ID", help="A data set of the Hub instead.")]
 ProtocolOption = Annotated[

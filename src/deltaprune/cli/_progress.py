@@ -15,7 +15,7 @@ class Working:
     """Progress on stderr: a line with a spinner, and a bar while something is counted; gone when the block ends.
 
     Where stderr is no terminal, counting writes a line every ten seconds and everything else is silent. Rate and time
-    left are those of this run: what was there when counting began is not part of them.
+    left count this run only, not what was there when counting began.
     """
 
     def __init__(self, message: str):
@@ -51,7 +51,7 @@ class Working:
             print(f"{self._message}: {done} of {total}{self._pace(now, done, total)}", file=sys.stderr, flush=True)
 
     def _pace(self, now: float, done: int, total: int) -> str:
-        """Rate and time left, once there is anything to tell them from."""
+        """Rate and time left, once something is done."""
         assert self._began is not None
         began, before = self._began
         rate = (done - before) / max(now - began, 1e-9)

@@ -90,7 +90,7 @@ def evaluate_table(rows: Sequence[Row], split: str) -> Grid:
 
 
 def score_table(score: Row) -> Grid:
-    """Percent: the headline above its parts; further metrics stand beside what they are of."""
+    """Percent: the headline above its parts; further metrics are beside the figure they belong to."""
     graded = f"{score['n']:,} questions"
     if score["partial"]:
         graded = f"PARTIAL: {graded} (the files hold {score['questions']:,}), so this is not the benchmark's number"
@@ -99,7 +99,7 @@ def score_table(score: Row) -> Grid:
         f" ({'' if score['checked'] else 'not '}checked against that scorer's own output)"
     )
     if score["unknown"]:
-        about += f" · answers to questions that are not there, passed over: {score['unknown']:,}"
+        about += f" · answers to unknown questions, passed over: {score['unknown']:,}"
     metrics = {name.rpartition("/")[::2]: f"{value:.2f}" for name, value in score["metrics"].items()}
     names = list(dict.fromkeys(name for _, name in metrics))
 

@@ -63,7 +63,7 @@ def bench(
     """Time prefill and decoding, method beside method.
 
     The methods take turns; times are medians over the rounds, ratios are taken within a round. First the kernels are
-    held against their references: where they are wrong, nothing is printed.
+    compared with their references: if one is wrong, nothing is printed.
     """
     batches = batch or [1]
     whole = {"--text-tokens": [text_tokens], "--rounds": [rounds], "--most-tokens": [most_tokens], "--batch": batches}

@@ -60,7 +60,7 @@ def calibrate(
     """Find the layers to prune after, for dtp and for vtw; with --budget, the layers that freeze may freeze.
 
     In one pass over some pictures. dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal
-    leaves the answer as it was. freeze's are found one by one, by what moves the model's own answers least per MAC.
+    does not change the answer. freeze's are found one by one, by what moves the model's own answers least per MAC.
     """
     check_whole("--samples", samples)
     check_whole("--seed", seed, least=0)

@@ -57,7 +57,7 @@ def evaluate(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", callback=local, metavar="DIR", help="Keep the answers there, go on after a stop, write a report."
+            "--out", callback=local, metavar="DIR", help="Keep the answers there, resume after a stop, write a report."
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Questions that run at once.")] = 32,
@@ -79,7 +79,7 @@ def evaluate(
 ) -> int:
     """Score methods on a benchmark.
 
-    All of them answer the same questions. With --out a run that was broken off goes on where it was.
+    All of them answer the same questions. With --out an interrupted run is resumed.
     """
     for option, value in (("--limit", limit), ("--batch-size", batch_size), ("--workers", workers)):
         check_whole(option, 1 if value is None else value)
@@ -136,7 +136,7 @@ def open_benchmark(
     images: str | None = None,
     no_ocr: bool = False,
 ) -> "Benchmark":
-    """A benchmark with its files; options it has no use for are refused."""
+    """A benchmark with its files; options that it does not use are refused."""
     from deltaprune.benchmarks import registry
 
     cls: Any = registry[name]

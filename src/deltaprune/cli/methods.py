@@ -25,7 +25,7 @@ def methods(json: JsonOption = False) -> None:
 
 
 def _entries(registry: "Registry[Any]") -> list[dict[str, Any]]:
-    """What is known of each entry, by name."""
+    """Name, class, fields and paper of each entry."""
     from deltaprune.methods import fields_of
 
     return [

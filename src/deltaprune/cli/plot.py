@@ -112,13 +112,13 @@ def plot(
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line."""
+    """Whether an option was given on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
 
 
 def _check_options(figure: str, given: set[str]) -> None:
-    """A known figure, and only options that it takes, else a `UserError`."""
+    """Check for a known figure and only options that it takes, else a `UserError`."""
     if figure not in TAKES:
         raise UserError(f"There is no figure {figure!r}: {did_you_mean(figure, TAKES)}.")
     for option in sorted(given - TAKES[figure]):

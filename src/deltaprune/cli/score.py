@@ -28,7 +28,7 @@ def score(
         str | None, typer.Option("--split", metavar="NAME", help="Which part. [default: the one the field reports]")
     ] = None,
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Grade what is answered, though questions are missing.")
+        bool, typer.Option("--allow-partial", help="Grade the given answers even if questions are missing.")
     ] = False,
     method: Annotated[
         str | None,
@@ -52,7 +52,7 @@ def score(
 
 
 def _without_pictures(benchmark: "Benchmark", data: str | None) -> "Benchmark":
-    """The benchmark, content with its questions and answers: any folder stands for the pictures, for none is opened."""
+    """The benchmark with questions and answers only: no picture is opened, so any folder may be given as theirs."""
     from deltaprune.benchmarks._official import OfficialBenchmark
 
     if isinstance(benchmark, OfficialBenchmark) and (data is not None or not benchmark.hub_has_images):

@@ -1,4 +1,4 @@
-"""Where a prefill's time goes: each component of the LM run alone on the rows it gets, and the rest as what is left."""
+"""Where a prefill's time goes: each component of the LM is timed alone on its rows; the remaining time is "other"."""
 
 from collections.abc import Sequence
 from statistics import median

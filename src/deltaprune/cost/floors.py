@@ -1,4 +1,4 @@
-"""What no engine can go below: the matrix products of a prefill, and the weights that a decoded token reads."""
+"""Lower bounds of any engine: the matrix products of a prefill, and the weights that a decoded token reads."""
 
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -15,7 +15,7 @@ COPIES = 20  # on a GPU, where one such copy takes no longer than a few launches
 
 
 def rows_per_layer(steps: Sequence[Step], shape: Shape, text_tokens: int, batch: int) -> list[int]:
-    """Rows that enter each layer of the LM: what is left of the images, and the text."""
+    """Rows that enter each layer of the LM: the remaining image rows and the text."""
     return [batch * (visual + text_tokens) for visual in visual_tokens_per_layer(steps, shape)]
 
 

@@ -30,16 +30,16 @@ def growth(
 
     Args:
         lm: the LM; random weights will do.
-        name: what the rows call it.
+        name: of the LM in the rows.
         lengths: tokens, ascending.
         rounds: measured ones, the lengths taking turns; one more warms up.
-        on_round: told (done, total).
+        on_round: called with (done, total).
 
     Returns:
         JSON rows as `bench` gives them, and time(b) / time(a) of neighbouring lengths as "b/a", taken within a round.
 
     Raises:
-        KernelMismatch: the kernels compute something else; nothing is timed.
+        KernelMismatch: the kernels disagree with their references; nothing is timed.
         UserError: no lengths, or none that ascend.
     """
     if not lengths or any(a >= b for a, b in pairwise(lengths)) or lengths[0] < 1 or rounds < 1:
@@ -74,7 +74,7 @@ def growth(
             "kernel": kernels["selective_scan"],
             "prefill_ms": median(times[length]),
             "decode_ms": median(decode[length]),
-            "peak_bytes": min(peaks[length]),  # a longer run before it leaves pages behind
+            "peak_bytes": min(peaks[length]),  # an earlier, longer run keeps memory
             "spread": {"prefill": spread(times[length])},
         }
         for length in lengths

@@ -1,8 +1,8 @@
 """What a prefill and a decoded token take on this machine: method beside method, peers and floors in the same run.
 
-The runs alternate, so that a slow minute of the machine falls on all alike; ratios are taken within a round and their
-median is reported. The prompt is an image of random pixels and a text of random tokens: a dense recurrence takes the
-same time whatever it reads. Before anything is timed, the kernels are held against their references.
+The runs alternate, so that a slow minute of the machine affects all equally; ratios are taken within a round and their
+median is reported. The prompt is an image of random pixels and a text of random tokens: the time of a dense recurrence
+does not depend on values. Before anything is timed, the kernels are compared with their references.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +87,7 @@ def bench(
         batch: prompts at once, each with its own image.
         rounds: measured ones; one more warms up, on a GPU two.
         new_tokens: how many are decoded for `decode_ms`.
-        on_round: told (done, total).
+        on_round: called with (done, total).
         peers: other engines on the same weights; each is first checked to give the same logits.
         by_component: also time each component alone.
 
@@ -96,7 +96,7 @@ def bench(
         matrix products.
 
     Raises:
-        KernelMismatch, PeerDisagrees: what would be timed computes something else; nothing is.
+        KernelMismatch, PeerDisagrees: a kernel or peer computes something else; nothing is timed.
     """
     for name, value in (("text_tokens", text_tokens), ("batch", batch), ("rounds", rounds), ("new_tokens", new_tokens)):
         if value < 1:
@@ -133,7 +133,7 @@ def _alternate(
     new_tokens: int,
     on_round: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, list[Round]], dict[str, int]]:
-    """Everybody once, then everybody again: times of all rounds but those that warm up, and peak memory."""
+    """Run all contestants in turn, round after round: times of the measured rounds, and peak memory."""
     times: dict[str, list[Round]] = {label: [] for label in runs}
     peaks = dict.fromkeys(runs, 0)
     first = unmeasured(vlm.device)
@@ -151,7 +151,7 @@ def _alternate(
 
 
 def _ratios(times: Mapping[str, list[Round]]) -> dict[str, float]:
-    """Medians of the ratios within rounds: to the first contestant, then to everyone's own matrix products."""
+    """Medians of the ratios within rounds: to the first contestant, then to each contestant's own matrix products."""
     first = next(iter(times))
     ratios = {}
     for label, rounds in times.items():

@@ -1,4 +1,4 @@
-"""Many questions about one image: the image is run once, each question pays only for itself; alone or in one batch."""
+"""Many questions about one image: the image is run once, each question costs only its own rows, alone or batched."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -26,7 +26,7 @@ def questions(
     rounds: int = 3,
     on_round: Callable[[int, int], None] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Time the LM's part of n questions about one image, whose visual tokens are at hand.
+    """Time the LM's part of n questions about one image, whose visual tokens are given.
 
     Args:
         vlm: the model; random weights will do.
@@ -34,7 +34,7 @@ def questions(
         counts: n, the questions.
         text_tokens: of each question.
         rounds: measured ones; one more warms up, on a GPU two.
-        on_round: told (done, total).
+        on_round: called with (done, total).
 
     Returns:
         JSON rows, one for each method and n: `full_ms` (n times one measured prefill of image and question),
@@ -42,7 +42,7 @@ def questions(
         ratios "label n": n full prefills over the image and the packed batch.
 
     Raises:
-        KernelMismatch: the kernels compute something else; nothing is timed.
+        KernelMismatch: the kernels disagree with their references; nothing is timed.
         UserError: a count below 1.
     """
     if min((*counts, text_tokens, rounds)) < 1:

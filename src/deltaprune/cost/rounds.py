@@ -62,7 +62,7 @@ def method_round(
 
 @torch.no_grad()
 def peer_round(vlm: VLM, peer: Peer, pixels: dict[str, Tensor], ids: Tensor, new_tokens: int) -> Round:
-    """One peer, once, behind our vision."""
+    """One peer, once, after our vision towers."""
     lm, device = vlm.model.lm, vlm.device
     visual, vision = timed(lambda: vlm.model.encode(pixels), device)
     x = torch.cat([visual, lm.embed(ids)], dim=1)
@@ -80,7 +80,7 @@ def peer_round(vlm: VLM, peer: Peer, pixels: dict[str, Tensor], ids: Tensor, new
 
 @torch.no_grad()
 def check_peers(vlm: VLM, peers: Sequence[Peer], pixels: dict[str, Tensor], ids: Tensor) -> None:
-    """Every peer gives our logits on the start of the prompts: 32 visual tokens and the text."""
+    """Check that every peer gives our logits on the start of the prompts: 32 visual tokens and the text."""
     if not peers:
         return
     lm = vlm.model.lm

@@ -20,18 +20,18 @@ class Stopwatch:
         self.device, self.ms, self._begin = device, 0.0, 0.0
 
     def on(self, step: Step) -> Step:
-        """The same stage, timed; a step that needs no score is left as it is."""
+        """The same stage, timed; a step that needs no score is returned unchanged."""
         if isinstance(step, Pass) or step.score is None:
             return step
         return replace(step, score=_TimedScore(step.score, self), reduce=_TimedReduce(step.reduce, self))
 
     def start(self) -> None:
-        """A score is about to be read."""
+        """Called before a score."""
         wait(self.device)
         self._begin = time.perf_counter()
 
     def stop(self) -> None:
-        """Its survivors are chosen."""
+        """Called when the survivors are chosen."""
         wait(self.device)
         self.ms += 1000 * (time.perf_counter() - self._begin)
 

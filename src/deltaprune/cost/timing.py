@@ -20,7 +20,7 @@ def unmeasured(device: torch.device) -> int:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Start counting peak memory anew. Without Linux' /proc the peak is that of the whole process."""
+    """Reset the peak of memory. Without Linux' /proc the peak is that of the whole process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():

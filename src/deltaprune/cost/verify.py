@@ -1,4 +1,4 @@
-"""No figure without a check: the kernels that a measurement runs, held against their readable twins first."""
+"""Compare the kernels that a measurement will run with their readable references, before anything is timed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ F32 = torch.float32
 
 
 class KernelMismatch(ArithmeticError):
-    """A fast kernel disagrees with its reference: nothing it took part in is worth a figure."""
+    """A fast kernel disagrees with its reference: no measurement that uses it is valid."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Case:
     Attributes:
         op: its function.
         inputs: its arguments, all but the backend.
-        read: the type by which its backend is chosen.
+        read: the type that decides which backend is chosen.
     """
 
     op: Callable[..., Any]
@@ -52,7 +52,7 @@ class Case:
         return tensors(self.op(*self.inputs, backend=backend))
 
     def exact(self) -> tuple[Tensor, ...]:
-        """The reference's in float64, from the same inputs."""
+        """The reference's outputs in float64, from the same inputs."""
         return tensors(self.op(*map(_wide, self.inputs), backend="reference"))
 
 
@@ -71,7 +71,7 @@ def cases(
     taps: int = TAPS,
     seed: int = 0,
 ) -> dict[str, Callable[[], Case]]:
-    """For each op what draws its case: activations in `dtype`, states carried over, steps so small that they last.
+    """For each op what draws its case: activations in `dtype`, initial states, steps so small that states last.
 
     Args:
         device, dtype: of the activations.
@@ -164,7 +164,7 @@ def verify_kernels(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
 
 
 def _wide(given: Any) -> Any:
-    """A floating tensor, or a type, in float64; anything else as it is."""
+    """A floating tensor, or a type, in float64; anything else unchanged."""
     if isinstance(given, torch.dtype):
         return torch.float64
     return given.double() if isinstance(given, Tensor) and given.is_floating_point() else given

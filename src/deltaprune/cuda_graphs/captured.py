@@ -36,7 +36,7 @@ class Buffers:
 
 
 class Captured:
-    """A run that a GPU repeats, from buffers into buffers.
+    """A captured run that a GPU replays, from input buffers into result buffers.
 
     Args:
         run: the function. It must not wait for the device, nor let it read host memory.
@@ -65,7 +65,7 @@ class Captured:
             with unread() if torch.cuda.is_current_stream_capturing() else contextlib.nullcontext():
                 return run(*given)
 
-        results: list[Tensor] = []  # of a trial, thrown away: watched, torch computes some ops in another way
+        results: list[Tensor] = []  # of a trial run, discarded: while watched, torch computes some ops differently
         self.layout = flatten(_capture(watched, stream=stream)[1], results)
         self.results = out.like(results)
         results.clear()
@@ -88,7 +88,7 @@ class Captured:
 
 @contextlib.contextmanager
 def unread() -> Iterator[None]:
-    """Within it, what waits for the device, or makes it read host memory, raises before CUDA is asked.
+    """Context manager: ops that wait for the device or make it read host memory raise before CUDA runs them.
 
     CUDA itself would only break the capture off, which leaves torch's allocator unusable (pytorch/pytorch#180395), or,
     where the host memory is pinned, let the graph read it again when it holds something else.
@@ -98,7 +98,7 @@ def unread() -> Iterator[None]:
 
 
 class _Calls(TorchFunctionMode):
-    """Looks at calls whose copies from the host torch hides from `_Ops`."""
+    """Checks calls that copy from the host and that torch does not show to `_Ops`."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
@@ -111,7 +111,7 @@ class _Calls(TorchFunctionMode):
 
 
 class _Ops(TorchDispatchMode):
-    """Looks at every op."""
+    """Checks every op."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -1,8 +1,8 @@
 """Prefills that replay CUDA graphs, one per shape of their inputs.
 
-A short prefill, because rows are pruned or the image is run already, takes a GPU less time than it takes the host to
-launch it, kernel by kernel. Lengths come back all the time, so shapes are exact, not padded: the first time a shape is
-run as it is, the second time it is captured, from then on it is replayed.
+A GPU runs a short prefill (rows are pruned, or the image was run before) in less time than the host takes to launch its
+kernels. The same lengths recur often, so shapes are exact, not padded: the first time, a shape is run without a graph,
+the second time it is captured, and from then on it is replayed.
 """
 
 import logging
@@ -37,10 +37,10 @@ def run_or_replay(
     graphed: bool | None = None,
     refused: str | None = None,
 ) -> tuple[Result, bool]:
-    """`run(*inputs)`, and whether a CUDA graph was replayed for it. Later replays leave the result as it is.
+    """`run(*inputs)`, and whether a CUDA graph was replayed for it. Later replays do not change the result.
 
     Args:
-        model: what `run` runs. Its graphs are kept as long as it, and captured anew when its weights have moved.
+        model: what `run` runs. Its graphs live as long as it does, and are captured again when its weights have moved.
         run: takes and returns tensors in nested tuples and dataclasses, beside values that the host knows.
         inputs: of `run`, on the model's device.
         fixed: what else `run` depends on.
@@ -48,7 +48,7 @@ def run_or_replay(
         refused: half a sentence why there can be no graph, if the caller knows one.
 
     Raises:
-        UserError: a graph is asked for and cannot be had.
+        UserError: a graph is asked for and cannot be used.
     """
     why = refused or _why_not(model, fixed)
     if graphed and why is not None:
@@ -73,7 +73,7 @@ def run_or_replay(
 
 
 class _Graphs:
-    """The graphs of one model, the last used last. They share their memory: one is at work at a time."""
+    """The graphs of one model, in order of last use. They share their memory, so one runs at a time."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -104,7 +104,7 @@ class _Graphs:
         return False
 
     def capture(self, key: tuple[Any, ...], run: Callable[..., object], tensors: list[Tensor]) -> Captured | None:
-        """A new graph; None where what is fixed keeps it from being captured, which is told once."""
+        """A new graph; None, logged once, if it cannot be captured with these fixed values."""
         fixed, layout, _ = key
         if fixed in self.failed:
             return None
@@ -124,7 +124,7 @@ class _Graphs:
         return graph
 
     def replay(self, graph: Captured, tensors: list[Tensor]) -> Any:
-        """What a graph makes of these inputs, once the last replay is over."""
+        """Replay a graph on these inputs, after the last replay has ended."""
         stream = torch.cuda.current_stream() if tensors[0].is_cuda else None
         if stream is not None and self.done is not None:
             stream.wait_event(self.done)
@@ -144,7 +144,7 @@ class _Graphs:
             self.seen.pop(key, None)
 
     def _wait(self) -> None:
-        """Until the last replay is over."""
+        """Wait for the last replay."""
         if self.done is not None:
             self.done.synchronize()
 

@@ -1,7 +1,7 @@
 """The decode step as one CUDA graph.
 
-A step of mamba-2.8b is some 260 launches for 1.2 ms of reading weights, for many samples 800: launched one by one they
-cost more than the reading. The state never grows, so one captured step per batch size serves every position.
+A step of mamba-2.8b reads weights for 1.2 ms and launches about 260 kernels, 800 for many samples: one by one, the
+launches take longer than the reading. The state never grows, so one captured step per batch size serves every position.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ def stepping(model: Model, states: list[State], graphed: bool | None = None) -> 
         graphed: replay a CUDA graph; None does so wherever it can be done.
 
     Raises:
-        UserError: a graph is asked for and cannot be had.
+        UserError: a graph is asked for and cannot be used.
     """
     why = _why_not(model, states)
     if graphed and why is not None:
@@ -161,9 +161,9 @@ def _taken(model: Model, batch: int) -> GraphedStep:
 
 
 def _key(model: Model, batch: int) -> tuple[object, ...]:
-    """What a graph has baked in: the batch, where the weights lie, and the kernels.
+    """What a captured graph depends on: the batch, the addresses of the weights, and the kernels.
 
-    Asked at every answer: `model.parameters()` would take as long as a decoded token does on a GPU.
+    It is computed for every answer: `model.parameters()` would take as long as a decoded token on a GPU.
     """
     tree = _TREES.get(model)
     if tree is None or any(held.get(name) is not child for held, name, child in tree.children):

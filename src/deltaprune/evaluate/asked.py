@@ -1,4 +1,4 @@
-"""What a caller of `evaluate` asks for, checked before anything runs: every mistake in one sentence."""
+"""Checks of the arguments of `evaluate` before anything runs; every mistake ends in one sentence."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ LOAD = "give what load returned: model, processor = dp.load(...)"
 
 
 def check_model(vlm: object, processor: object) -> None:
-    """A model of `load` and its processor, in this order, else a `UserError`."""
+    """Check for a model of `load` and its processor, in this order, else a `UserError`."""
     if isinstance(vlm, tuple):
         raise UserError(f"The model and its processor came as one value: {LOAD}, then evaluate(model, processor, ...).")
     if not isinstance(vlm, VLM):
@@ -63,7 +63,7 @@ def find_methods(asked: object) -> dict[str, Method]:
 
 
 def check_numbers(seed: object, **counts: object) -> None:
-    """A seed from 0 up and counts from 1 up, None for those that may be left open, else a `UserError`."""
+    """Check a seed from 0 up and counts from 1 up, None where one is optional, else a `UserError`."""
     check_seed(seed)
     for name, value in counts.items():
         if value is not None:

@@ -81,7 +81,7 @@ def signed(change: Mapping[str, Any]) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Three decimals; the smallest that the resamples can tell is an upper bound."""
+    """Three decimals; the smallest p that the resamples allow is shown as an upper bound."""
     if p is None:
         return "-"
     least = 2 / (RESAMPLES + 1)
@@ -105,7 +105,7 @@ def _notes(rows: Sequence[Mapping[str, Any]], left_out: int, paper: bool) -> lis
         "accuracy: the protocol's headline, percent; in brackets its 95 % interval, by drawing pictures with "
         f"replacement ({RESAMPLES:,} times).",
         "against `none`: points won (+) or lost (-) to the unpruned model on the same questions, with the interval of "
-        "the difference; p: two-sided, by the same draws in pairs. It stands here because it tests the headline and "
+        "the difference; p: two-sided, by the same draws in pairs. It is shown because it tests the headline and "
         "keeps the questions about one picture together; McNemar's exact p is in report.csv and report.json. A dash: "
         "`none` was not among the methods.",
         "same answers: equal to the unpruned model's, right or wrong.",

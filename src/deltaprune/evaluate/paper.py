@@ -1,7 +1,7 @@
 """The paper's accuracies as data: Tables 1 to 5, and the DART rows that only its poster has.
 
-Its FLOPs stand in `runs/cost_tables.py`. A number of ours belongs beside one of these where model, method, benchmark
-and harness are the same.
+Its FLOPs are in `runs/cost_tables.py`. A number of ours is compared with one of these only where model, method,
+benchmark and harness are the same.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ class Printed:
 
     @property
     def mean(self) -> float:
-        """Of the row's scores; where it is not `average`, the paper has a misprint."""
+        """The mean of the row's scores; where it is not `average`, the paper has a misprint."""
         return sum(self.scores.values()) / len(self.scores)
 
 
@@ -111,8 +111,8 @@ def paper_number(model: str, method: str, benchmark: str, protocol: str, note: s
 
     Args:
         model: its configuration's name.
-        method: a text or a `repr`. What counts is what it does: "vtw:after=45" and "vtw" are one setting on Cobra. That
-            the model's plan is the paper's (15 and 45) is taken for granted.
+        method: a text or a `repr`. Methods that do the same match: "vtw:after=45" and "vtw" on Cobra. The model's
+            plan is assumed to be the paper's (15 and 45).
         benchmark: by name.
         protocol: whose rules; only a harness that may have made the paper's number matches.
         note: the benchmark's; the paper's TextVQA is with OCR tokens, so one without them has no number.

@@ -88,7 +88,7 @@ def _label(row: Row) -> str:
 
 
 def csv(document: Mapping[str, Any]) -> str:
-    """One line per method; an empty cell is a number that there is not."""
+    """One line per method; a number that does not exist is an empty cell."""
     lines = [_flat(row) for row in document["rows"]]
     header = list(dict.fromkeys(name for line in lines for name in line))
     text = StringIO()

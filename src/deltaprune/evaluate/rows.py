@@ -1,4 +1,4 @@
-"""What an evaluation leaves: a `Record` for each answer, a `Row` for each method."""
+"""The results of an evaluation: a `Record` for each answer, a `Row` for each method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -35,7 +35,7 @@ class Row:
         method: as it was asked for where that was a text, else its `repr`.
         protocol: whose rules for prompt, decoding and grade.
         n, seed: how many questions of the split, and its seed.
-        partial: whether these are fewer questions than the split has, be it because some failed.
+        partial: whether these are fewer questions than the split has, also because some failed.
         mean: the protocol's headline.
         by_skill: its parts.
         metrics: whatever else the protocol reports.
@@ -48,7 +48,7 @@ class Row:
         errors: how many questions failed; they are not among the n.
         failed: the failed questions, and why; not part of the JSON row.
         records: every answer, in the order of the questions; not part of the JSON row.
-        split: of the benchmark; "" where nobody said.
+        split: of the benchmark; "" where it is not known.
         total: how many questions the split has; None for an endless stream.
         note: what a reader has to know about the questions, such as "without OCR tokens"; else "".
     """

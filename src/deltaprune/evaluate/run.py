@@ -1,7 +1,7 @@
 """Model x methods x benchmark -> one row per method: every method answers the same questions about the same pictures.
 
-The unpruned model always answers too, because agreement is measured against it. With a folder, answers are kept as they
-come, and the same call goes on where an earlier one was broken off.
+The unpruned model always answers too, because agreement is measured against it. With a folder, answers are written as
+they come, and the same call resumes an interrupted one.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def evaluate(
     place: Place | None = None,
     prefix: bool = True,
 ) -> list[Row]:
-    """Answer a benchmark with each method; rows stand in the order asked for.
+    """Answer a benchmark with each method; rows come in the order of the methods.
 
         rows = evaluate(model, processor, "scenes", ["none", "dtp:keep=0.5"], limit=60)
 
@@ -77,7 +77,7 @@ def evaluate(
     if not samples:
         raise UserError(f"Benchmark {benchmark.name!r} has no samples in split {split!r}: choose another split.")
     rules = _rules(benchmark, processor, max_new_tokens)
-    rules.grade(samples[0], "")  # data that the protocol cannot grade are refused before hours of answers
+    rules.grade(samples[0], "")  # data that the protocol cannot grade is refused before hours of work
     named = {NoPruning(): "none"} | {method: label for label, method in reversed(chosen.items())}  # its first label
     sheets = {method: Sheet(method, named[method]) for method in (NoPruning(), *chosen.values())}
     worker = Worker(vlm, processor, rules, tuple(sheets), batch_size, prefix)
@@ -94,7 +94,7 @@ def evaluate(
 
 
 def _rules(benchmark: Benchmark, processor: Processor, max_new_tokens: int | None) -> Protocol:
-    """The benchmark's protocol, under the caller's limit; what the model cannot do is refused at once."""
+    """The benchmark's protocol, under the caller's limit; a decoding that the model lacks is refused at once."""
     rules = benchmark.rules
     if isinstance(rules.decoding, FirstToken):
         first_ids(processor, rules.decoding.choices)
@@ -107,7 +107,7 @@ def _rules(benchmark: Benchmark, processor: Processor, max_new_tokens: int | Non
 def _keys(
     worker: Worker, benchmark: Benchmark, samples: Sequence[Sample], prompts: Sequence[str], device: str
 ) -> list[Key]:
-    """Of each sample, with the method left open."""
+    """The key of each sample, without a method."""
     about = f"{benchmark.name} {benchmark.version}"
     model, decoding = worker.vlm.fingerprint, worker.rules.decoding
     return [
@@ -131,10 +131,9 @@ class _Book:
 
     Attributes:
         store: the folder, open.
-        keys, notes: of each sample, by its id: what its answer depends on but for the method, and what is written
-            beside it.
+        keys, notes: by a sample's id, what its answer depends on besides the method, and what is written with it.
         sheets: one for each method.
-        on_progress: hears how many answers are there, and of how many.
+        on_progress: called with how many answers there are, and of how many.
     """
 
     store: Store | None
@@ -144,7 +143,7 @@ class _Book:
     on_progress: Progress | None
 
     def keep(self, done: Done) -> None:
-        """One method's answers to one unit: into the folder first, then into the sheet; earlier answers stand."""
+        """Store one method's answers to one unit, in the folder first, then in the sheet; earlier answers are kept."""
         sheet = self.sheets[done.method]
         if self.store is not None:
             method = repr(sheet.method)
@@ -159,7 +158,7 @@ class _Book:
         sheet.timed += len(done.answers)
 
     def tell(self) -> None:
-        """How far the run is."""
+        """Report how far the run is."""
         if self.on_progress is not None:
             there = sum(len(sheet.answers) for sheet in self.sheets)
             self.on_progress(there, len(self.keys) * len(self.sheets))

@@ -1,7 +1,7 @@
-"""How sure a number is: a bootstrap over pictures, and paired tests of two methods on the same questions.
+"""Uncertainty of results: a bootstrap over pictures, and paired tests of two methods on the same questions.
 
-Questions about one picture stand or fall together, so whole pictures are drawn, not questions: the cluster bootstrap
-(Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). All methods meet the same draws.
+Answers about one picture are correlated, so whole pictures are drawn, not questions: the cluster bootstrap (Davison and
+Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). The draws are the same for all methods.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from deltaprune.evaluate.rows import Record
 
 RESAMPLES = 2000
 BLOCK = 2**22  # draws in one block of resamples: 32 MB
-PROBES = 10  # resamples on which a protocol's own headline has to agree with a mean to be taken for it
+PROBES = 10  # resamples on which a protocol's own headline must equal a mean to be treated as that mean
 SLACK = 0.0051  # points; official scorers round to two decimals
 
 Summarise = Callable[[Sequence[Graded]], Summary]
@@ -67,9 +67,9 @@ def change(
     """`records` against `others`, question by question.
 
     `p` doubles the smaller share of resamples in which the difference lies at 0 or beyond it, the estimate counted as
-    one more on either side. McNemar's test stands beside it for those who expect it: it weighs every question alike
-    and takes questions about one picture for independent, so where the headline is a mean over skills, or pictures
-    carry many questions, `p` is the one to read.
+    one more on either side. McNemar's test is added because readers expect it: it weighs every question equally and
+    treats questions about one picture as independent. Where the headline is a mean over skills, or pictures have
+    many questions, read `p`.
 
     Raises:
         ValueError: no question in common.
@@ -92,7 +92,7 @@ def change(
 
 
 def exact_mcnemar(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Two-sided exact p of McNemar's test (1947): of the questions that only one got right, is it a fair coin whose?
+    """Two-sided exact p of McNemar's test (1947): whether the questions that only one got right are split evenly.
 
     None where a grade is neither 0 nor 1.
     """
@@ -120,7 +120,7 @@ def headline(records: Sequence[Record], summary: Summarise) -> float:
 
 
 def graded(record: Record) -> Graded:
-    """A record as the protocols' summaries read it; its picture is no longer there."""
+    """A record in the form that the protocols' summaries read; it has no picture."""
     sample = Sample(record.id, record.image_id, _no_picture, record.question, record.answer, record.skill)
     return Graded(sample, record.prediction, record.correct, record.choices)
 
@@ -131,7 +131,7 @@ def bootstrap(
     """The headline, percent, of sets of as many pictures drawn with replacement; the same pictures, the same draws.
 
     A headline that is a mean over skills or over questions comes from each picture's sums by skill. Any other, such as
-    an F1, is asked of the protocol for each resample, which takes seconds to minutes.
+    an F1, is computed by the protocol for each resample, which takes seconds to minutes.
     """
     places: dict[str, int] = {}
     for record in records:
@@ -151,8 +151,8 @@ def _known_mean(
 ) -> Callable[..., Float[np.ndarray, "r"]] | None:
     """The mean that a summary's headline is, or None where it is another quantity.
 
-    A protocol that reports more, or rounds, wraps one of the two means in a function of its own: it is known by
-    giving the same headline on every probe.
+    A protocol that reports more, or rounds, may wrap one of the two means in its own function: it is recognised because
+    it gives the same headline on every probe.
     """
     for known, mean in ((mean_of_skills, _by_skill), (mean_of_questions, _by_question)):
         if summary is known:

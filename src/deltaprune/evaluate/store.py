@@ -1,4 +1,4 @@
-"""A folder of answers that survives anything: appended line by line, forced to the disk, found again by what made them.
+"""A folder of answers that survives interruptions: appended line by line, forced to the disk, looked up by a key.
 
     answers.jsonl   one line per answer, with what it answers and its grade (see `Note`), so that it can be read alone;
                     holds nothing that differs between two runs of the same command
@@ -6,8 +6,8 @@
     timings.jsonl   how long each unit took
     lock            held while a run writes
 
-An answer is found again only by the same model, method, prompt, decoding, benchmark version and question, so that a
-changed setting never meets an old answer; the answers of other settings stay where they are. In a line, "method" is
+An answer is reused only for the same model, method, prompt, decoding, benchmark version and question, so that a changed
+setting never gets an old answer; the answers of other settings stay in the file. In a line, "method" is
 the method as it was asked for and "identity" its `repr`, by which it is found; a line without "identity" was written
 by an older version, and its "method" is the `repr`.
 """
@@ -38,7 +38,7 @@ class Key:
 
     Attributes:
         model: the model's fingerprint: sizes, weights, dtype, plan.
-        device: the kind it ran on, for arithmetic differs.
+        device: the kind it ran on, since arithmetic differs.
         method: its `repr`.
         benchmark: name and version.
         prompt: a hash of the picture's name, the prompt as the model reads it, and how the answer is read off.
@@ -58,7 +58,7 @@ KEY = tuple(each.name for each in fields(Key))
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a line of answers.jsonl says beside the answer; nothing is found by it.
+    """What a line of answers.jsonl says besides the answer; it is not part of the key.
 
     Attributes:
         method: as it was asked for where that was a text, else its `repr`.
@@ -126,11 +126,11 @@ class Store:
         return self._answers.get(key)
 
     def add(self, answers: Mapping[Key, Answer], notes: Mapping[Key, Note], timing: Mapping[str, Any]) -> None:
-        """Write answers that are not there yet; on return they are on the disk.
+        """Write answers that the folder lacks; on return they are on the disk.
 
         Args:
             answers: by what they depend on.
-            notes: what the lines say beside them, of each answer that is no error.
+            notes: what the lines say besides, for each answer that is no error.
             timing: a line of timings.jsonl.
 
         Raises:
@@ -154,7 +154,7 @@ class Store:
                 data = data[os.write(file.fileno(), data) :]
             os.fsync(file.fileno())
         except OSError as error:
-            with suppress(OSError):  # a disk that is gone; what was cut off is then taken away by the next run
+            with suppress(OSError):  # the disk is gone; the next run removes a line that was cut off
                 os.ftruncate(file.fileno(), whole)
             raise UserError(
                 f"{str(self.folder / name)!r} cannot be written ({error.strerror}); the {len(self)} answers before are "
@@ -172,7 +172,7 @@ def _line(key: Key, answer: Answer, note: Note) -> dict[str, Any]:
 
 
 def _open_whole(path: Path) -> IO[bytes]:
-    """Open for appending; a last line that was cut off in the middle is taken away."""
+    """Open for appending; a last line that was cut off is removed."""
     file = path.open("ab", buffering=0)
     with path.open("rb") as lines:
         last = deque(lines, maxlen=1)
@@ -189,7 +189,7 @@ def _read(path: Path) -> dict[Key, Answer]:
                 entry = json.loads(line)
                 answer = Answer(entry["id"], entry["prediction"], entry.get("choices", {}))
                 found = {name: entry[name] for name in KEY} | {"method": entry.get("identity", entry["method"])}
-                key = Key(**{name: sys.intern(value) for name, value in found.items()})  # most stand in every line
+                key = Key(**{name: sys.intern(value) for name, value in found.items()})  # most recur
                 answers.setdefault(key, answer)
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(

@@ -1,4 +1,4 @@
-"""The parts of a Mamba layer and its step: each a readable reference and fast backends behind one front door.
+"""The parts of a Mamba layer and its step: each has a readable reference and fast backends behind one function.
 
 Inference: packed sequences (no padding), an initial state in, the final state out.
 """

@@ -1,8 +1,8 @@
 """How an op finds the code that runs it: one frozen record per backend file, one function that chooses.
 
-The folder of an op holds one file per backend, each with a module-level `BACKEND`; a new file is a new backend. What
-is merely optional (a GPU toolchain) a file catches itself and explains through `probe`; a file that cannot be imported
-although it should is reported with a warning, once.
+The folder of an op holds one file per backend, each with a module-level `BACKEND`; a new file is a new backend. A file
+whose optional requirement (a GPU toolchain) is missing must import all the same and say so through `probe`; a file that
+cannot be imported is reported with a warning, once.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ class Backend:
         devices: the device types it runs on, `"*"` for any.
         carries_state: whether it can start from an initial state.
         probe: None when usable here, else half a sentence that says why not. Asked at every choice: keep it cheap.
-        fn: the op itself; takes what the front door takes, save `backend`.
+        fn: the op itself; takes the arguments of the op's public function without `backend`.
         dtypes: the types of the activations it takes, None for any.
         gradients: whether autograd can follow it.
         priority: among the usable ones the highest is taken.
-        capturable: whether a CUDA graph can hold it: it never asks the device for a value.
+        capturable: whether a CUDA graph can capture it, because it never reads a value back from the device.
     """
 
     op: str
@@ -68,7 +68,7 @@ class Backend:
 def use(every: str | None = None, /, **by_op: str) -> Iterator[None]:
     """Within it, `use("numba")` forces every op that has it, `use(selective_scan="reference")` one.
 
-    `backend=` still overrules. Bound to the context: it holds in this thread and its tasks, and is undone on exit.
+    `backend=` still overrides it. It holds in this thread and its tasks only, and is undone on exit.
     """
     ops = [
         info.name for info in pkgutil.iter_modules(importlib.import_module("deltaprune.kernels").__path__) if info.ispkg
@@ -162,7 +162,7 @@ def _load(package: str, name: str) -> Backend | str:
 
 
 def _log_choice(backend: Backend, device: str, refusals: list[str]) -> None:
-    """Once per choice; a warning where only a gradient stands between the user and a much faster backend."""
+    """Log a choice once; as a warning if a faster backend was refused only because a gradient is needed."""
     key = (backend.op, device, backend.name)
     if key in _LOGGED:
         return

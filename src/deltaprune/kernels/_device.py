@@ -18,9 +18,9 @@ def on_device_of(x: Tensor) -> contextlib.AbstractContextManager:
 
 
 def without_autocast(function: Function) -> Function:
-    """Decorator: torch.autocast around it changes nothing; the weights' types alone say what is computed in which type.
+    """Decorator: torch.autocast has no effect inside; the weights' types alone decide the types of the computation.
 
-    For the doors of the engine: functions whose first argument is the module that they run, or has its `device`.
+    For the engine's public functions, whose first argument is the module that they run, or has its `device`.
     """
     name = next(iter(inspect.signature(function).parameters))
 

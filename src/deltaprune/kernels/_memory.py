@@ -1,7 +1,7 @@
 """Memory that the layers of one prefill use in turn.
 
-A large tensor goes back to the system when it is freed, and the pages of the next one are handed out and cleared anew:
-on a CPU this cost a tenth of a layer's time.
+A freed large tensor goes back to the system, and the next one gets newly cleared pages: on a CPU this cost a tenth of a
+layer's time.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ _BLOCKS: ContextVar[dict[tuple[str, torch.dtype], Tensor] | None] = ContextVar("
 
 @contextlib.contextmanager
 def reuse() -> Iterator[None]:
-    """Within it, `empty` gives out the memory that the last tensor of the same name and type had.
+    """Context manager: within it `empty` reuses the memory of the last tensor of the same name and type.
 
-    So a tensor made within lives until the next layer runs. What is still held at the end stays as it is, and the rest
-    is freed. Bound to the context, as `use` is: other threads have memory of their own.
+    A tensor made within it is valid until the next layer runs. At the end, referenced tensors are kept and the rest is
+    freed. As with `use`, other threads have their own memory.
     """
     token = _BLOCKS.set({})
     try:
@@ -47,5 +47,5 @@ def empty(name: str, shape: tuple[int, ...], dtype: torch.dtype, beside: Tensor 
 
 
 def _memory(x: Tensor) -> int:
-    """Where the memory begins that a tensor is a part of."""
+    """The address of a tensor's storage."""
     return x.untyped_storage().data_ptr()

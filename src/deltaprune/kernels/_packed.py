@@ -1,4 +1,4 @@
-"""What both ops know of packed sequences."""
+"""The check of packed sequences that both ops share."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def check_boundaries(cu_seqlens: Int32[Tensor, "S_plus_1"], length: int) -> None:
-    """On the CPU, where looking costs nothing: boundaries ascend from 0 to the number of rows."""
+    """Check on the CPU, where reading is free, that boundaries ascend from 0 to the number of rows."""
     if cu_seqlens.device.type != "cpu":
         return
     bounds = cu_seqlens.tolist()

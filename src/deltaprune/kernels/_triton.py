@@ -15,7 +15,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cuda", "cpu") if INTERPRETED else ("cuda",)
 PRIORITY = -10 if INTERPRETED else 10
 DTYPES = (torch.float32, torch.bfloat16)
-FUSED = {"enable_fp_fusion": True}  # a b + c in one rounding; Triton 3.10 leaves it out unless told
+FUSED = {"enable_fp_fusion": True}  # a b + c in one rounding; off by default since Triton 3.10
 
 
 @functools.cache

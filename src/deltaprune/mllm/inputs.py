@@ -1,4 +1,4 @@
-"""What a model checks of the tensors it is given: padding, and which image each row asks about."""
+"""Checks of a model's input tensors: names, padding, and which image each row asks about."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def image_inputs(towers: Iterable[str]) -> set[str]:
 
 
 def check_names(inputs: Mapping[str, Any], towers: Iterable[str]) -> None:
-    """Every input is one that the model reads, and images come with the pixels of every tower, else a `UserError`."""
+    """Check that the model reads every input, and that images have the pixels of every tower, else a `UserError`."""
     known = {"input_ids", "attention_mask", "image_index"} | image_inputs(towers)
     for name in inputs:
         if name not in known:
@@ -30,7 +30,7 @@ def check_names(inputs: Mapping[str, Any], towers: Iterable[str]) -> None:
 
 
 def check_prompts(inputs: Mapping[str, Any]) -> None:
-    """Every row of `input_ids` holds some text, else a `UserError`."""
+    """Check that every row of `input_ids` holds some text, else a `UserError`."""
     if inputs.get("input_ids") is None:
         raise UserError("generate needs input_ids: pass the processor's output, model.generate(**inputs).")
     empty = ~real_tokens(inputs["input_ids"], inputs.get("attention_mask")).any(1)
@@ -39,7 +39,7 @@ def check_prompts(inputs: Mapping[str, Any]) -> None:
 
 
 def real_tokens(ids: Int[Tensor, "B L"], mask: Tensor | None) -> Bool[Tensor, "B L"]:
-    """The attention mask as booleans: padding may stand before or after a row's tokens, never between them."""
+    """The attention mask as booleans. Padding may come before or after a row's tokens, not between them."""
     if mask is None:
         return torch.ones_like(ids, dtype=torch.bool)
     if mask.shape != ids.shape:

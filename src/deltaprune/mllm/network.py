@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,7 @@ class MLLMConfig:
         towers: the vision towers by name; their features are concatenated along channels in this order.
         projector: output widths of its linear layers (GELU between them); the last is the LM's width.
         lm: the Mamba LM.
-        template: the prompt's form.
+        template: the name of the chat template, see `templates.template_text`.
         plan: where to prune, if known.
     """
 
@@ -34,7 +34,7 @@ class MLLMConfig:
     towers: Mapping[str, TowerConfig]
     projector: tuple[int, ...]
     lm: MambaConfig
-    template: Literal["zephyr", "robomamba"]
+    template: str
     plan: Plan | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ class MLLMConfig:
 
 
 class MLLM(nn.Module):
-    """The network. It knows nothing of pruning: `prefill.py` brings the two together."""
+    """The network. It knows nothing of pruning: `prefill.py` combines the two."""
 
     def __init__(self, config: MLLMConfig):
         super().__init__()

@@ -44,7 +44,7 @@ def read_pictures(images: Any) -> list[Image.Image]:
 
 
 def read_picture(image: Any, place: int | None = None) -> Image.Image:
-    """One picture as upright 8-bit RGB, by the one rule for all: `vision/rgb.py`.
+    """One picture as upright 8-bit RGB, see `vision/rgb.py`.
 
     Args:
         image: a path, a PIL picture, an array or a tensor.

@@ -38,7 +38,7 @@ class Processor:
     """Resizes and normalises for each tower, wraps questions in the model's template, tokenizes.
 
     Attributes:
-        chat_template: the template's Jinja text: the model folder's own, else that of the form `config.template` names.
+        chat_template: the template's Jinja text: the model folder's own, else the one that `config.template` names.
     """
 
     def __init__(self, config: MLLMConfig, tokenizer: Tokenizer, eos: str = EOS, chat_template: str | None = None):
@@ -63,7 +63,7 @@ class Processor:
             images: one or several pictures: paths, PIL images, arrays or tensors (shapes and levels: `array_image`).
             text: questions. A row may also be a chat, `[{"role": "user", "content": "What is this?"}, {"role":
                 "assistant", "content": "A cup"}, {"role": "user", "content": "Which colour?"}]`, with contents that are
-                text or lists of parts; a part `{"type": "image"}` in its first message stands for the row's image.
+                text or lists of parts; a part `{"type": "image"}` in its first message is the row's image.
             image_index: the image of each row.
             return_tensors: "pt".
 
@@ -91,7 +91,7 @@ class Processor:
         return self.encode_prompts([self.prompt(row) for row in texts])
 
     def prompt(self, row: Row) -> str:
-        """A question or a chat in the model's template; a text that already stands in it is left as it is.
+        """A question or a chat in the model's template; a text that begins like the template is left unchanged.
 
         Raises:
             UserError: a chat the template cannot hold, or one that brings its own pictures.
@@ -116,7 +116,7 @@ class Processor:
         return encode_images(self.config, images)
 
     def decode(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
-        """Ids up to the first end-of-text -> text, spaces tidied as `clean_up` says and none at the ends."""
+        """Ids up to the first end-of-text -> text, with `clean_up` applied and without spaces at the ends."""
         row = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         row = row[: row.index(self.eos_id)] if self.eos_id in row else row
         return clean_up(self.tokenizer.decode(row, skip_special_tokens=True)).strip()
@@ -127,10 +127,10 @@ class Processor:
 
 
 def clean_up(text: str) -> str:
-    """Without the spaces in "a ." and "it 's": one after the other, each of `GLUED` loses its own.
+    """Remove the spaces in "a ." and "it 's": those of each entry of `GLUED`, one entry after the other.
 
-    Cobra and RoboMamba decode with tokenizers whose `clean_up_tokenization_spaces` was on, so their answers read so and
-    are graded so. transformers calls it destructive for such tokenizers and has since switched it off.
+    Cobra and RoboMamba decode with tokenizers whose `clean_up_tokenization_spaces` was on, and their published answers
+    were graded in this form. transformers has since switched the option off, as destructive for such tokenizers.
     """
     for marks in GLUED:
         text = text.replace(marks, marks.strip())

@@ -9,22 +9,22 @@ from deltaprune.mllm.templates import fill
 
 Message = Mapping[str, Any]  # {"role": "user" or "assistant", "content": text, or parts such as {"type": "text", ...}}
 Conversation = Sequence[Message]
-IMAGES = ("image", "image_url")  # types of parts that stand for an image
-MARK = "\ue000"  # a letter of no language
+IMAGES = ("image", "image_url")  # types of the parts that are an image
+MARK = "\ue000"  # a private-use character, which no text contains
 
 
 def render(conversation: Conversation, template: str, go_on: bool = False) -> str:
     """User and assistant in turn -> the prompt for the next answer.
 
     Args:
-        conversation: messages, the user's first. An image part may stand in the first one and adds no text: the image
-            comes before all text anyway.
-        template: the Jinja text of a chat template, see `_templates`.
+        conversation: messages, the user's first. The first one may have an image part, which adds no text: the image
+            comes before all text.
+        template: the Jinja text of a chat template, see `templates`.
         go_on: the last message is the assistant's, unfinished, instead of the user's.
 
     Raises:
-        UserError: a message or part of an unknown form, other roles or another order, an empty question, an image where
-            none can be, or several turns where the template has one.
+        UserError: a message or part of an unknown form, other roles or another order, an empty question, an image in
+            a later message, or several turns where the template has one.
     """
     texts = [_text(message) for message in conversation]
     _check_roles([message.get("role") for message in conversation], go_on)
@@ -45,7 +45,7 @@ def ask_in(template: str, question: str) -> str:
 
 @lru_cache
 def opening(template: str) -> str:
-    """What stands in front of every question."""
+    """The text of a template before the first question."""
     return ask_in(template, MARK).partition(MARK)[0]
 
 
@@ -70,7 +70,7 @@ def parts(message: Message) -> list[Mapping[str, Any]]:
 
 
 def _check_roles(roles: list[Any], go_on: bool) -> None:
-    """User and assistant in turn, and the right one last, else a `UserError`."""
+    """Check that user and assistant take turns and that the right one is last, else a `UserError`."""
     turns = ["user", "assistant"] * len(roles)
     if not roles or roles != turns[: len(roles)]:
         rule = "they must be 'user' and 'assistant' in turn, 'user' first, and no system prompt"

@@ -1,7 +1,8 @@
 """Model families: one file each, found by name.
 
-A source becomes a model in two steps: `_sources.py` finds it and makes a `Checkpoint` of it (sizes, tokenizer, named
-tensors that are mapped but not read), `_checkpoint.py` builds the module from that. A family knows how it is published.
+A source becomes a model in two steps: `checkpoints/sources.py` finds it and makes a `Checkpoint` of it (sizes,
+tokenizer, named tensors that are mapped but not read), and `checkpoints/checkpoint.py` builds the module from that. A
+family knows the layout in which its model is published.
 """
 
 from abc import ABC, abstractmethod
@@ -21,9 +22,12 @@ class Family(ABC):
 
     Attributes:
         repo: its id on the Hub, if it is there.
+        chat_template: the Jinja text of its own prompts, where no file of `mllm/templates` has them. The configuration
+            refers to it by the name under which the family is registered: `MLLMConfig(template=NAME)`.
     """
 
     repo: str | None = None
+    chat_template: str | None = None
 
     @abstractmethod
     def config(self) -> "MLLMConfig":
@@ -37,7 +41,7 @@ class Family(ABC):
     def open(
         self, source: Path | None, towers: "Towers | None" = None, tokenizer: str | Path | None = None
     ) -> "Checkpoint":
-        """The model in `source`, a path that is recognised; None stands for where the family itself keeps it."""
+        """The model in `source`, a path that `recognises` accepts; None opens the family's own copy or download."""
 
 
 registry: Registry[Family] = Registry("model", "deltaprune.models")

@@ -33,7 +33,7 @@ class Bundled(Family):
 
 @functools.cache
 def _tell_what_it_knows() -> None:
-    """Once per process, on stderr unless the program set up logging: answers about a photograph would mislead."""
+    """Warn once per process (on stderr unless logging is set up): answers about a photograph would mislead."""
     _LOG.warning(
         "The bundled model was trained on drawn scenes only, those of the benchmark scenes: about any other picture it "
         "guesses, so take Cobra or RoboMamba for photographs."

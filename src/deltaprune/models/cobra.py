@@ -93,7 +93,7 @@ class Cobra(Family):
 
 
 def _tower(published: TowerConfig, file: Path, image_size: int | None) -> Tower:
-    """A tower's file; with an image size it may be of another size than the published one."""
+    """A tower from its file; if `image_size` is given, its sizes are read from its tensors."""
     tensors = read_tensors(file)
     config = published if image_size is None else tower_sizes(published, shapes(tensors), str(file), image_size)
     return Tower(config, tensors, dict.fromkeys(tensors, file))

@@ -46,8 +46,8 @@ ROBOMAMBA = MLLMConfig(
 
 TOKENIZER = Part("tokenizer", "state-spaces/mamba-2.8b-hf", "tokenizer.json")
 TOWER = Part("clip", "timm/vit_large_patch14_clip_224.openai")
-GROUPS = ("state_dict", "model")  # where Lightning's and others' checkpoints hold the weights
-VISION = "vision.model."  # what stands before timm's names in the checkpoint
+GROUPS = ("state_dict", "model")  # where checkpoints of Lightning and others keep the weights
+VISION = "vision.model."  # the prefix of timm's names in the checkpoint
 _LOG = logging.getLogger("deltaprune.models")
 
 
@@ -80,7 +80,7 @@ class RoboMamba(Family):
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """The flat state dict; Cobra's pickle, which holds groups, is told apart."""
+    """The flat state dict; Cobra's pickle, which holds groups, is recognised and refused."""
     content = read_pickle(file)
     model = content.get("model") if isinstance(content, dict) else None
     if isinstance(model, dict) and "llm_backbone" in model:
@@ -92,7 +92,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         content = next((held for key in GROUPS if isinstance(held := content.get(key), dict)), content)
     tensors = named_tensors(file, content)
     wrapped = [name for name in tensors if name.startswith(WRAPPERS)]
-    if wrapped:  # else a tower of this kind would be taken for one that is left out
+    if wrapped:  # otherwise its tower would not be found and a download would replace it
         raise UserError(
             f"{file}: {len(wrapped)} of {len(tensors)} names begin with {' or '.join(WRAPPERS)}, the others do not "
             f"(the first is {wrapped[0]!r}): save all tensors under their own names."
@@ -107,16 +107,16 @@ def _sizes(tensors: Mapping[str, Tensor], where: str) -> TowerConfig:
 
 
 def _is_complete(own: Mapping[str, Tensor]) -> bool:
-    """Whether a tower lacks none of its tensors."""
+    """Whether all tensors of a tower are there."""
     try:
         sizes = _sizes(own, "it")
-    except UserError:  # not even its sizes can be told
+    except UserError:  # too few tensors to read its sizes from
         return False
     return own.keys() >= set(tower_names(sizes, own).values())
 
 
 def _tower(own: Mapping[str, Tensor], source: Path, other: Path | None) -> Tower:
-    """The checkpoint's own tensors and, from the tower's other file, those it lacks; a warning tells which."""
+    """The checkpoint's own tensors, and from the tower's other file the ones it lacks; a warning lists them."""
     tensors, files = dict(own), dict.fromkeys(own, source)
     if other is not None:
         published = read_tensors(other)

@@ -1,4 +1,4 @@
-"""Any picture, from a file or from PIL -> an RGB image, upright, or one sentence that says what is wrong with it."""
+"""A picture from a file or from PIL -> an upright RGB image, or one sentence that says what is wrong with it."""
 
 import difflib
 import os
@@ -14,7 +14,7 @@ from deltaprune.errors import UserError
 from deltaprune.vision.refusals import check_readable, reading, reason
 from deltaprune.vision.rgb import rgb
 
-HEAD = 512  # bytes that tell a format
+HEAD = 512  # bytes from which a format is recognised
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -61,7 +61,7 @@ def _head(file: Path) -> bytes:
 
 
 def _check_file(file: Path) -> None:
-    """There is a regular, non-empty file."""
+    """Check that there is a regular, non-empty file."""
     try:
         status = file.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -79,7 +79,7 @@ def _check_file(file: Path) -> None:
 
 
 def _missing(file: Path) -> str:
-    """What to say of a path that leads nowhere, with the nearest name in its folder."""
+    """The message about a path that does not exist, with the nearest name in its folder."""
     check_local("The image", file)
     if not file.parent.is_dir():
         return f"There is no image {str(file)!r}: the folder {str(file.parent)!r} does not exist."

@@ -16,7 +16,7 @@ def resize(image: Image.Image, config: TowerConfig) -> Float[Tensor, "3 H W"]:
     """An RGB image at the tower's size, values in [0, 1], by the rule `config.resize`.
 
     Raises:
-        UserError: there is no such rule, or the image is too narrow to be cropped.
+        UserError: there is no such rule, or the image is too narrow to crop.
     """
     if config.resize not in RESIZE:
         raise UserError(f"There is no way {config.resize!r} to resize an image: {did_you_mean(config.resize, RESIZE)}.")

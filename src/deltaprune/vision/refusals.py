@@ -1,4 +1,4 @@
-"""What is said of a picture that cannot be read, in one sentence each."""
+"""The messages about pictures that cannot be read, one sentence each."""
 
 import re
 import struct
@@ -10,14 +10,14 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from deltaprune.errors import UserError
 
-MAX_MEGAPIXELS = 100  # a larger file is a bomb or a mistake: the towers see at most 384 x 384
+MAX_MEGAPIXELS = 100  # larger files are attacks or mistakes: the towers see at most 384 x 384
 READ = "PNG, JPEG, WebP, GIF, TIFF, BMP"
-KNOWN_BY_NAME = ("EPS", "WMF", "EMF", "MPEG")  # PIL tells these apart; reading them is left to other programs
+KNOWN_BY_NAME = ("EPS", "WMF", "EMF", "MPEG")  # PIL recognises these, but needs other programs to read them
 _CONVERT = "convert the picture to PNG or JPEG first"
 _NOT_BUILT_IN = re.compile(r"(?i)unsupported|not supported|unimplemented|not available|cannot find loader")
 _SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
-_SIZES = {"PNG": (">II", 16), "GIF": ("<HH", 6), "BMP": ("<ii", 18)}  # where width and height stand in the header
-_UNREAD = {  # formats of pictures that PIL does not read, by how their files begin
+_SIZES = {"PNG": (">II", 16), "GIF": ("<HH", 6), "BMP": ("<ii", 18)}  # where width and height are in the header
+_UNREAD = {  # formats that PIL does not read, by their first bytes
     "HEIF": rb"....ftyp(hei|hev|mif|msf)",
     "AVIF": rb"....ftypavi",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
@@ -34,10 +34,10 @@ _UNREAD = {  # formats of pictures that PIL does not read, by how their files be
 
 @contextmanager
 def reading(name: str, head: Callable[[], bytes] | None = None) -> Iterator[None]:
-    """Whatever PIL raises while it reads a picture, in one sentence; what it only warns of is not worth one.
+    """Turn whatever PIL raises while it reads a picture into one sentence, and ignore its warnings.
 
-    PIL's readers raise what their authors chose, and plug-ins add more. Nothing but them runs here, so any error is
-    taken for what it is: a picture that cannot be read.
+    PIL's readers and plug-ins raise many types of errors. Nothing else runs here, so any error means that the picture
+    cannot be read.
 
     Args:
         name: the picture, as the sentence calls it.
@@ -68,10 +68,10 @@ def reading(name: str, head: Callable[[], bytes] | None = None) -> Iterator[None
 
 
 def check_readable(image: Image.Image, name: str) -> None:
-    """A picture has a sensible number of pixels, read from its header, and PIL itself can decode its format.
+    """Check that a picture's header has a sensible number of pixels and that PIL itself can decode its format.
 
     Raises:
-        UserError: it has not, or cannot.
+        UserError: it fails either check.
     """
     if isinstance(image, ImageFile.StubImageFile) or image.format in KNOWN_BY_NAME:
         raise UserError(f"{name} is of the format {image.format}, which is not supported here: {_CONVERT}.")
@@ -95,7 +95,7 @@ def _too_large(what: str, pixels: int, size: str = "") -> str:
 
 
 def _unidentified(name: str, head: Callable[[], bytes] | None) -> str:
-    """What to say of a file that PIL does not know: a broken header, another format, or no image at all."""
+    """The message about a file that PIL does not know: a broken header, another format, or no image at all."""
     begin = b"" if head is None else head()
     for kind, begins in _UNREAD.items():
         if re.match(begins, begin, re.DOTALL):

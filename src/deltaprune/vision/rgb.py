@@ -9,7 +9,7 @@ from deltaprune.errors import UserError
 
 SIXTEEN_BITS = ("PNG", "PPM")  # what files of these formats hold where PIL opens them as 32 bits
 CHANNELS = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-HALF = 0.5  # of a grey level: what rounding may have put beyond the ends of a range
+HALF = 0.5  # of a grey level: how far rounding may have moved a value out of its range
 ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "P": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}  # PIL's way to RGBA
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -23,12 +23,12 @@ TURNS = {
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """A picture of any of PIL's modes -> 8-bit RGB; it is decoded on the way, and errors are PIL's own.
+    """A picture of any of PIL's modes -> 8-bit RGB. It is decoded here, and errors are PIL's own.
 
-    EXIF orientation is applied, and data that cannot be read says nothing. Alpha, a palette's alpha and a single
+    EXIF orientation is applied; unreadable EXIF data is ignored. Alpha, a palette's alpha and a single
     transparent colour are laid on white. Grey levels of more than 8 bits are scaled, see `eight_bits`.
 
-    The result holds nothing but pixels: no EXIF data that would turn it a second time.
+    The result holds only pixels, no EXIF data that would turn it a second time.
     """
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in SIXTEEN_BITS)
     clear = _clear_colour(image)
@@ -78,9 +78,9 @@ def array_image(array: np.ndarray) -> Image.Image:
 def eight_bits(levels: np.ndarray, sixteen: bool = False) -> np.ndarray:
     """Grey levels or colours of any depth as uint8, of the same shape.
 
-    uint8 stands as it is, booleans are black and white, uint16 is divided by 257. Of other types the values decide:
-    floats in 0..1 are multiplied by 255; 0..255 stands; integers in 0..65535 are divided by 257; greys beyond all this
-    are stretched from their own minimum and maximum. NaN and infinity are black.
+    uint8 is kept, booleans are black and white, uint16 is divided by 257. For other types the values decide: floats in
+    0..1 are multiplied by 255; values in 0..255 are kept; integers in 0..65535 are divided by 257; other greys are
+    stretched from their own minimum and maximum. NaN and infinity are black.
 
     Args:
         levels: greys, or with a last axis of 2 to 4 channels.
@@ -123,12 +123,12 @@ def _orientation(image: Image.Image) -> int:
     """
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF data raise whatever their reader stumbles over
+    except Exception:  # PIL's reader of broken EXIF data raises many types of errors
         return 1
 
 
 def _clear_colour(image: Image.Image) -> tuple[int, ...] | None:
-    """The one transparent colour, as the pixels will hold it; None where there is none or PIL lays it on itself.
+    """The single transparent colour, at the depth of the pixels; None where there is none or PIL applies it itself.
 
     A PNG file gives it at the file's own depth, and PIL does not scale it along with pixels of 2, 4 or 16 bits. The
     depth is known only until the pixels are read.

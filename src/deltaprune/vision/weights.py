@@ -1,6 +1,6 @@
 """Published vision towers -> the state dict of ours, whether timm or transformers named the tensors.
 
-Ours have transformers' names (5.18 and later). The tables below are the only place where other names stand.
+Ours have transformers' names (5.18 and later). Other names occur only in the tables below.
 """
 
 import re
@@ -63,7 +63,7 @@ SPELLINGS: dict[str, tuple[Names, ...]] = {
 
 PATCHES = re.compile(r"(.*\.)?(patch_embed\.proj|embeddings\.patch_embeddings?(\.projection)?)\.weight")
 BLOCKS = ("blocks.", "encoder.layer.", "encoder.layers.")
-UNREAD = (  # what stands after the second-to-last block or serves training only
+UNREAD = (  # parts after the second-to-last block, or for training only
     *("norm.", "attn_pool.", "head.", "mask_token"),  # timm
     *("layernorm.", "post_layernorm.", "embeddings.mask_token", "embeddings.position_ids"),  # transformers
 )
@@ -114,9 +114,9 @@ def resample_positions(table: Float[Tensor, "rows d"], n_class: int, side: int) 
     """A table of positions for another grid: bicubic with antialiasing in float32, as timm's `resample_abs_pos_embed`.
 
     Args:
-        table: `n_class` rows that stay as they are, then a square grid row by row.
+        table: `n_class` rows that are kept, then a square grid row by row.
         n_class: rows of the class token.
-        side: of the new grid; where it is the old one, the table itself comes back.
+        side: of the new grid; if it is the old one, the table itself is returned.
     """
     old = isqrt(len(table) - n_class)
     if old == side:
@@ -134,7 +134,7 @@ def _our_shapes(config: TowerConfig) -> dict[str, Sizes]:
 
 
 def _prefix(found: Iterable[str]) -> str:
-    """What stands in front of the published names."""
+    """The prefix of the published names."""
     return next((match[1] or "" for name in found if (match := PATCHES.fullmatch(name))), "")
 
 
@@ -150,7 +150,7 @@ def _spelled(name: str, spelling: Names) -> str:
 
 
 def _is_unread(config: TowerConfig, name: str) -> bool:
-    """Whether a published tensor has no place in the tower, and is known to have none."""
+    """Whether a published tensor is one of `UNREAD`, which the tower does not have."""
     last = tuple(f"{blocks}{config.n_blocks - 1}." for blocks in BLOCKS)
     return name.startswith((*UNREAD, *TEXT, *last))
 

@@ -18,7 +18,7 @@ except ImportError as error:
 WIDTH = 3.4  # inches, one column
 LINE, LETTERS = 0.14, 54  # a title line's height in inches and length in letters
 SUFFIXES = (".png", ".svg", ".pdf")
-BLUE, RED, GREY = "#0072b2", "#d55e00", "#666666"  # told apart by every eye, and in grey print
+BLUE, RED, GREY = "#0072b2", "#d55e00", "#666666"  # distinct for colour-blind readers and in grey print
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -58,7 +58,7 @@ def scaled(values: np.ndarray, top: float | None = None) -> tuple[np.ndarray, st
     """Values in a power of ten that makes them easy to read, and that power for the label, such as " (10⁻³)".
 
     Args:
-        values: what is drawn.
+        values: the drawn values.
         top: the largest that is read, from 0 up; by default of all of them.
     """
     top = float(np.abs(values).max(initial=0)) if top is None else top

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from deltaprune.analysis.figures._page import RED, WIDTH, page, style
 from deltaprune.errors import UserError
 
-DECADES = 4  # below the largest value; what is smaller looks alike
+DECADES = 4  # below the largest value; smaller values look the same
 
 
 @style()
@@ -23,7 +23,7 @@ def attention_maps(
     Args:
         matrices: one per layer, such as `Attention.matrix`: output i in row i takes from input j in column j.
         after: the layers' names, see `Attention.after`.
-        n_visual: the image's tokens, which stand first; lines mark where text begins.
+        n_visual: the image's tokens, which come first; lines mark where text begins.
         title: above the figure.
 
     Raises:
@@ -54,7 +54,7 @@ def attention_maps(
 
 
 def _panel(axes: Axes, matrix: Float[np.ndarray, "L L"], top: float):
-    """One matrix; what lies above the diagonal stays paper."""
+    """One matrix; the part above the diagonal is left white."""
     low = top * 10.0**-DECADES if top > 0 else 1e-12
     values = np.where(np.tri(len(matrix), dtype=bool), np.maximum(matrix, low), np.nan)
     cmap = mpl.colormaps["viridis"].with_extremes(bad="white")

@@ -29,8 +29,8 @@ def score_maps(
 ) -> Figure:
     """A row per layer: the scores over the picture's patches, and token by token, the best share in red.
 
-    Every layer has its own range of colours; the dots stand beside the bar that names them. A value far from the others
-    does not stretch the range (see `shown`): it has the colour of the range's end, and a triangle there.
+    Every layer has its own range of colours, shown by a bar beside the dots. An outlier does not stretch the range (see
+    `shown`): it has the colour of the range's end, and a triangle there.
 
     Args:
         image: the picture, shown on top.
@@ -82,10 +82,10 @@ def score_maps(
 
 
 def shown(values: Float[np.ndarray, "P"]) -> tuple[float, float]:
-    """The ends of the range that is drawn: all values, unless a few far out would press the others together.
+    """The ends of the drawn range: all values, unless a few outliers would compress the others.
 
-    Far out is what lies beyond Tukey's outer fences, three times the distance between the quartiles below the first or
-    above the third; it is left out where the others would have less than `LEAST` of the range.
+    Outliers lie beyond Tukey's outer fences, three times the distance between the quartiles below the first or above
+    the third; they are left out where the others would have less than `LEAST` of the range.
     """
     first, third = np.percentile(values, (25, 75))
     reach = FENCE * (third - first)

@@ -60,7 +60,7 @@ def spread_curve(
         top.tick_params(length=0)
         top.spines["top"].set_visible(False)
         labels = top.get_xticklabels()
-        if len(marks) == 2 and abs(marks["late"] - marks["early"]) < 0.25 * n:  # too near to stand centred
+        if len(marks) == 2 and abs(marks["late"] - marks["early"]) < 0.25 * n:  # too near to be centred
             labels[0].set_horizontalalignment("right")
             labels[1].set_horizontalalignment("left")
     return figure

@@ -30,7 +30,7 @@ def kept_tokens(
         title: above the figure.
 
     Raises:
-        UserError: an index outside the grid, or as many layers as there are no stages.
+        UserError: an index outside the grid, or not one layer per stage.
     """
     n = grid[0] * grid[1]
     kept = check_kept(kept_origin, grid, after)

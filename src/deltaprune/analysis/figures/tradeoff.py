@@ -1,4 +1,4 @@
-"""Accuracy against the share of the MACs that a method leaves: what each method pays for what it saves."""
+"""Accuracy against the share of the MACs that a method leaves."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,8 +23,8 @@ def tradeoff_curves(
 ) -> Figure:
     """Accuracy over the share of the LM prefill's MACs, a curve per method, intervals as bars.
 
-    Every point stands at its cost. Markers are hollow and each smaller than the one before, so that points which
-    coincide are still told apart.
+    Every point is drawn at its cost. Markers are hollow and each method's are smaller than the one's before, so that
+    coinciding points are still visible.
 
     Args:
         methods: for each method's name its points (share, accuracy, low, high): the share a fraction, the others in
@@ -62,7 +62,7 @@ def _curve(axes: Axes, name: str, points: Sequence[Point], size: float, i: int) 
     axes.errorbar(
         100 * share,
         mean,
-        yerr=np.maximum((mean - low, high - mean), 0),  # of few pictures a mean may lie outside its interval
+        yerr=np.maximum((mean - low, high - mean), 0),  # with few pictures a mean may be outside its interval
         color=COLOURS[i % len(COLOURS)],
         linestyle=":" if i >= len(COLOURS) else "-",
         marker=MARKERS[i % len(MARKERS)],

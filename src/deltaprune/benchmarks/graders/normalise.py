@@ -1,7 +1,7 @@
 """How the VQA scorers tidy an answer before they compare it: steps, and the orders in which two scorers run them.
 
-Worked example, `normalise_vqa`: "The black-white dog, 2 of them." -> strip; ", " stands in the text, so every comma is
-deleted; "-" never stands beside a space, so it becomes one; the period is deleted; lower case, split; "the" is dropped
+Worked example, `normalise_vqa`: "The black-white dog, 2 of them." -> strip; ", " occurs in the text, so every comma is
+deleted; "-" never occurs beside a space, so it becomes one; the period is deleted; lower case, split; "the" is dropped
 -> "black white dog 2 of them".
 
 Sources: GT-Vision-Lab/VQA a013f00 `vqaEval.py`; `EvalAIAnswerProcessor` of MMF, as lmms-eval 0.7.3 ships it in
@@ -47,9 +47,9 @@ def strip_whitespace(text: str) -> str:
 
 
 def strip_punctuation(text: str, comma: re.Pattern[str] = COMMA_IN_NUMBER) -> str:
-    """Delete a mark that stands beside a space anywhere in the text, turn any other mark into a space; drop periods.
+    """Delete a mark that occurs beside a space anywhere in the text, turn any other mark into a space; drop periods.
 
-    If a comma stands between digits, every mark is deleted. A period goes unless a digit follows it: the source's
+    If a comma is between digits, every mark is deleted. A period goes unless a digit follows it: the source's
     lookbehind is misspelt ("(?!<=\\\\d)") and never holds anything back. Only the first 32 periods go, because the
     source passes `re.UNICODE`, which is 32, where `re.sub` takes a count.
     """

@@ -28,7 +28,7 @@ class Prediction:
     """One line of a file of answers.
 
     Attributes:
-        place: where it stands, for messages.
+        place: its place in the file, for messages.
         id: the question's id as the file has it.
         text: the answer.
         choices: a probability for each choice, summing to 1; empty where the file has none.
@@ -88,7 +88,7 @@ def _starts_a_list(file: Path) -> bool:
         with file.open(encoding="utf-8-sig", errors="replace") as lines:
             return next((line for line in lines if line.strip()), "").lstrip().startswith("[")
     except OSError:
-        return False  # told by whoever reads it next
+        return False  # reported by the next reader
 
 
 def _find(entry: Entry, names: tuple[str, ...], what: str) -> object:

@@ -9,7 +9,7 @@
 
 A harness that has no such benchmark has no entry. `checked` is True where that scorer's own code and this one graded
 thousands of random answers alike: the lmms-eval package (its messages too), and POPE's `evaluate.py`. The graders of
-the others were held against a transcription of the scorer's rules only (VQA accuracy, VizWiz and RoboMamba's judge:
+the others were compared with a transcription of the scorer's rules only (VQA accuracy, VizWiz and RoboMamba's judge:
 10,000 random texts, no difference), GQA's `eval.py` and the VSR reading not at all.
 """
 

@@ -55,7 +55,7 @@ def score(
         benchmark: whose questions, under which protocol.
         split: which of its questions.
         predictions: the file.
-        allow_partial: grade the questions that are answered, and pass over answers to questions that are not there.
+        allow_partial: grade the questions that are answered, and ignore answers to unknown questions.
         method: the names of the one method whose answers are graded, in a file that holds those of several.
 
     Raises:

@@ -6,7 +6,7 @@ whom m agree: m = 0, 1, 2, 3, 4+ gives 0, .3, .6, .9, 1.
 The five graders differ only in what is tidied before the comparison. Worked example, prediction "Two": eight annotators
 said "2", two said "two dogs". `official` tidies both sides, since the annotators differ: eight match, score 1.
 `cobra` leaves the annotators' words in: "2" = "2", score 1, but an annotator's "two" would not match. Had all ten
-said "2", `official` would compare "Two" with "2" as they stand: score 0.
+said "2", `official` would compare "Two" with "2" unchanged: score 0.
 """
 
 from collections.abc import Callable

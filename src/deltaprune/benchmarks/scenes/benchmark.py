@@ -16,7 +16,7 @@ from deltaprune.benchmarks.scenes.scene import VERSION, Scene
 from deltaprune.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
-_STREAM = 0x5CE9E5  # keeps these seeds apart from anybody else's
+_STREAM = 0x5CE9E5  # keeps these seeds distinct from other programs'
 
 
 def scene_seed(split: str, seed: int, index: int) -> int:
@@ -67,7 +67,7 @@ class _Stream(Benchmark):
         return itertools.islice(about, limit)
 
     def asked(self, split: str, ids: Collection[str]) -> Iterator[Sample]:
-        """The questions named, of whatever seed; the stream has no end, so that nobody answers all of it."""
+        """The questions with these ids, of any seed; the stream has no end, so a file never answers all of it."""
         found = (re.fullmatch(rf"{split}-(\d+)-(\d{{6,}})-\w+", name) for name in ids)
         pictures = dict.fromkeys((int(each[1]), int(each[2])) for each in found if each is not None)
         if not pictures:

@@ -1,7 +1,7 @@
 """Other engines on the same weights, one file each; a new file here is a new peer of `bench`.
 
-A peer holds our tensors, not copies: two float32 LMs of 2.8B parameters are more than most machines have. Only the
-small vectors that we keep in float32 are cast for it, where it asks for one type.
+A peer shares our tensors, without copies: two float32 LMs of 2.8B parameters do not fit into most machines. Only the
+small vectors that we keep in float32 are cast for a peer that needs one type.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from torch import Tensor
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.registry import Registry
 
-# Relative distance of the logits. Unrelated ones lie 1.4 apart; in bfloat16, which the two round in different places,
+# Relative distance of the logits: 1.4 for unrelated ones. In bfloat16, where the two round in different places,
 # 0.02 to 0.06 was seen over 16 to 64 layers of widths from 256 to 2560.
 AGREE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.025}  # float16 rounds eight times as finely
 
 
 class PeerDisagrees(ArithmeticError):
-    """A peer computes something else: the two times would not be of the same work."""
+    """A peer computes something else, so that the two times would not be comparable."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Peer:
     """Another engine with our weights.
 
     Attributes:
-        name: what runs, as it was seen to run.
+        name: what runs, from observing which kernels it called.
         dtype: of its weights.
         prefill: rows `(B, L, d)` of the residual stream -> the last position's hidden rows and the engine's state.
         decode: token ids `(B,)` and that state -> logits `(B, V)`; the state is advanced in place.
@@ -57,7 +57,7 @@ def check_peer(peer: Peer, x: Tensor, logits: Tensor) -> float:
     """Relative distance of a peer's logits after the rows `x (B, L, d)` from ours.
 
     Raises:
-        PeerDisagrees: it is larger than the roundings of the two explain.
+        PeerDisagrees: it is larger than rounding explains.
     """
     theirs = peer.logits(peer.prefill(x)[0])[..., : logits.shape[-1]]
     distance = ((theirs - logits).norm() / logits.norm()).item()

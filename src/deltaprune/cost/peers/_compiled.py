@@ -16,7 +16,7 @@ def installed(package: str) -> bool:
 
 
 def ran_in(run: Callable[[], object]) -> list[str]:
-    """The packages whose compiled kernel was called while `run` ran: what was imported is no proof."""
+    """The packages whose compiled kernel was called while `run` ran: an import proves nothing."""
     ran: set[str] = set()
     with contextlib.ExitStack() as stack:
         for package in KERNELS:
@@ -30,7 +30,7 @@ def _watched(package: str, ran: set[str]) -> Iterator[None]:
     """Note a call of the package's kernel in `ran`."""
     name, function = KERNELS[package]
     module = sys.modules.get(name)
-    if module is None:  # nobody can call it
+    if module is None:  # it is not loaded, so nothing can call it
         yield
         return
     kernel = getattr(module, function)

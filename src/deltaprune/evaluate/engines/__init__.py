@@ -1,6 +1,6 @@
-"""Engines: where the units of work run. One file each; an engine takes a worker and units and yields what is done.
+"""Engines: where the units of work run. One file each; an engine takes a worker and units and yields finished units.
 
-The order in which units come back is the engine's own; answers are the same whichever engine gave them.
+Units may come back in any order; the answers are the same with every engine.
 """
 
 from collections.abc import Callable, Generator, Sequence

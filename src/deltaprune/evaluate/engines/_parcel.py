@@ -1,4 +1,4 @@
-"""A worker on its way to other processes: its weights as plain bytes, which a receiver can use where they lie.
+"""A worker packed for other processes: its weights are plain bytes, which a receiver uses without copying.
 
 Torch pickles a tensor by copying it. Arrays can leave a pickle as separate buffers instead (pickle protocol 5), so that
 all receivers on one machine read the same shared memory.
@@ -29,14 +29,14 @@ class Flat:
 
     @classmethod
     def of(cls, tensor: Tensor) -> "Flat":
-        """The tensor's values on the CPU; no copy of one that lies there in one piece."""
+        """The tensor's values on the CPU, without a copy if it is contiguous there."""
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return cls(data, tensor.dtype, tuple(tensor.shape))
 
     def tensor(self) -> Tensor:
-        """A view of the bytes; a copy where they begin off the boundary that fixes the last bits of a product."""
+        """A view of the bytes; a copy if they are not aligned, since alignment decides a product's last bits."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and it is only read
             view = torch.from_numpy(self.data).view(self.dtype).reshape(self.shape)
         return view.clone() if view.data_ptr() % ALIGNMENT else view
 
@@ -57,14 +57,14 @@ class Parcel:
 
     @classmethod
     def of(cls, worker: Worker) -> "Parcel":
-        """Pack; the worker is left as it was."""
+        """Pack; the worker is not changed."""
         vlm = worker.vlm
         weights = {name: Flat.of(tensor) for name, tensor in vlm.model.state_dict().items()}
         rest = {each.name: getattr(worker, each.name) for each in fields(worker) if each.name != "vlm"}
         return cls(vlm.config, weights, vlm.eos_id, rest)
 
     def worker(self, device: torch.device) -> Worker:
-        """Unpack; on the CPU the model's weights stay the bytes they came as, read only."""
+        """Unpack; on the CPU the model's weights are views of the received bytes, read only."""
         model = blank(self.config)
         model.load_state_dict({name: flat.tensor() for name, flat in self.weights.items()}, assign=True)
         restore_buffers(model)

@@ -1,8 +1,8 @@
 """A Ray cluster: one process per GPU or CPU, each with the whole model; units go to whichever process is free.
 
 The model is put into Ray's object store once; processes of one machine that compute on the CPU share that one copy. Ray
-starts a process that died again and repeats its units. A unit is answered by one process from its first question to its
-last, so the answers are those of the engine "local".
+restarts a process that died and repeats its units. One process answers all questions of a unit, so the answers equal
+those of the engine "local".
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from deltaprune.evaluate.engines._parcel import Parcel
 from deltaprune.evaluate.work import Done, Unit, Worker
 from deltaprune.plugins import plugins
 
-RESTARTS = 20  # of one process: a long run outlives machines that come and go
+RESTARTS = 20  # of one process: in a long run machines may come and go
 RETRIES = 3  # of one unit: a unit that kills its process every time ends the run
-IN_FLIGHT = 2  # units of one process: the one it works on, and the one it goes on with
+IN_FLIGHT = 2  # units per process: the current one and the next
 PATIENCE = 60  # seconds without news before a warning
 
 _LOG = logging.getLogger("deltaprune.evaluate")
@@ -69,7 +69,7 @@ class _Process:
         self.worker: Worker | None = None
 
     def start(self, parcel: list[Any]) -> tuple[int, list[Done]]:
-        """Unpack the model unless that is done: this process's id, and no answer yet."""
+        """Unpack the model if that is not done; gives this process's id and no answer."""
         import ray
 
         if self.worker is None:
@@ -79,17 +79,17 @@ class _Process:
         return os.getpid(), []
 
     def answer(self, parcel: list[Any], unit: Unit) -> tuple[int, list[Done]]:
-        """This process's id, and all that the unit's methods say."""
+        """This process's id, and the answers of all the unit's methods."""
         pid, _ = self.start(parcel)
         assert self.worker is not None
         return pid, list(self.worker.answer(unit))
 
 
 def _hand_out(ray: ModuleType, processes: Sequence[Any], parcel: Any, units: Sequence[Unit]) -> Iterator[list[Done]]:
-    """What is done, as it comes.
+    """Yield finished units as they come.
 
-    Only a process that has started is given anything, so that nothing waits for one that finds no room. The last units
-    go out one by one, so that none waits behind another while a process is idle.
+    Only a process that has started is given units, so that none waits for one that the cluster has no room for. The
+    last units are given out one by one, so that none waits behind another while a process is idle.
     """
     todo, missing = deque(units), len(units)
     starting = {process.start.remote([parcel]): i for i, process in enumerate(processes)}
@@ -117,7 +117,7 @@ def _hand_out(ray: ModuleType, processes: Sequence[Any], parcel: Any, units: Seq
 
 
 def _fetch(ray: ModuleType, task: Any) -> Any:
-    """A task's result; what was raised in its process is raised here as it was."""
+    """A task's result; an error of its process is raised here unchanged."""
     try:
         return ray.get(task)
     except ray.exceptions.RayTaskError as error:
@@ -135,7 +135,7 @@ def _fetch(ray: ModuleType, task: Any) -> Any:
 
 
 def _send_plugins(ray: ModuleType) -> None:
-    """Classes of a user's own file travel whole: the other processes have not imported it."""
+    """Classes of a user's own file are pickled by value: the other processes have not imported it."""
     for module in plugins():
         ray.cloudpickle.register_pickle_by_value(module)
 
@@ -176,7 +176,7 @@ def _connected(ray: ModuleType, address: str | None) -> Iterator[None]:
 
 
 def _check_listening(address: str) -> None:
-    """Somebody listens at a host and port, else an OSError; Ray would try for minutes, and then end this process."""
+    """Check that a host and port accept connections, else an OSError: Ray would retry and then end this process."""
     where = urlsplit(address if "://" in address else f"//{address}")
     if where.hostname and where.port:
         socket.create_connection((where.hostname, where.port), timeout=10).close()
@@ -186,7 +186,7 @@ def _processes(ray: ModuleType, wanted: int | None, kind: str, units: int) -> in
     """How many processes to start: no more than there are CPUs or GPUs, or units.
 
     Raises:
-        UserError: more than there can be, or none.
+        UserError: more workers than fit, or none.
     """
     most = int(ray.cluster_resources().get(kind, 0))
     if most == 0:

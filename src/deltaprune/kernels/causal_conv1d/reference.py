@@ -1,4 +1,4 @@
-"""The convolution as the equation stands, on any device and in any floating type."""
+"""The convolution exactly as in the equation, on any device and in any floating type."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""What the last output of the selective scan takes from every row."""
+"""How much the last output of the selective scan takes from every row."""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""Hidden attention as the equation stands, state by state, on any device and in any floating type."""
+"""Hidden attention exactly as in the equation, state by state, on any device and in any floating type."""
 
 import torch
 from jaxtyping import Float

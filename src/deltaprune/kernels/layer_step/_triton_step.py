@@ -10,7 +10,7 @@ while the launch before it still runs, reads its weights then, and waits for wha
 launch writes may be read before `_wait`.
 
 A tile with fewer elements than threads is held by several threads, which all load it; between such loads and a store to
-the same place stands a barrier.
+the same place there is a barrier.
 """
 
 import triton.language as tl

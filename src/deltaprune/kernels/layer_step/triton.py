@@ -24,7 +24,7 @@ class Plan:
 
     Attributes:
         held: bytes of weights per program, counted with the lanes that a row leaves empty.
-        warps: per program of a product. As it stands 60 to 80 KB of weights are on their way to each multiprocessor.
+        warps: per program of a product. With these numbers 60 to 80 KB of weights are in flight to each multiprocessor.
         early: start a launch while the one before still runs (Hopper and later).
     """
 

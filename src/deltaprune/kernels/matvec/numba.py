@@ -11,7 +11,7 @@ from torch import Tensor
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._numba import compiled, launch, rows, widen
 
-MOST_ROWS = 4  # of x; from then on arithmetic takes longer than reading, and oneDNN is better at it
+MOST_ROWS = 4  # of x; with more, arithmetic takes longer than reading, and oneDNN is faster
 BLOCK = 16  # rows of the matrix per unit of work
 
 
@@ -35,7 +35,7 @@ def _matvec(weight, step, x, out):
 
 
 def matvec(x: Tensor, weight: Tensor) -> Tensor:
-    """See the front door; more than `MOST_ROWS` rows are left to torch."""
+    """See `matvec`; more than `MOST_ROWS` rows are left to torch."""
     if not 0 < len(x) <= MOST_ROWS or 0 in weight.shape:
         return x @ weight.t()
     out = torch.empty(len(x), len(weight))

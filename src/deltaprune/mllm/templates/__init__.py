@@ -1,7 +1,8 @@
-"""How a chat becomes a prompt: one Jinja file for each form, in the terms that transformers gives to chat templates.
+"""How a chat becomes a prompt: chat templates in Jinja, with the variables that transformers passes to them.
 
-A model folder holds a copy, `chat_template.jinja`, which transformers and others read, too. Rendering it needs nothing
-but `messages` and `add_generation_prompt`.
+A template is a `.jinja` file of this folder, or the text that a model family brings as `Family.chat_template`. A model
+folder holds a copy, `chat_template.jinja`, which transformers and other libraries read as well. Rendering it needs only
+`messages` and `add_generation_prompt`.
 """
 
 from functools import lru_cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from deltaprune.errors import UserError, did_you_mean, in_words
+from deltaprune.models import registry as families
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -18,22 +20,29 @@ FILE = "chat_template.jinja"  # in a model folder
 
 @lru_cache
 def template_text(name: str) -> str:
-    """The Jinja text of a form, "zephyr" (Cobra) or "robomamba".
+    """The Jinja text of a template.
+
+    Args:
+        name: "zephyr" (Cobra), "robomamba", or the registered name of a model family that brings its own template.
 
     Raises:
-        UserError: there is no such form.
+        UserError: there is no such template.
     """
     files = {file.stem: file for file in Path(__file__).parent.glob("*.jinja")}
-    if name not in files:
-        raise UserError(f"There is no chat template {name!r}: {did_you_mean(name, files)}.")
-    return files[name].read_text(encoding="utf-8")
+    if name in files:
+        return files[name].read_text(encoding="utf-8")
+    brought = {family: families[family].chat_template for family in families.names()}
+    known = [*files, *(family for family, text in brought.items() if text is not None)]
+    if (text := brought.get(name)) is None:
+        raise UserError(f"There is no chat template {name!r}: {did_you_mean(name, known)}.")
+    return text
 
 
 def fill(text: str, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
-    """A chat in the form of a Jinja text.
+    """A chat rendered by a template.
 
     Args:
-        text: the template.
+        text: the template's Jinja text.
         messages: `{"role": ..., "content": text or typed parts}`.
         add_generation_prompt: open the assistant's turn at the end.
 
@@ -51,12 +60,12 @@ def fill(text: str, messages: list[dict[str, Any]], add_generation_prompt: bool 
 
 
 class _Refused(Exception):
-    """What a template raises."""
+    """An error that a template itself raises."""
 
 
 @lru_cache
 def _compiled(text: str) -> "Template":
-    """In a sandbox, with the settings and the one function that transformers' chat templates count on."""
+    """Compiled in a sandbox, with the settings and the function that transformers gives to chat templates."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     extensions = ["jinja2.ext.loopcontrols"]
