@@ -22,7 +22,7 @@ from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.network import MLLMConfig
-from deltaprune.steps import Method, Shape, Step, passes_of, stages_of
+from deltaprune.steps import Method, Shape, Step, passes_of, seen_by_towers, side_of, stages_of
 from deltaprune.vision.towers import TowerConfig
 
 CONVENTIONS = ("full", "paper")
@@ -82,9 +82,10 @@ def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str
     """
     full = _is_full(convention)
     updated, written = _rows(config, method, text_tokens)
+    seen = config.shrunk(side_of(method.checked_steps(config.shape)))
     return Cost(
-        vision=sum(tower_macs(tower) for tower in config.towers.values()) if full else 0,
-        projector=config.n_visual * projector_macs(config) if full else 0,
+        vision=sum(tower_macs(tower) for tower in seen.towers.values()) if full else 0,
+        projector=seen.n_visual * projector_macs(config) if full else 0,
         **_lm_macs(config.lm, updated, written, full),
         share=share_of(config, method, text_tokens),
     )
@@ -121,10 +122,11 @@ def visual_tokens_per_layer(steps: Sequence[Step], shape: Shape) -> list[int]:
     a later stage that drops every visual token then leaves less text than is counted here.
     """
     due = {stage.after: stage for stage in stages_of(steps)}
-    live, counts = shape.n_visual, []
+    image = live = seen_by_towers(steps, shape).n_visual
+    counts = []
     for l in range(shape.n_layers):
         if l in due:
-            (live,) = due[l].counts((shape.n_visual,), (live,))
+            (live,) = due[l].counts((image,), (live,))
         counts.append(live)
     return counts
 
