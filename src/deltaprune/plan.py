@@ -1,6 +1,6 @@
 """Plan and Shape: what a method may know of a model, and where that model is best pruned."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,12 +15,18 @@ class Plan:
         early, late: DTP's two stages.
         source: provenance; plain JSON types.
         withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None where nobody asked.
+        found: what a method's own calibration found, one number per layer, by the method's name.
     """
 
     early: int
     late: int
     source: Mapping[str, Any] = field(default_factory=dict, hash=False)
     withdrawal: int | None = None
+    found: Mapping[str, Sequence[float]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        found = {name: tuple(float(value) for value in values) for name, values in self.found.items()}
+        object.__setattr__(self, "found", found)
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,19 @@ class Shape:
     n_layers: int
     n_visual: int
     plan: Plan | None = None
+
+    def found(self, method: str) -> tuple[float, ...] | None:
+        """What this method's own calibration found, one number per layer; None where nobody asked.
+
+        Raises:
+            UserError: the plan has another number of layers.
+        """
+        values = None if self.plan is None else self.plan.found.get(method)
+        if values is not None and len(values) != self.n_layers:
+            raise UserError(
+                f"The plan has {len(values)} numbers for {method} and the model {self.n_layers} layers: calibrate again."
+            )
+        return None if values is None else tuple(values)
 
     def layer(
         self, value: "int | Literal['plan'] | None", which: Literal["early", "late"], name: str | None = None

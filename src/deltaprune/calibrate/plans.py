@@ -5,7 +5,8 @@ A plan file is read only for the model it was made for, known by its name and sh
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def plan_document(plan: Plan, config: MLLMConfig) -> dict[str, Any]:
         "early": plan.early,
         "late": plan.late,
         "withdrawal": plan.withdrawal,
+        **({"found": {name: _rounded(values) for name, values in plan.found.items()}} if plan.found else {}),
         "source": dict(plan.source),
     }
 
@@ -134,7 +136,9 @@ def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
     _check_layers(path, raw, config.lm.n_layers)
     if not isinstance(raw["source"], Mapping):
         raise UserError(f"{path} is not a whole plan: its 'source' is no object, so {MAKE}.")
-    return Plan(early=raw["early"], late=raw["late"], source=raw["source"], withdrawal=raw["withdrawal"])
+    found = raw.get("found", {})
+    _check_found(path, found, config.lm.n_layers)
+    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], found)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -180,5 +184,14 @@ def _check_layers(path: str | Path, raw: Mapping[str, Any], n_layers: int) -> No
         raise UserError(f"{path} has early={raw['early']} not before late={raw['late']}: {MAKE} again.")
 
 
-def _rounded(curve: tuple[float, ...]) -> list[float]:
+def _check_found(path: str | Path, found: object, n_layers: int) -> None:
+    """What methods found is one finite number per layer, under each one's name."""
+    curves = list(found.values()) if isinstance(found, Mapping) else [None]
+    for curve in curves:
+        numbers = isinstance(curve, list) and all(type(value) in (int, float) and isfinite(value) for value in curve)
+        if not numbers or len(curve) != n_layers:
+            raise UserError(f"{path} has a 'found' that is not {n_layers} numbers for each method: {MAKE} again.")
+
+
+def _rounded(curve: Sequence[float]) -> list[float]:
     return [float(f"{value:.4g}") for value in curve]
