@@ -1,6 +1,7 @@
 """What a user may write into a stage or a method, told in one sentence where it is not."""
 
 import re
+from math import isfinite
 
 from deltaprune.errors import UserError, did_you_mean
 
@@ -31,6 +32,13 @@ def check_at_least_one(name: str, number: object) -> None:
     """A step or a number of things is a whole number from 1 up, else a `UserError`."""
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise UserError(f"{name}={number!r} is not possible: it is a whole number from 1 up.")
+
+
+def check_positive(name: str, number: object, zero: bool = False) -> None:
+    """A number above 0, or from 0 up, and finite, else a `UserError`."""
+    fits = isinstance(number, int | float) and not isinstance(number, bool) and isfinite(number)
+    if not fits or number < 0 or (number == 0 and not zero):
+        raise UserError(f"{name}={number!r} is not possible: it is a number {'from 0 up' if zero else 'above 0'}.")
 
 
 def check_flag(name: str, flag: object) -> None:

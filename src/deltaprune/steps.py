@@ -23,7 +23,7 @@ from deltaprune.plan import Plan as Plan
 from deltaprune.plan import Shape as Shape
 from deltaprune.rows import Rows
 from deltaprune.scoring import check_score
-from deltaprune.selection import CountRule, Selection, floor_count
+from deltaprune.selection import CountRule, Selection, floor_count, select
 from deltaprune.trace import Trace
 
 
@@ -49,7 +49,11 @@ class Score(ABC):
 
 
 class Reduce(ABC):
-    """What becomes of the rows that are not kept."""
+    """What becomes of the rows that are not kept, and, where that decides it, which rows those are."""
+
+    def choose(self, stage: "Stage", scores: Float[Tensor, "T"] | None, rows: Rows) -> Selection:
+        """Who survives the stage: the highest scores, unless a subclass has a rule of its own."""
+        return select(stage, scores, rows)
 
     @abstractmethod
     def __call__(self, rows: Rows, kept: Selection) -> Rows:
