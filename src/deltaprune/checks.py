@@ -1,7 +1,8 @@
 """What a user may write into a stage or a method, told in one sentence where it is not."""
 
 import re
-from math import isfinite
+from math import inf
+from sys import float_info
 
 from deltaprune.errors import UserError, did_you_mean
 
@@ -36,8 +37,8 @@ def check_at_least_one(name: str, number: object) -> None:
 
 def check_positive(name: str, number: object, zero: bool = False) -> None:
     """A number above 0, or from 0 up, and finite, else a `UserError`."""
-    fits = isinstance(number, int | float) and not isinstance(number, bool) and isfinite(number)
-    if not fits or number < 0 or (number == 0 and not zero):
+    least = 0.0 if zero else float_info.min
+    if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < inf:
         raise UserError(f"{name}={number!r} is not possible: it is a number {'from 0 up' if zero else 'above 0'}.")
 
 

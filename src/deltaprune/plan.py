@@ -41,13 +41,12 @@ class Shape:
         """What this method's own calibration found, one number per layer; None where nobody asked.
 
         Raises:
-            UserError: the plan has another number of layers.
+            UserError: the plan is one for another number of layers.
         """
         values = None if self.plan is None else self.plan.found.get(method)
         if values is not None and len(values) != self.n_layers:
-            raise UserError(
-                f"The plan has {len(values)} numbers for {method} and the model {self.n_layers} layers: calibrate again."
-            )
+            have = f"{len(values)} numbers for {method} and the model {self.n_layers} layers"
+            raise UserError(f"The plan has {have}: calibrate again.")
         return None if values is None else tuple(values)
 
     def layer(

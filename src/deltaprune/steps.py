@@ -144,8 +144,8 @@ class Shrink:
     """The picture is made smaller before the vision towers: the LM gets fewer visual tokens, and the towers run less.
 
     It acts on pixels, so it works where a model is asked with pictures (`generate`, `start`, `encode_image`, `ask`,
-    `evaluate`, `bench`) and plays no part where packed rows are run, as in `prefill`. What a stage keeps is a share of the
-    tokens that the small picture has.
+    `evaluate`, `bench`) and plays no part where packed rows are run, as in `prefill`. What a stage keeps is a share of
+    the tokens that the small picture has.
 
     Attributes:
         side: patches along each side of the small picture, so side * side visual tokens; at most as many as the towers'
@@ -228,8 +228,8 @@ class Method(ABC):
         side = side_of(steps)
         if side is not None and side**2 > shape.n_visual:
             raise UserError(
-                f"Shrink(side={side}) would give {side**2} visual tokens and the model has {shape.n_visual}: a picture is "
-                "only made smaller."
+                f"Shrink(side={side}) would give {side**2} visual tokens and the model has {shape.n_visual}: a picture "
+                "is only made smaller."
             )
         return steps
 

@@ -3,7 +3,7 @@
     LC_l = mean over samples of KL(P || P_l)    P: next token, unpruned; P_l: visual rows frozen in layer l alone
 
 A frozen row goes through its layer unchanged and still writes the layer's state. It costs one prefill for each layer
-beside the unpruned one; the samples need no answers. Source: ShortV (arXiv 2504.00502), which takes few samples as well.
+beside the unpruned one; the samples need no answers. Source: ShortV (arXiv 2504.00502).
 """
 
 from collections.abc import Iterable, Mapping

@@ -186,10 +186,9 @@ def _check_layers(path: str | Path, raw: Mapping[str, Any], n_layers: int) -> No
 
 def _check_found(path: str | Path, found: object, n_layers: int) -> None:
     """What methods found is one finite number per layer, under each one's name."""
-    curves = list(found.values()) if isinstance(found, Mapping) else [None]
-    for curve in curves:
-        numbers = isinstance(curve, list) and all(type(value) in (int, float) and isfinite(value) for value in curve)
-        if not numbers or len(curve) != n_layers:
+    for curve in found.values() if isinstance(found, Mapping) else [found]:
+        numbers = curve if isinstance(curve, list) else []
+        if len(numbers) != n_layers or not all(type(value) in (int, float) and isfinite(value) for value in numbers):
             raise UserError(f"{path} has a 'found' that is not {n_layers} numbers for each method: {MAKE} again.")
 
 

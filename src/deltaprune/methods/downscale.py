@@ -15,8 +15,8 @@ from deltaprune.steps import Method, Shape, Shrink, Stage, Step
 class Downscale(Method):
     """Shrink the picture before the vision towers, so that it has at most this share of the patches.
 
-    The small picture has side x side patches, side = floor(sqrt(floor(keep * n + 1e-6))): of 729 visual tokens, keep=0.5
-    leaves 19 x 19 = 361, of 100 it leaves 7 x 7 = 49. No layer is pruned, and the towers run less as well.
+    The small picture has side x side patches, side = floor(sqrt(floor(keep * n + 1e-6))): of 729 visual tokens,
+    keep=0.5 leaves 19 x 19 = 361, of 100 it leaves 7 x 7 = 49. No layer is pruned, and the towers run less as well.
 
     Attributes:
         keep: share of the visual tokens that the small picture may have at most. Nothing is shrunk where it has as many

@@ -35,6 +35,8 @@ def side_by_side(rows: Rows, features: Float[Tensor, "T d"]) -> Images:
     for b, live in enumerate(rows.n_visual):
         image = features[rows.visual_rows(b)]
         alike[b, :live, :live] = cosine(image, image)
+    alike = (alike + alike.mT) / 2  # free of rounding, which would tell apart what is equal
+    alike.diagonal(dim1=1, dim2=2).round_()  # 1, or 0 for a row of zeros
     live = on_device(rows.n_visual, features.device)[:, None]
     return Images(alike, torch.arange(widest, device=features.device) < live)
 

@@ -27,8 +27,8 @@ class Coverage(Score):
     The sum, over all tokens of the image, is how much better they are covered once j is picked; w is the saliency, x
     norm_f of the residual stream. Ties go to the lower index.
 
-    Shape (T,), range [-n_visual, 0] for visual rows, 1 for text rows. Sees text: no, unless the saliency does. Source:
-    SCOPE (arXiv 2510.24214, github.com/kinredon/SCOPE).
+    Shape (T,), range [-n_visual, 0] for visual rows, 1 for text rows. Sees text: no, unless the saliency does.
+    Source: SCOPE (arXiv 2510.24214, github.com/kinredon/SCOPE).
 
     Attributes:
         saliency: a score or the name of one, of values from 0 up. SCOPE takes the attention of the vision encoder's
@@ -61,11 +61,12 @@ class Coverage(Score):
             return torch.ones(len(rows.x), device=rows.x.device)
         weight = as_score(self.saliency)(rows, trace)
         images = side_by_side(rows, trace["hidden"])
+        alike = images.alike.double()  # two tokens that cover only each other gain the same: sums have to be exact
         wanted = spread_out(rows, weight).clamp(min=0) ** self.alpha
-        covered = [torch.zeros_like(wanted)]
+        covered = [torch.zeros_like(wanted, dtype=torch.float64)]
 
         def gain() -> Tensor:
-            return wanted * (images.alike - covered[0][..., None]).clamp(min=0).sum(1)
+            return wanted * (alike - covered[0][..., None]).clamp(min=0).sum(1)
 
         def take(pick: Tensor) -> None:
             covered[0] = torch.maximum(covered[0], images.to(pick))

@@ -22,13 +22,14 @@ from deltaprune.trace import Trace
 class MarginalRelevance(Score):
     """s_j = minus the place at which maximal marginal relevance picks token j; the first pick has 0.
 
-        pick = argmax_j  balance r_j - (1 - balance) max over picks i of cos(x_i, x_j),    r = (w - min w) / (max w - min w)
+        pick = argmax_j  balance r_j - (1 - balance) max over picks i of cos(x_i, x_j)
+        r = (w - min w) / (max w - min w)
 
     w is the relevance, scaled to [0, 1] within each image (0 where all are equal); x is norm_f of the residual stream.
     The first pick is the most relevant token. Ties go to the lower index.
 
-    Shape (T,), range [-n_visual, 0] for visual rows, 1 for text rows. Sees text: no, unless the relevance does. Source:
-    IDPruner (arXiv 2602.13315), after Carbonell and Goldstein, 1998.
+    Shape (T,), range [-n_visual, 0] for visual rows, 1 for text rows. Sees text: no, unless the relevance does.
+    Source: IDPruner (arXiv 2602.13315), after Carbonell and Goldstein, 1998.
 
     Attributes:
         relevance: a score or the name of one; "readout" does not know the question, "stateful" and "hidden_attention"
