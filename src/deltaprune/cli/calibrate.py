@@ -1,6 +1,7 @@
 """`deltaprune calibrate`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +39,9 @@ def calibrate(
         str, typer.Option("--rule", metavar="first_peak|argmin|js", help="How the early layer is chosen.")
     ] = "first_peak",
     eta: Annotated[float, typer.Option("--eta", help="VTW's threshold: the next token's KL divergence, nats.")] = 0.003,
+    contribution: Annotated[
+        bool, typer.Option("--contribution", help="Measure each layer for shortv too: a prefill for every layer.")
+    ] = False,
     seed: SeedOption = 0,
     split: SplitOption = "val",
     out: Annotated[
@@ -49,7 +53,7 @@ def calibrate(
     dtype: DtypeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the layers to prune after, for dtp and for vtw.
+    """Find the layers to prune after, for dtp and for vtw, and with --contribution the layers that shortv freezes.
 
     In one pass over some pictures. dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal
     leaves the answer as it was.
@@ -72,6 +76,9 @@ def calibrate(
         curves = measured(vlm, processor, chosen, asked, working)
         moved = pruned(vlm, processor, chosen, asked, working) if rule == "js" else None
         found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta, moved)
+        if contribution:
+            lc = contributions(vlm, processor, chosen, asked, working)
+            found = replace(found, found={**found.found, "shortv": lc})
     if out is not None:
         write("--out", out, lambda path: save_plan(found, vlm.config, path))
     document = plan_document(found, vlm.config)
@@ -105,6 +112,16 @@ def pruned(
 
     working.say("measuring divergence")
     return divergence(vlm, batches(vlm, processor, benchmark, asked, working))
+
+
+def contributions(
+    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+) -> tuple[float, ...]:
+    """ShortV's number for each layer, with progress."""
+    from deltaprune.calibrate import contribution
+
+    working.say("measuring each layer's contribution")
+    return contribution(vlm, batches(vlm, processor, benchmark, asked, working))
 
 
 def batches(

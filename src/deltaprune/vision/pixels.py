@@ -57,7 +57,7 @@ def normalise(pixels: Float[Tensor, "*b 3 H W"], config: TowerConfig) -> Float[T
     return (pixels - mean) / std
 
 
-def shrink(pixels: Float[Tensor, "*b 3 H W"], size: int) -> Float[Tensor, "*b 3 H W"]:
+def shrink(pixels: Float[Tensor, "B 3 _ _"], size: int) -> Float[Tensor, "B 3 _ _"]:
     """Normalised square pixels at another size: bicubic, antialiased, as `resize` does it.
 
     Resampling weights sum to 1, so it makes no difference that the pixels are normalised; values are not cut off at
