@@ -26,7 +26,7 @@ from deltaprune.pruner import Pruner
 from deltaprune.rows import Rows, on_device
 from deltaprune.scores import registry as scores
 from deltaprune.scores.delta import Delta
-from deltaprune.steps import Plan, Score, Shape, Stage
+from deltaprune.steps import Plan, Score, Shape, Stage, Step, stages_of
 from deltaprune.trace import Trace
 
 SHAPE = Shape(n_layers=12, n_visual=21, plan=Plan(early=3, late=9))
@@ -75,8 +75,9 @@ def batch(device: str = "meta") -> tuple[Rows, Trace]:
     return tokens, trace_of(step=rows["delta"].mean(-1), decay=-torch.rand(E, N, device=device), **rows)
 
 
-def run(stages: tuple[Stage, ...], device: str = "meta") -> Rows:
+def run(steps: tuple[Step, ...], device: str = "meta") -> Rows:
     """Every stage in turn, as `prefill` applies them; the trace follows the rows."""
+    stages = stages_of(steps)
     tokens, whole = batch(device)
     with torch.device(device):
         model = MambaLM(MambaConfig(d_model=D, n_layers=SHAPE.n_layers, vocab_size=8))

@@ -16,7 +16,7 @@ from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.pictures import Picture
 from deltaprune.mllm.processor import Inputs, Processor
-from deltaprune.steps import Method
+from deltaprune.steps import Method, side_of
 from deltaprune.timing import timed
 from deltaprune.vlm import VLM
 
@@ -90,16 +90,18 @@ def ask(
     check_questions(questions)
     pixels = processor.encode_images([image]).to(vlm.device)
     say("warming up (the first run on a machine compiles the kernels)")
-    visual = _see(vlm, pixels)
-    for chosen in runs.values():
+    sides = {label: side_of(chosen.checked_steps(vlm.shape)) for label, chosen in runs.items()}
+    first: dict[int | None, Method] = {}  # a method for each size of picture
+    for label, chosen in runs.items():
+        visual = _see(vlm, pixels, first.setdefault(sides[label], chosen))
         vlm.answer(_text(processor, questions[0], pixels), min(2, max_new_tokens), method=chosen, visual=visual)
-    seen = repeated(lambda: timed(lambda: _see(vlm, pixels), vlm.device), lambda each: each[1])
-    vision_ms = median(ms for _, ms in seen)
+    seen = {side: _timed_see(vlm, pixels, chosen) for side, chosen in first.items()}
     rows = []
     for i, question in enumerate(questions):
         say(f"answering question {i + 1} of {len(questions)}")
         inputs = _text(processor, question, pixels)
         for label, chosen in runs.items():
+            visual, vision_ms = seen[sides[label]]
             rows.append(_row(vlm, processor, inputs, visual, (question, label, chosen), vision_ms, max_new_tokens))
     return rows
 
@@ -167,10 +169,16 @@ def _text(processor: Processor, question: str, pixels: Inputs) -> Inputs:
     return Inputs(**text, image_index=torch.zeros(1, dtype=torch.int64), image_key=image_key).to(image_key.device)
 
 
-def _see(vlm: VLM, pixels: Inputs) -> Tensor:
-    visual = vlm.see(pixels)
+def _see(vlm: VLM, pixels: Inputs, method: Method) -> Tensor:
+    visual = vlm.see(pixels, method)
     assert visual is not None
     return visual
+
+
+def _timed_see(vlm: VLM, pixels: Inputs, method: Method) -> tuple[Tensor, float]:
+    """The visual tokens and the median of the milliseconds they take."""
+    seen = repeated(lambda: timed(lambda: _see(vlm, pixels, method), vlm.device), lambda each: each[1])
+    return seen[0][0], median(ms for _, ms in seen)
 
 
 def repeated(run: Callable[[], T], took: Callable[[T], float]) -> list[T]:

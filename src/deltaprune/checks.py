@@ -1,6 +1,8 @@
 """Checks of what a user writes into a stage or a method; each failure is one sentence."""
 
 import re
+from math import inf
+from sys import float_info
 
 from deltaprune.errors import UserError, did_you_mean
 
@@ -31,6 +33,13 @@ def check_at_least_one(name: str, number: object) -> None:
     """A step or a number of things is a whole number from 1 up, else a `UserError`."""
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise UserError(f"{name}={number!r} is not possible: it is a whole number from 1 up.")
+
+
+def check_positive(name: str, number: object, zero: bool = False) -> None:
+    """A number above 0, or from 0 up, and finite, else a `UserError`."""
+    least = 0.0 if zero else float_info.min
+    if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < inf:
+        raise UserError(f"{name}={number!r} is not possible: it is a number {'from 0 up' if zero else 'above 0'}.")
 
 
 def check_flag(name: str, flag: object) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from deltaprune.plan import Shape
-from deltaprune.steps import Step, passes_of, stages_of
+from deltaprune.steps import Step, passes_of, seen_by_towers, stages_of
 
 TEXT_TOKENS = 22  # of a short question in its template, where no other number is known
 
@@ -15,10 +15,11 @@ def visual_tokens_per_layer(steps: Sequence[Step], shape: Shape) -> list[int]:
     a later stage that drops every visual token then leaves less text than is counted here.
     """
     due = {stage.after: stage for stage in stages_of(steps)}
-    live, counts = shape.n_visual, []
+    image = live = seen_by_towers(steps, shape).n_visual
+    counts = []
     for l in range(shape.n_layers):
         if l in due:
-            (live,) = due[l].counts((shape.n_visual,), (live,))
+            (live,) = due[l].counts((image,), (live,))
         counts.append(live)
     return counts
 

@@ -1,4 +1,4 @@
-"""Merge: a dropped visual row does not leave, it is folded into a kept one."""
+"""Merge, MergeChunks: a dropped visual row does not leave, it is folded into a kept one."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deltaprune.checks import check_choice, check_share
+from deltaprune.checks import check_choice, check_positive, check_share
+from deltaprune.errors import UserError
 from deltaprune.rows import Rows
-from deltaprune.selection import Selection, floor_count
+from deltaprune.selection import Selection, floor_count, select_chunks
 from deltaprune.similarity import cosine
-from deltaprune.steps import Reduce
+from deltaprune.steps import Reduce, Stage
 
 TARGETS = ("any", "lowest", "half")
 
@@ -72,3 +73,42 @@ def fold(
     total = size[targets] + added
     shift = weight.T.to(x.dtype) @ gone[merged] - added[:, None] * home
     return home + shift / total[:, None], total
+
+
+@dataclass(frozen=True)
+class MergeChunks(Reduce):
+    """Cut the image into chunks of consecutive visual rows and make one row of each, at its first row's place.
+
+        x <- sum_j w_j x_j,    w = softmax over the chunk of s_j / temperature
+
+    Chunks are as many as rows are kept and hold about equal sums of the scores s, which are from 0 up (V-CoLA; see
+    `select_chunks`). `Rows.size` adds up; the size-weighted sum of the rows is not conserved, as their weights are the
+    scores'. A chunk may reach over text, or from one image into the next, where a prompt holds several.
+
+    Attributes:
+        temperature: the weights are even where it is large, and the best row's alone where it is near 0.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
+
+    def choose(self, stage: Stage, scores: Float[Tensor, "T"] | None, rows: Rows) -> Selection:
+        if stage.candidates == "all":
+            raise UserError('MergeChunks() cuts the image alone: use it with candidates="visual".')
+        return select_chunks(stage, scores, rows)
+
+    def __call__(self, rows: Rows, kept: Selection) -> Rows:
+        if kept.scores is None:
+            return rows.take(kept.rows, kept.lengths, kept.n_visual)
+        x, size = rows.x.clone(), rows.size.clone()
+        for b, count in enumerate(kept.n_visual):
+            if 0 < count < rows.n_visual[b]:
+                image, firsts = rows.visual_rows(b), kept.ranked[b][:count].sort().values
+                chunk = (image[:, None] >= firsts).sum(1) - 1
+                member = chunk == torch.arange(count, device=x.device)[:, None]
+                logits = (kept.scores[image] / self.temperature).expand(count, -1).masked_fill(~member, -torch.inf)
+                x[firsts] = logits.softmax(-1).to(x.dtype) @ x[image]
+                size[firsts] = (member * size[image]).sum(1)
+        return replace(rows, x=x, size=size).take(kept.rows, kept.lengths, kept.n_visual)

@@ -1,6 +1,6 @@
 """Plan and Shape: what a method may know of a model, and where that model is best pruned."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +30,7 @@ class Plan:
         source: provenance; plain JSON types.
         withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None if not computed.
         freezing: in which order `Freeze` stops updating visual rows; empty where it was not calibrated.
+        found: what a method's own calibration found, one number per layer, by the method's name.
     """
 
     early: int
@@ -37,9 +38,12 @@ class Plan:
     source: Mapping[str, Any] = field(default_factory=dict, hash=False)
     withdrawal: int | None = None
     freezing: tuple[Change, ...] = ()
+    found: Mapping[str, Sequence[float]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "freezing", tuple(Change(*change) for change in self.freezing))
+        found = {name: tuple(float(value) for value in values) for name, values in self.found.items()}
+        object.__setattr__(self, "found", found)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,18 @@ class Shape:
     n_visual: int
     plan: Plan | None = None
     write: float = 0.4
+
+    def found(self, method: str) -> tuple[float, ...] | None:
+        """What this method's own calibration found, one number per layer; None where nobody asked.
+
+        Raises:
+            UserError: the plan is one for another number of layers.
+        """
+        values = None if self.plan is None else self.plan.found.get(method)
+        if values is not None and len(values) != self.n_layers:
+            have = f"{len(values)} numbers for {method} and the model {self.n_layers} layers"
+            raise UserError(f"The plan has {have}: calibrate again.")
+        return None if values is None else tuple(values)
 
     def layer(
         self, value: "int | Literal['plan'] | None", which: Literal["early", "late"], name: str | None = None

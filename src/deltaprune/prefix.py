@@ -126,6 +126,8 @@ def fingerprint(model: MLLM) -> str:
     config = {key: value for key, value in model.config.to_dict().items() if key not in ("name", "about")}
     if config["plan"] is not None:
         del config["plan"]["source"]
+        if not config["plan"]["found"]:
+            del config["plan"]["found"]
     weights = {name: _sample(weight.detach().flatten()) for name, weight in model.state_dict().items()}
     return _digest(weights, config)
 

@@ -15,7 +15,6 @@ from deltaprune.errors import NotFinite, UserError
 from deltaprune.protocols import Block, Model, State
 from deltaprune.rows import Rows, join, joined
 from deltaprune.scoring import importance
-from deltaprune.selection import select
 from deltaprune.steps import Stage, Step, passes_of, stages_of
 from deltaprune.trace import Trace
 
@@ -149,7 +148,7 @@ class Pruner:
                 trace = trace.told(hidden=self.model.norm(rows.x) if after else rows.x)
             scores = importance(score, score.needs, rows, trace, after)
             self._check(after, repr(score), scores)
-        chosen = select(stage, scores, rows)
+        chosen = stage.reduce.choose(stage, scores, rows)
         self.told = {due: trace.map(lambda told: told[chosen.rows]) for due, trace in self.told.items() if due > after}
         rows = stage.reduce(rows, chosen)
         origin = tuple(rows.origin[rows.visual_rows(b)] for b in range(len(rows.lengths)))

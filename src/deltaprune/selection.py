@@ -5,7 +5,7 @@ from math import floor
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from deltaprune.rows import Rows
@@ -33,12 +33,14 @@ class Selection(NamedTuple):
         rows: the rows that are kept, ascending.
         lengths, n_visual: how many rows and visual rows each sample has left.
         ranked: each sample's visual rows, best first; the first `n_visual` of them are kept.
+        scores: what they were chosen by, one number per row; None where all or nothing was kept.
     """
 
     rows: Tensor
     lengths: tuple[int, ...]
     n_visual: tuple[int, ...]
     ranked: tuple[Tensor, ...]
+    scores: Float[Tensor, "T"] | None = None
 
 
 def select(stage: "Stage", scores: Float[Tensor, "T"] | None, rows: Rows) -> Selection:
@@ -67,4 +69,36 @@ def select(stage: "Stage", scores: Float[Tensor, "T"] | None, rows: Rows) -> Sel
             best_first, left = order[visual[order]], int(visual[survivors].sum())
         ranked.append(best_first + start)
         n_visual.append(left)
-    return Selection(torch.cat(kept), tuple(lengths), tuple(n_visual), tuple(ranked))
+    return Selection(torch.cat(kept), tuple(lengths), tuple(n_visual), tuple(ranked), scores)
+
+
+def select_chunks(stage: "Stage", scores: Float[Tensor, "T"] | None, rows: Rows) -> Selection:
+    """As `select`, but the survivors are the first rows of chunks: consecutive visual rows of about equal score.
+
+    A sample of n visual rows that keeps K is cut into K chunks, none empty. Chunk k begins at the first row before
+    which the scores sum to at least k / K of all; where a row weighs more than a chunk should, the next chunk begins
+    right behind it. Scores are from 0 up; all rows weigh the same where they sum to 0. Text never competes.
+    """
+    if scores is None:
+        return select(stage, None, rows)
+    firsts = torch.zeros_like(scores)
+    for b, count in enumerate(stage.counts(rows.n_image, rows.n_visual)):
+        image = rows.visual_rows(b)
+        starts = image[chunk_starts(scores[image], count)]
+        firsts = firsts.index_fill(0, starts, 1.0)
+    return select(stage, firsts, rows)._replace(scores=scores)
+
+
+def chunk_starts(weight: Float[Tensor, "P"], count: int) -> Int[Tensor, "K"]:
+    """Where each of `count` chunks of a row of weights begins, ascending from 0; count <= P."""
+    live = len(weight)
+    if count == 0:
+        return torch.zeros(0, dtype=torch.int64, device=weight.device)
+    turn = torch.arange(count, device=weight.device)
+    after = weight.double().cumsum(0)
+    even = torch.arange(1, live + 1, dtype=torch.float64, device=weight.device)
+    after = torch.where(after[-1] > 0, after, even)
+    before = after.roll(1).index_fill(0, turn[:1], 0.0)
+    begins = (before < (turn / count * after[-1])[:, None]).sum(1)
+    begins = (begins - turn).cummax(0).values + turn  # each at least one row behind the last
+    return torch.minimum(begins, live - count + turn)  # and enough rows left for those that follow

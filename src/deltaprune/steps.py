@@ -1,13 +1,14 @@
-"""Stage, Pass, Score, Method: a method is a short list of steps.
+"""Stage, Pass, Shrink, Score, Method: a method is a short list of steps.
 
 A stage says after how many layers which share of the image is kept, by which score. A pass says in which layers visual
-rows are not updated. The rules for counting and choosing rows are in `selection.py`.
+rows are not updated. A shrink makes the picture smaller before the vision towers see it. The rules for counting and
+choosing rows are in `selection.py`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -16,13 +17,13 @@ from torch import Tensor
 
 from deltaprune.active import Prunable as Prunable
 from deltaprune.active import check_prunable, switched
-from deltaprune.checks import check_candidates, check_choice, check_keep, check_layer
+from deltaprune.checks import check_at_least_one, check_candidates, check_choice, check_keep, check_layer
 from deltaprune.errors import UserError
 from deltaprune.plan import Plan as Plan
 from deltaprune.plan import Shape as Shape
 from deltaprune.rows import Rows
 from deltaprune.scoring import check_score
-from deltaprune.selection import CountRule, Selection, floor_count
+from deltaprune.selection import CountRule, Selection, floor_count, select
 from deltaprune.trace import Trace
 
 
@@ -48,7 +49,11 @@ class Score(ABC):
 
 
 class Reduce(ABC):
-    """What happens to the rows that are not kept."""
+    """What happens to the rows that are not kept, and, where that decides it, which rows those are."""
+
+    def choose(self, stage: "Stage", scores: Float[Tensor, "T"] | None, rows: Rows) -> Selection:
+        """Who survives the stage: the highest scores, unless a subclass has a rule of its own."""
+        return select(stage, scores, rows)
 
     @abstractmethod
     def __call__(self, rows: Rows, kept: Selection) -> Rows:
@@ -134,7 +139,26 @@ class Pass:
         object.__setattr__(self, "layers", tuple(sorted(set(layers))))
 
 
-Step = Stage | Pass
+@dataclass(frozen=True)
+class Shrink:
+    """The picture is made smaller before the vision towers: the LM gets fewer visual tokens, and the towers run less.
+
+    It acts on pixels, so it works where a model is asked with pictures (`generate`, `start`, `encode_image`, `ask`,
+    `evaluate`, `bench`) and plays no part where packed rows are run, as in `prefill`. What a stage keeps is a share of
+    the tokens that the small picture has.
+
+    Attributes:
+        side: patches along each side of the small picture, so side * side visual tokens; at most as many as the towers'
+            own picture has.
+    """
+
+    side: int
+
+    def __post_init__(self) -> None:
+        check_at_least_one("side", self.side)
+
+
+Step = Stage | Pass | Shrink
 
 
 def stages_of(steps: Sequence[Step]) -> tuple[Stage, ...]:
@@ -147,8 +171,22 @@ def passes_of(steps: Sequence[Step]) -> dict[int, Literal["write", "skip"]]:
     return {l: step.how for step in steps if isinstance(step, Pass) for l in step.layers}
 
 
+def side_of(steps: Sequence[Step]) -> int | None:
+    """Patches along each side of the picture that the towers are given; None for the towers' own size."""
+    return next((step.side for step in steps if isinstance(step, Shrink)), None)
+
+
+def seen_by_towers(steps: Sequence[Step], shape: Shape) -> Shape:
+    """The shape with as many visual tokens as the towers give under these steps."""
+    side = side_of(steps)
+    return shape if side is None else replace(shape, n_visual=side**2)
+
+
 def check_steps(steps: Sequence[Step], n_layers: int) -> None:
-    """Stages ascend strictly, a layer is passed by once, and all lie within the model, else a `UserError`."""
+    """Stages ascend strictly, a layer is passed by once, all lie within the model, and the picture is shrunk at most
+    once, else a `UserError`."""
+    if sum(isinstance(step, Shrink) for step in steps) > 1:
+        raise UserError("The picture is shrunk twice: give one Shrink.")
     stages, passed = stages_of(steps), [l for step in steps if isinstance(step, Pass) for l in step.layers]
     for l in passed:
         if l >= n_layers:
@@ -181,12 +219,18 @@ class Method(ABC):
 
     @abstractmethod
     def steps(self, shape: Shape) -> "tuple[Step, ...]":
-        """What it does on a model of this shape: stages, `after` ascending, and passes, in any order."""
+        """What it does on a model of this shape: stages, `after` ascending, passes and a shrink, in any order."""
 
     def checked_steps(self, shape: Shape) -> "tuple[Step, ...]":
         """`steps`, with their order and range checked against the model."""
         steps = self.steps(shape)
         check_steps(steps, shape.n_layers)
+        side = side_of(steps)
+        if side is not None and side**2 > shape.n_visual:
+            raise UserError(
+                f"Shrink(side={side}) would give {side**2} visual tokens and the model has {shape.n_visual}: a picture "
+                "is only made smaller."
+            )
         return steps
 
     @contextmanager

@@ -21,7 +21,7 @@ from deltaprune.mllm.processor import encode_images
 from deltaprune.prefill import Kept, Prefilled, prefill
 from deltaprune.prefix import ImagePrefix, fingerprint
 from deltaprune.rows import Rows
-from deltaprune.steps import Method, Plan, Shape, Step
+from deltaprune.steps import Method, Plan, Shape, Step, side_of
 from deltaprune.timing import timed
 
 
@@ -119,11 +119,15 @@ class VLM:
         return known[1]
 
     @torch.no_grad()
-    def see(self, inputs: Mapping[str, Any]) -> Tensor | None:
-        """The images' visual tokens `(I, P, d_model)`, or None where there is no image."""
+    def see(self, inputs: Mapping[str, Any], method: Method | str | None = None) -> Tensor | None:
+        """The images' visual tokens `(I, P, d_model)`, or None where there is no image.
+
+        P is smaller under a method that shrinks pictures, see `steps.Shrink`: `method`, else the active one.
+        """
         here = ((key, value.to(self.device)) for key, value in inputs.items() if key.startswith(PIXELS))
         pixels = {key.removeprefix(PIXELS): value for key, value in here}
-        return self.model.encode(pixels) if pixels else None
+        with self.pruned_by(method):
+            return self.model.encode(pixels, side_of(self.steps)) if pixels else None
 
     @torch.no_grad()
     def pack(self, inputs: Mapping[str, Any], visual: Tensor | None = None) -> Rows:
@@ -131,7 +135,7 @@ class VLM:
 
         Args:
             inputs: what the processor gave.
-            visual: the result of `see`, if it is at hand.
+            visual: the result of `see` under the active method, if it is at hand.
 
         Raises:
             UserError: padding between tokens, or an `image_index` that does not fit the images.
@@ -166,7 +170,7 @@ class VLM:
         """
         if not isinstance(images, Mapping):
             images = encode_images(self.config, images).to(self.device)
-        visual = self.see(images) if visual is None else visual
+        visual = self.see(images, method) if visual is None else visual
         if visual is None or len(visual) == 0:
             raise UserError("encode_image was given no image: pass one, or the processor's output for at least one.")
         empty = visual.new_zeros(0, visual.shape[-1])
@@ -232,7 +236,7 @@ class VLM:
         """The ids, what was kept, and how long each part took; takes and raises what `start` and `generate` do."""
         vision = 0.0
         if visual is None and prefix is None:
-            visual, vision = timed(lambda: self.see(inputs), self.device)
+            visual, vision = timed(lambda: self.see(inputs, method), self.device)
         prefilled, reading = timed(lambda: self.start(inputs, prefix, method, visual=visual), self.device)
         ids, decoding = timed(lambda: self.continue_from(prefilled, max_new_tokens, sampler), self.device)
         return Answer(ids, prefilled, {"vision": vision, "prefill": reading, "decode": decoding}, prefix)

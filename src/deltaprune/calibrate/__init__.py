@@ -2,6 +2,7 @@
 
 from deltaprune.calibrate.budget import Budget as Budget
 from deltaprune.calibrate.budget import budget as budget
+from deltaprune.calibrate.contribution import contribution as contribution
 from deltaprune.calibrate.divergence import Divergence as Divergence
 from deltaprune.calibrate.divergence import divergence as divergence
 from deltaprune.calibrate.measure import Curves as Curves

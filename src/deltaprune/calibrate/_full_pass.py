@@ -10,6 +10,7 @@ from torch import Tensor
 from deltaprune.analysis.layers import traces
 from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
+from deltaprune.methods.none import NoPruning
 from deltaprune.prefill import raise_if_not_finite
 from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
@@ -44,7 +45,8 @@ def full_pass(vlm: VLM, inputs: Mapping[str, Tensor]) -> FullPass:
         UserError: a sample without an image.
         NonFiniteScore: the weights or activations overflowed.
     """
-    packed, score, scores = vlm.pack(inputs), Delta(), []
+    with vlm.pruned_by(NoPruning()):
+        packed, score, scores = vlm.pack(inputs), Delta(), []
     if not all(packed.n_visual):
         raise UserError("A sample has no image: calibration is about visual tokens, so give each sample one.")
     words = torch.nonzero(~packed.visual)[:, 0]

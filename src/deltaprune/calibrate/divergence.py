@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deltaprune.calibrate.spread import Choice, check_some
 from deltaprune.methods.dtp import DTP
+from deltaprune.methods.none import NoPruning
 from deltaprune.prefill import NonFiniteScore, prefill
 from deltaprune.vlm import VLM
 
@@ -58,7 +59,9 @@ def divergence(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]], keep: float = K
 @torch.no_grad()
 def js_of(vlm: VLM, inputs: Mapping[str, Tensor], keep: float) -> Float[Tensor, "K B"]:
     """JS_k of each k and each sample, float64, in nats."""
-    lm, tokens, top = vlm.model.lm, vlm.pack(inputs), vlm.shape.n_layers // 4 + 1
+    lm, top = vlm.model.lm, vlm.shape.n_layers // 4 + 1
+    with vlm.pruned_by(NoPruning()):
+        tokens = vlm.pack(inputs)
 
     def log_p(method: DTP | None) -> Float[Tensor, "B V"]:
         steps = () if method is None else method.checked_steps(vlm.shape)

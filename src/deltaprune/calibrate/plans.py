@@ -5,7 +5,8 @@ A plan file is read only for the model it was made for, known by its name and sh
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def plan_document(plan: Plan, config: MLLMConfig) -> dict[str, Any]:
         "late": plan.late,
         "withdrawal": plan.withdrawal,
         "freezing": [list(change) for change in plan.freezing],
+        **({"found": {name: _rounded(values) for name, values in plan.found.items()}} if plan.found else {}),
         "source": dict(plan.source),
     }
 
@@ -136,8 +138,10 @@ def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
     _check_layers(path, raw, config.lm.n_layers)
     if not isinstance(raw["source"], Mapping):
         raise UserError(f"{path} is not a whole plan: its 'source' is no object, so {MAKE}.")
+    found = raw.get("found", {})
+    _check_found(path, found, config.lm.n_layers)
     freezing = _freezing(path, raw.get("freezing", []), config.lm.n_layers)
-    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing)
+    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing, found)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -200,5 +204,13 @@ def _freezing(path: str | Path, raw: object, n_layers: int) -> tuple[Change, ...
     return tuple(Change(*each) for each in raw)
 
 
-def _rounded(curve: tuple[float, ...]) -> list[float]:
+def _check_found(path: str | Path, found: object, n_layers: int) -> None:
+    """What methods found is one finite number per layer, under each one's name."""
+    for curve in found.values() if isinstance(found, Mapping) else [found]:
+        numbers = curve if isinstance(curve, list) else []
+        if len(numbers) != n_layers or not all(type(value) in (int, float) and isfinite(value) for value in numbers):
+            raise UserError(f"{path} has a 'found' that is not {n_layers} numbers for each method: {MAKE} again.")
+
+
+def _rounded(curve: Sequence[float]) -> list[float]:
     return [float(f"{value:.4g}") for value in curve]

@@ -1,6 +1,7 @@
 """`deltaprune calibrate`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,6 +47,9 @@ def calibrate(
     one_shot: Annotated[
         bool, typer.Option("--one-shot", help="With --budget: try each layer once, alone; for large models.")
     ] = False,
+    contribution: Annotated[
+        bool, typer.Option("--contribution", help="Measure each layer for shortv too: a prefill for every layer.")
+    ] = False,
     seed: SeedOption = 0,
     split: SplitOption = "val",
     out: Annotated[
@@ -57,7 +61,7 @@ def calibrate(
     dtype: DtypeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the layers to prune after, for dtp and for vtw; with --budget, the layers that freeze may freeze.
+    """Find the layers to prune after, for dtp and for vtw; with --budget those that freeze may freeze.
 
     In one pass over some pictures. dtp's follow from how the scores spread; vtw's is the first layer whose withdrawal
     does not change the answer. freeze's are found one by one, by what moves the model's own answers least per MAC.
@@ -85,6 +89,9 @@ def calibrate(
         if budget is not None:
             where = split, seed, samples
             found = with_freezing(found, vlm, processor, chosen, where, budget, one_shot, out, working)
+        if contribution:
+            lc = contributions(vlm, processor, chosen, asked, working)
+            found = replace(found, found={**found.found, "shortv": lc})
     if out is not None:
         write("--out", out, lambda path: save_plan(found, vlm.config, path))
     document = plan_document(found, vlm.config)
@@ -118,6 +125,16 @@ def pruned(
 
     working.say("measuring divergence")
     return divergence(vlm, batches(vlm, processor, benchmark, asked, working))
+
+
+def contributions(
+    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+) -> tuple[float, ...]:
+    """ShortV's number for each layer, with progress."""
+    from deltaprune.calibrate import contribution
+
+    working.say("measuring each layer's contribution")
+    return contribution(vlm, batches(vlm, processor, benchmark, asked, working))
 
 
 def batches(

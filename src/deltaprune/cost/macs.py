@@ -24,7 +24,7 @@ from deltaprune.counting import visual_tokens_per_layer as visual_tokens_per_lay
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.network import MLLMConfig
-from deltaprune.steps import Method
+from deltaprune.steps import Method, side_of
 from deltaprune.vision.towers import TowerConfig
 
 CONVENTIONS = ("full", "paper")
@@ -84,9 +84,10 @@ def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str
     """
     full = _is_full(convention)
     updated, written = _rows(config, method, text_tokens)
+    seen = config.shrunk(side_of(method.checked_steps(config.shape)))
     return Cost(
-        vision=sum(tower_macs(tower) for tower in config.towers.values()) if full else 0,
-        projector=config.n_visual * projector_macs(config) if full else 0,
+        vision=sum(tower_macs(tower) for tower in seen.towers.values()) if full else 0,
+        projector=seen.n_visual * projector_macs(config) if full else 0,
         **_lm_macs(config.lm, updated, written, full),
         share=share_of(config, method, text_tokens),
     )

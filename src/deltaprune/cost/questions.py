@@ -13,7 +13,7 @@ from deltaprune.cost.verify import verify_kernels
 from deltaprune.errors import UserError
 from deltaprune.prefill import prefill
 from deltaprune.rows import Rows
-from deltaprune.steps import Method, Step
+from deltaprune.steps import Method, Step, side_of
 from deltaprune.vlm import VLM
 
 
@@ -50,17 +50,17 @@ def questions(
     dtype = vlm.model.lm.dtype
     kernels = verify_kernels(vlm.device, dtype)
     pixels, _ = prompts(vlm, 1, 1)
-    visual = vlm.model.encode(pixels)[0]
     ids = torch.randint(
         vlm.config.lm.vocab_size, (max(counts), text_tokens), generator=torch.Generator().manual_seed(0)
     )
     text = vlm.model.lm.embed(ids.to(vlm.device))
     steps = {label: method.checked_steps(vlm.shape) for label, method in methods.items()}
+    visual = {label: vlm.model.encode(pixels, side_of(chosen))[0] for label, chosen in steps.items()}
     times: dict[str, list[dict[str, float]]] = {label: [] for label in methods}
     first = unmeasured(vlm.device)
     for i in range(first + rounds):
         for label in methods:
-            measured = _round(vlm, steps[label], visual, text, counts)
+            measured = _round(vlm, steps[label], visual[label], text, counts)
             times[label] += [measured] if i >= first else []
         if on_round:
             on_round(i + 1, first + rounds)

@@ -12,7 +12,7 @@ from deltaprune.cost.timing import timed
 from deltaprune.cuda_graphs.step import stepping
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.rows import Rows
-from deltaprune.steps import Step, stages_of
+from deltaprune.steps import Step, side_of, stages_of
 from deltaprune.vlm import VLM
 
 
@@ -49,7 +49,7 @@ def method_round(
 ) -> Round:
     """One method, once; the time of choosing needs a prefill of its own and can be left out."""
     lm, device = vlm.model.lm, vlm.device
-    visual, vision = timed(lambda: vlm.model.encode(pixels), device)
+    visual, vision = timed(lambda: vlm.model.encode(pixels, side_of(steps)), device)
     text = lm.embed(ids)
     tokens = Rows.pack(list(visual), list(text))
     prefilled, prefill_ms = timed(lambda: prefill(lm, tokens, steps), device)

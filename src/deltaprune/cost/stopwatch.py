@@ -9,7 +9,7 @@ from torch import Tensor
 from deltaprune.cost.timing import wait
 from deltaprune.rows import Rows
 from deltaprune.selection import Selection
-from deltaprune.steps import Pass, Reduce, Score, Step
+from deltaprune.steps import Reduce, Score, Stage, Step
 from deltaprune.trace import Trace
 
 
@@ -21,7 +21,7 @@ class Stopwatch:
 
     def on(self, step: Step) -> Step:
         """The same stage, timed; a step that needs no score is returned unchanged."""
-        if isinstance(step, Pass) or step.score is None:
+        if not isinstance(step, Stage) or step.score is None:
             return step
         return replace(step, score=_TimedScore(step.score, self), reduce=_TimedReduce(step.reduce, self))
 
@@ -54,6 +54,9 @@ class _TimedScore(Score):
 class _TimedReduce(Reduce):
     reduce: Reduce
     watch: Stopwatch
+
+    def choose(self, stage: Stage, scores: Tensor | None, rows: Rows) -> Selection:
+        return self.reduce.choose(stage, scores, rows)
 
     def __call__(self, rows: Rows, kept: Selection) -> Rows:
         rows = self.reduce(rows, kept)

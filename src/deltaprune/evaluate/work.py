@@ -1,7 +1,8 @@
 """The unit of work: a few whole pictures with all their questions, answered under several methods.
 
-A picture is encoded once for all its questions and all methods. Which questions share a unit depends only on the
-benchmark and the batch size, never on what is answered already: a run that was broken off answers in the same groups.
+A picture is encoded once for all its questions and all methods, but anew for a method that shrinks it. Which questions
+share a unit depends only on the benchmark and the batch size, never on what is answered already: a run that was broken
+off answers in the same groups.
 """
 
 import logging
@@ -20,7 +21,7 @@ from deltaprune.errors import UserError, in_words
 from deltaprune.generate import Sample as Sampler
 from deltaprune.mllm.processor import Inputs, Processor
 from deltaprune.prefill import Prefilled
-from deltaprune.steps import Method
+from deltaprune.steps import Method, side_of
 from deltaprune.vlm import VLM
 
 FAILURES = (UserError, OSError, ArithmeticError, RuntimeError)  # what a sample can bring about; a bug is no such thing
@@ -76,6 +77,21 @@ def group(samples: Sequence[Sample], size: int) -> Iterator[tuple[Sample, ...]]:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The pictures of a unit as the methods see them that shrink them to one size, or not at all.
+
+    Attributes:
+        parts: pictures and their visual tokens `(I, P, d_model)`.
+        failed: why the others have none, by sample.
+        seconds: what it took, as a share for each method.
+    """
+
+    parts: list[tuple[list[Read], Tensor]]
+    failed: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Worker:
     """Answers units. It can be sent to another process.
 
@@ -105,33 +121,40 @@ class Worker:
                 read.append((picture, self.processor.encode_images([picture[0].image])))
             except FAILURES as error:
                 failed |= {sample.id: in_words(error) for sample in picture}
-        seen = self._see(read, failed) if read else []
         shared = (time.perf_counter() - start) / len(unit.methods)
-        for place in unit.methods:
+        sides = {place: side_of(self.methods[place].checked_steps(self.vlm.shape)) for place in unit.methods}
+        seen: dict[int | None, Seen] = {}
+        for place, side in sides.items():
+            if side not in seen:
+                start, lost = time.perf_counter(), dict(failed)
+                parts = self._see(self.methods[place], read, lost) if read else []
+                seconds = (time.perf_counter() - start) / list(sides.values()).count(side)
+                seen[side] = Seen(parts, lost, shared + seconds)
             start = time.perf_counter()
-            answers = {name: Answer(name, "", error=why) for name, why in failed.items()}
-            for part, visual in seen:
+            answers = {name: Answer(name, "", error=why) for name, why in seen[side].failed.items()}
+            for part, visual in seen[side].parts:
                 keys = torch.cat([inputs["image_key"] for _, inputs in part])
                 asked = [picture for picture, _ in part]
                 answers |= {each.id: each for each in self._try(self.methods[place], asked, visual, keys)}
-            ms = 1000 * (time.perf_counter() - start + shared)
+            ms = 1000 * (time.perf_counter() - start + seen[side].seconds)
             yield Done(place, tuple(answers[sample.id] for sample in unit.samples), ms)
 
     @torch.no_grad()
-    def _see(self, read: list[Read], failed: dict[str, str]) -> list[tuple[list[Read], Tensor]]:
+    def _see(self, method: Method, read: list[Read], failed: dict[str, str]) -> list[tuple[list[Read], Tensor]]:
         """Pictures and their visual tokens `(I, P, d_model)`: all at once; where that fails, one by one.
 
         Args:
+            method: which may shrink them.
             read: pictures and their pixels.
             failed: takes the samples of a picture that fails alone.
         """
         try:
             joined = Inputs({key: torch.cat([inputs[key] for _, inputs in read]) for key in read[0][1]})
-            visual = self.vlm.see(joined.to(self.vlm.device))
+            visual = self.vlm.see(joined.to(self.vlm.device), method)
         except FAILURES as error:
             if len(read) > 1:
                 _LOG.warning("%s: encoding the pictures one by one", in_words(error))
-                return [seen for each in read for seen in self._see([each], failed)]
+                return [seen for each in read for seen in self._see(method, [each], failed)]
             failed |= {sample.id: in_words(error) for sample in read[0][0]}
             return []
         assert visual is not None

@@ -1,7 +1,7 @@
 """A Mamba MLLM of Cobra's kind: towers side by side -> projector -> Mamba LM, the image before all text."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,7 @@ from deltaprune.checkpoints.mamba_lm import kept_in_float32
 from deltaprune.kernels import without_autocast
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.steps import Plan, Shape
+from deltaprune.vision.pixels import shrink
 from deltaprune.vision.towers import TOWERS, TowerConfig
 
 
@@ -47,6 +48,13 @@ class MLLMConfig:
     def shape(self) -> Shape:
         """What a pruning method may know of the model."""
         return Shape(self.lm.n_layers, self.n_visual, self.plan, self.lm.write_share)
+
+    def shrunk(self, side: int | None) -> "MLLMConfig":
+        """The same model for pictures of side x side patches; None changes nothing."""
+        if side is None:
+            return self
+        towers = {name: replace(tower, image_size=side * tower.patch_size) for name, tower in self.towers.items()}
+        return replace(self, towers=towers)
 
     @property
     def vision_width(self) -> int:
@@ -86,8 +94,16 @@ class MLLM(nn.Module):
         return torch.cat([tower(pixels[name].to(dtype)) for name, tower in self.vision.items()], dim=-1)
 
     @without_autocast
-    def encode(self, pixels: Mapping[str, Float[Tensor, "B 3 _ _"]]) -> Float[Tensor, "B P d"]:
-        """Images -> visual tokens in the LM's space, row by row, float32."""
+    def encode(self, pixels: Mapping[str, Float[Tensor, "B 3 _ _"]], side: int | None = None) -> Float[Tensor, "B P d"]:
+        """Images -> visual tokens in the LM's space, row by row, float32.
+
+        Args:
+            pixels: of each tower, at its own size.
+            side: shrink them to so many patches a side, P = side * side; None leaves them as they are.
+        """
+        if side is not None and side**2 != self.config.n_visual:
+            towers = self.config.shrunk(side).towers
+            pixels = {name: shrink(image, towers[name].image_size) for name, image in pixels.items()}
         return self.projector(self.features(pixels)).float()
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -54,6 +55,16 @@ def normalise(pixels: Float[Tensor, "*b 3 H W"], config: TowerConfig) -> Float[T
     mean = torch.tensor(config.mean, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(config.std, device=pixels.device).view(3, 1, 1)
     return (pixels - mean) / std
+
+
+def shrink(pixels: Float[Tensor, "B 3 _ _"], size: int) -> Float[Tensor, "B 3 _ _"]:
+    """Normalised square pixels at another size: bicubic, antialiased, as `resize` does it.
+
+    Resampling weights sum to 1, so it makes no difference that the pixels are normalised; values are not cut off at
+    black and white as PIL cuts them.
+    """
+    small = F.interpolate(pixels.float(), size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    return small.to(pixels.dtype)
 
 
 def _bicubic(image: Image.Image, width: int, height: int) -> Image.Image:

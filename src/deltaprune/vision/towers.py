@@ -3,6 +3,9 @@
 All yield the output of their second-to-last block, without the final norm and without prefix tokens (Cobra and
 RoboMamba read there), so the last block is neither built nor run. Activations and the eps of the norms are timm's, as
 the published MLLMs run them, and written out also where they are transformers' defaults.
+
+A picture of another size than the tower's is taken with position embeddings interpolated to its grid (bicubic), as
+transformers does it for each of the three.
 """
 
 from dataclasses import dataclass
@@ -77,6 +80,7 @@ class SiglipTower(nn.Module):
 
     def __init__(self, config: TowerConfig):
         super().__init__()
+        self.config = config
         from transformers import SiglipVisionConfig, SiglipVisionModel
 
         self.vit = SiglipVisionModel(
@@ -95,7 +99,8 @@ class SiglipTower(nn.Module):
         self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
-        return self.vit.encoder(inputs_embeds=self.vit.embeddings(pixels)).last_hidden_state
+        hidden = self.vit.embeddings(pixels, interpolate_pos_encoding=_other_grid(pixels, self.config))
+        return self.vit.encoder(inputs_embeds=hidden).last_hidden_state
 
 
 class ClipTower(nn.Module):
@@ -105,7 +110,7 @@ class ClipTower(nn.Module):
         super().__init__()
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
-        self.n_prefix = config.n_prefix
+        self.config, self.n_prefix = config, config.n_prefix
         self.vit = CLIPVisionModel(
             CLIPVisionConfig(
                 hidden_size=config.width,
@@ -121,8 +126,14 @@ class ClipTower(nn.Module):
         self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
-        hidden = self.vit.pre_layrnorm(self.vit.embeddings(pixels))
+        other = _other_grid(pixels, self.config)
+        hidden = self.vit.pre_layrnorm(self.vit.embeddings(pixels, interpolate_pos_encoding=other))
         return self.vit.encoder(inputs_embeds=hidden).last_hidden_state[:, self.n_prefix :]
+
+
+def _other_grid(pixels: Tensor, config: TowerConfig) -> bool:
+    """Whether these pixels hold another number of patches than the tower's own picture."""
+    return (pixels.shape[-1] // config.patch_size) ** 2 != config.n_patches
 
 
 TOWERS: dict[str, type[nn.Module]] = {"dinov2": DinoTower, "siglip": SiglipTower, "clip": ClipTower}

@@ -1,0 +1,95 @@
+"""Retention: what the state still knows of a token, and how much writing it changed what is read (V-CoLA)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from deltaprune.checks import check_at_least_one, check_share
+from deltaprune.rows import Rows, on_device
+from deltaprune.scores import registry
+from deltaprune.steps import Score
+from deltaprune.trace import Trace
+
+
+@registry.register("retention")
+@dataclass(frozen=True)
+class Retention(Score):
+    """s_j = (1 - unique) R_imp + unique R_uni, with psi(a, b) = (1 - cos(a, b)) / 2 over channels:
+
+        R_imp = 1 - psi(S_P B_j, Delta_j u_j)                              what the last state gives back of token j
+        R_uni = mean over t in [j, j + window) of psi(S_j C_t, S_{j-1} C_t)  how far writing j turns the next readouts
+
+    S_j = exp(Delta_j A) S_{j-1} + Delta_j u_j B_j is the state (E, N) after the image's rows up to j, S_P after all P.
+
+    Shape (T,), range [0, 1] for visual rows, 2 for text rows. Sees text: no. Source: V-CoLA, written there for gated
+    DeltaNet; in its letters k = B, q = C, v = Delta u.
+
+    Attributes:
+        unique: the weight of R_uni.
+        window: readouts that are looked at, the token's own and those right behind it.
+
+    Deviations: the state is that of the visual rows alone, starting from nothing, and the last rows' windows end with
+    the image, so that nothing depends on the question. Which state V-CoLA takes for the final one was not at hand.
+
+    It runs the recurrence once more, row by row in plain torch: about (3 + 2 window) E N multiplications a token.
+    """
+
+    paper: ClassVar[str] = "V-CoLA, R_imp and R_uni"
+
+    unique: float = 0.1
+    window: int = 4
+
+    needs = frozenset({"delta", "decay", "key", "query", "value"})
+    sees_text = False
+
+    def __post_init__(self) -> None:
+        check_share("unique", self.unique)
+        check_at_least_one("window", self.window)
+
+    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        scores = torch.full((len(rows.x),), 2.0, device=rows.x.device)
+        images = [rows.visual_rows(b) for b in range(len(rows.lengths))]
+        if not any(rows.n_visual):
+            return scores
+        delta, u, k, q = (_padded(trace[role], images) for role in ("delta", "value", "key", "query"))
+        known, new = self._read(delta, delta * u, k, q, trace["decay"].float(), on_device(rows.n_visual, k.device))
+        values = (1 - self.unique) * known + self.unique * new
+        for b, image in enumerate(images):
+            scores[image] = values[b, : len(image)]
+        return scores
+
+    def _read(
+        self,
+        delta: Float[Tensor, "B P E"],
+        v: Float[Tensor, "B P E"],
+        k: Float[Tensor, "B P N"],
+        q: Float[Tensor, "B P N"],
+        decay: Float[Tensor, "E N"],
+        live: Int[Tensor, "B"],
+    ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P"]]:
+        """R_imp and R_uni; what stands beyond an image's rows has delta 0, which leaves the state as it is."""
+        width, new = delta.shape[1], []
+        state = torch.zeros(len(live), *decay.shape, device=delta.device)
+        for j in range(width):
+            probes = q[:, j : j + self.window].mT
+            before = state @ probes
+            state = torch.exp(delta[:, j, :, None] * decay) * state + v[:, j, :, None] * k[:, j, None]
+            there = torch.arange(j, j + probes.shape[-1], device=live.device) < live[:, None]
+            turned = apart(state @ probes, before, dim=1) * there
+            new.append(turned.sum(-1) / there.sum(-1).clamp(min=1))
+        return 1 - apart(k @ state.mT, v, dim=-1), torch.stack(new, 1)
+
+
+def apart(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """psi: 0 where two vectors point the same way, 1 where they point opposite ways, 1/2 where one of them is 0."""
+    return (1 - (F.normalize(a, dim=dim) * F.normalize(b, dim=dim)).sum(dim)) / 2
+
+
+def _padded(values: Float[Tensor, "T w"], images: list[Int[Tensor, "_"]]) -> Float[Tensor, "B P w"]:
+    """Each image's rows side by side, zeros beyond them."""
+    return pad_sequence([values[image].float() for image in images], batch_first=True)
