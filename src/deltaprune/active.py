@@ -4,8 +4,10 @@ One context variable holds it for all models. An asyncio task starts with what w
 with nothing.
 """
 
+import importlib
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -51,6 +53,20 @@ def switched(model: Prunable, method: object) -> Iterator[None]:
     finally:
         if method is not None:
             model.method = before
+
+
+def opened(model: Any, method: object) -> AbstractContextManager[Prunable]:
+    """What a method is switched on for: a model of ours as it is, one of transformers' own with hooks while it lasts.
+
+    Raises:
+        UserError: no method can be switched on for this object.
+    """
+    transformers = sys.modules.get("transformers")  # a model of theirs cannot be here unless they are
+    if isinstance(model, Prunable) or transformers is None or not isinstance(model, transformers.PreTrainedModel):
+        check_prunable(model, method)
+        return nullcontext(model)
+    # By name, as registries find their folders: this room is below the one that knows transformers' layers.
+    return importlib.import_module("deltaprune.inplace.attach").attached(model, method)
 
 
 def check_prunable(model: Any, method: object) -> None:
