@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
 from deltaprune.errors import UserError
 
@@ -127,8 +127,5 @@ def pruned_layer(cache: Cache, l: int, valid: Bool[Tensor, "B n"] | None) -> Pru
 
 def is_continued(cache: Cache | None) -> bool:
     """Whether the cache has seen rows; nothing is read from the device."""
-    return cache is not None and any(
-        all(layer.has_previous_state.values()) if isinstance(layer, LinearAttentionLayer) else layer.is_initialized
-        for layer in cache.layers
-        if hasattr(layer, "is_initialized") or isinstance(layer, LinearAttentionLayer)
-    )
+    layers = () if cache is None else cache.layers
+    return any(isinstance(layer, CacheLayerMixin) and layer.get_seq_length() > 0 for layer in layers)

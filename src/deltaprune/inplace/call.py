@@ -43,18 +43,20 @@ class Call:
         if inputs.visual is not None:
             self.pruner = Pruner(target, steps)
             self.rows = rows_of(inputs.visual, inputs.lengths)
+        self.continued = False  # whether the cache held rows before this call
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}
 
     def enter(self, l: int, hidden: Tensor, handed: dict[str, Any]) -> Tensor:
         """What enters layer l in place of `hidden`; `handed` are the layer's other arguments, put right in place."""
         if l in self.added:
             more = self.added.pop(l)().to(hidden.device, hidden.dtype)
-            hidden = hidden + (more if self.columns is None else self._gathered(more))
+            hidden = hidden + (more if self.columns is None else taken(more, self.columns))
         cache = handed.get("cache")
         if l == 0:
             check_cache(cache)
+            self.continued = is_continued(cache)
         if self.pruner is not None and l in self.pruner.stages:
-            hidden = self._stage(l, hidden, cache)
+            hidden = self._stage(l, hidden)
         if self.columns is not None:
             tables = handed.get("position_embeddings")
             if tables is not None:
@@ -86,7 +88,7 @@ class Call:
             raise_if_not_finite(self.pruner.checks)
             self.target.kept = self.pruner.kept
 
-    def _stage(self, l: int, hidden: Tensor, cache: Cache | None) -> Tensor:
+    def _stage(self, l: int, hidden: Tensor) -> Tensor:
         assert self.pruner is not None
         before = self.rows.with_x(self.layout.pack(hidden).float())
         after = self.pruner.enter(l, before)
@@ -95,7 +97,7 @@ class Call:
         if after.lengths == before.lengths:
             return hidden if after.x is before.x else self.layout.unpack(after.x).to(hidden.dtype)
         self.layout = Layout.of(after.lengths, hidden.device)
-        if self.layout.valid is not None and is_continued(cache):
+        if self.layout.valid is not None and self.continued:
             raise UserError(
                 "In a chat that goes on from a cache, the images that are new in a batch have to keep the same number of "
                 "tokens in each sample: continue the chats one by one."
@@ -113,9 +115,7 @@ class Call:
         assert self.columns is not None
         known = self._tables.get(id(table))
         if known is None:
-            columns = self.columns.to(table.device)
-            samples = torch.arange(len(columns), device=table.device)[:, None]
-            known = self._tables[id(table)] = table, table.expand(len(columns), *table.shape[1:])[samples, columns]
+            known = self._tables[id(table)] = table, taken(table, self.columns.to(table.device))
         return known[1]
 
     def _held(self, cache: Cache | None, l: int) -> Any:
@@ -134,6 +134,12 @@ class Call:
             pruned_layer(cache, l, self.inputs.earlier)
         new = New(self.inputs.ids.shape[1], hidden.shape[1], self.layout.valid)
         handed["attention_mask"] = self.masks.causal(hidden, cache, l, new)
+
+
+def taken(table: Tensor, columns: Tensor) -> Tensor:
+    """`(B, T, ...)`, or `(1, T, ...)` for all samples, at the columns `(B, W)` of each sample."""
+    samples = torch.arange(len(columns), device=table.device)[:, None]
+    return table.expand(len(columns), *table.shape[1:])[samples, columns]
 
 
 def rows_of(visual: Tensor, lengths: Sequence[int]) -> Rows:
