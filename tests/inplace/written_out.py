@@ -49,7 +49,13 @@ def positions_of(given: Mapping[str, Any], length: int) -> tuple[Tensor, Tensor]
 
 
 def logits(
-    model: Any, inputs: Mapping[str, Tensor], more: list[int], stages: Mapping[int, float], read: Read, kept: dict[int, Tensor]
+    model: Any,
+    inputs: Mapping[str, Tensor],
+    more: list[int],
+    stages: Mapping[int, float],
+    read: Read,
+    kept: dict[int, Tensor],
+    turn: tuple[int, Mapping[int, Tensor]] = (0, {}),
 ) -> Tensor:
     """Logits behind the last of `more` tokens that follow the prompt of one sample.
 
@@ -59,6 +65,7 @@ def logits(
             None where the layer has none to give; a stage goes by the last one given. Before all layers the layer is
             None.
         kept: after -> the original indices of the prompt's rows that survived; filled when first known.
+        turn: where the last turn of a chat begins, and after -> the earlier rows that an earlier turn left.
     """
     prompt = inputs["input_ids"].shape[1]
     whole = extended(inputs, more)
@@ -73,7 +80,9 @@ def logits(
         if l in stages:
             if l not in kept:
                 score = torch.zeros(len(live)) if score is None else score
-                kept[l] = live[best(score, visual[live], int(stages[l] * int(visual.sum()) + 1e-6))]
+                candidates, count = visual & (torch.arange(len(visual)) >= turn[0]), int(visual[turn[0] :].sum())
+                chosen = live[best(score, candidates[live], int(stages[l] * count + 1e-6))]
+                kept[l] = chosen[(chosen >= turn[0]) | torch.isin(chosen, turn[1].get(l, chosen))]
             stay = torch.isin(live, kept[l]) | (live >= prompt)
             x, live = x[:, stay], live[stay]
             score = None if score is None else score[stay]
