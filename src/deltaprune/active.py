@@ -81,6 +81,6 @@ def check_prunable(model: Any, method: object) -> None:
         if isinstance(getattr(model, name, None), Prunable):
             raise UserError(f"{said}, which holds the model that can be pruned: give it as its attribute .{name}.")
     raise UserError(
-        f"{said}: it prunes a model that dp.load gave, or that transformers loaded from a deltaprune folder after "
-        "`import deltaprune.hf`; of a pipeline over one, its .model."
+        f"{said}: it prunes a model that dp.load gave, or that transformers loaded: one of its own vision-language "
+        "models, or a deltaprune folder after `import deltaprune.hf`; of a pipeline over one, its .model."
     )

@@ -154,7 +154,12 @@ FAMILIES = {
         lfm2,
     ),
     "qwen2_5_vl": Tiny(
-        ({**MROPE, "eos_token_id": 2, "bos_token_id": 1}, {**QWEN_VISION, "window_size": 16, "fullatt_block_indexes": [1]}, {}), grid
+        (
+            {**MROPE, "eos_token_id": 2, "bos_token_id": 1},
+            {**QWEN_VISION, "window_size": 16, "fullatt_block_indexes": [1]},
+            {},
+        ),
+        grid,
     ),
     "qwen3_vl": Tiny(({**MROPE, "head_dim": 8}, {**QWEN3_VISION, "deepstack_visual_indexes": [0, 1, 2]}, {}), grid),
     "llava_onevision": Tiny((QWEN2, SIGLIP, {"image_grid_pinpoints": [[16, 16], [32, 32]]}), onevision, ONE_SIZE),

@@ -67,6 +67,7 @@ def test_methods_do_not_nest() -> None:
         generated(model, one("qwen3_5"))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # of torch's compiler
 def test_compiled_models() -> None:
     model = make("qwen3_5")
     model.compile()
@@ -75,7 +76,7 @@ def test_compiled_models() -> None:
 
 def test_static_caches() -> None:
     said = refused(METHOD, make("smolvlm"), **one("smolvlm"), cache_implementation="static")
-    assert "static cache" in said
+    assert said.startswith("A pruned prompt cannot be kept in a StaticCache")
 
 
 def test_a_quantized_cache_class() -> None:
@@ -88,10 +89,16 @@ def test_a_quantized_cache_class() -> None:
     assert said.startswith("A pruned prompt cannot be kept in a Other")
 
 
-@pytest.mark.parametrize("name", ["qwen3_vl", "smolvlm", "lfm2_vl"])
-def test_assisted_decoding(name: str) -> None:
-    """transformers asks whether the cache can take tokens back, and has a sentence of its own where it cannot."""
-    with METHOD(make(name)) as target, pytest.raises(ValueError, match="requires a cache that can be cropped"):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("qwen3_vl", "requires a cache that can be cropped"),
+        ("lfm2_vl", "The cache records its past, as assisted decoding"),
+    ],
+)
+def test_assisted_decoding(name: str, said: str) -> None:
+    """transformers has a sentence of its own where an attention layer of the cache cannot take tokens back."""
+    with METHOD(make(name)) as target, pytest.raises(ValueError, match=said):
         target.model.generate(**one(name), max_new_tokens=3, prompt_lookup_num_tokens=2)
     layer = PrunedLayer()
     with pytest.raises(dp.UserError, match="cannot take tokens back"):

@@ -61,7 +61,9 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
         )
     modules = (target.model, target.text, *target.layers)
     if any(module._compiled_call_impl is not None for module in modules):
-        raise UserError("A compiled model cannot be pruned in place, since its rows change their number: do not compile it.")
+        raise UserError(
+            "A compiled model cannot be pruned in place, since its rows change their number: do not compile it."
+        )
 
 
 class Attached:

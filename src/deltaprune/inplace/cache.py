@@ -1,6 +1,6 @@
 """A layer of transformers' cache that has seen fewer rows than the prompt had."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool
@@ -77,7 +77,7 @@ class PrunedLayer(DynamicLayer):
             )
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        super().reorder_cache(beam_idx)
+        super().reorder_cache(cast(Any, beam_idx))
         self._pick(beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:
@@ -100,8 +100,8 @@ def check_cache(cache: object) -> None:
         return
     if type(cache) is not DynamicCache:
         raise UserError(
-            f"A pruned prompt cannot be kept in a {type(cache).__name__}: static, quantized and compiled caches have one "
-            "length for all layers; leave out cache_implementation, or pass transformers' DynamicCache."
+            f"A pruned prompt cannot be kept in a {type(cache).__name__}: static, quantized and compiled caches have "
+            "one length for all layers; leave out cache_implementation, or pass transformers' DynamicCache."
         )
     for l, layer in enumerate(cache.layers):
         if getattr(layer, "is_sliding", False):
@@ -121,7 +121,7 @@ def pruned_layer(cache: Cache, l: int, valid: Bool[Tensor, "B n"] | None) -> Pru
         cache.layers.append(cache.layer_class_to_replicate())
     layer = cache.layers[l]
     if not isinstance(layer, PrunedLayer):
-        cache.layers[l] = layer = PrunedLayer.adopt(layer, valid)
+        cache.layers[l] = layer = PrunedLayer.adopt(cast(DynamicLayer, layer), valid)
     return layer
 
 

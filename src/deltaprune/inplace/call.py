@@ -99,8 +99,8 @@ class Call:
         self.layout = Layout.of(after.lengths, hidden.device)
         if self.layout.valid is not None and self.continued:
             raise UserError(
-                "In a chat that goes on from a cache, the images that are new in a batch have to keep the same number of "
-                "tokens in each sample: continue the chats one by one."
+                "In a chat that goes on from a cache, the images that are new in a batch have to keep the same number "
+                "of tokens in each sample: continue the chats one by one."
             )
         total = self.inputs.ids.shape[1]
         pads = torch.tensor([total - n for n in self.inputs.lengths]).to(hidden.device, non_blocking=True)
@@ -111,7 +111,7 @@ class Call:
         return self.layout.unpack(after.x).to(hidden.dtype)
 
     def _gathered(self, table: Tensor) -> Tensor:
-        """`(B, T, ...)` or `(1, T, ...)` of the call -> `(B, W, ...)` of the rows that are left; once for all layers."""
+        """`(B, T, ...)` or `(1, T, ...)` of the call -> `(B, W, ...)` of the rows left; once for all layers."""
         assert self.columns is not None
         known = self._tables.get(id(table))
         if known is None:

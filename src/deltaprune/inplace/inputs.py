@@ -44,8 +44,8 @@ class Inputs:
             raise UserError("A pruned model needs input_ids, which tell its visual tokens: inputs_embeds do not.")
         if isinstance(mask, dict) or (mask is not None and mask.ndim != 2):
             raise UserError(
-                "A pruned model makes its own masks for the rows that are left: give a 2-D attention_mask, ones for tokens "
-                "and zeros for pads on the left, and no static cache."
+                "A pruned model makes its own masks for the rows that are left: give a 2-D attention_mask, ones for "
+                "tokens and zeros for pads on the left, and no static cache."
             )
         if any(given.get(name) is not None for name in PACKED):
             raise UserError("Packed samples (cu_seq_lens_q, seq_idx) cannot be pruned in place: give a padded batch.")

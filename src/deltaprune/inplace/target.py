@@ -82,8 +82,8 @@ def family_of(model: Any) -> Family:
         model.get_submodule(family.text)
     except AttributeError as error:
         raise UserError(
-            f"A {type(model).__name__} has no {family.text}: give the whole model, as AutoModelForImageTextToText loads "
-            "it."
+            f"A {type(model).__name__} has no {family.text}: give the whole model, as AutoModelForImageTextToText "
+            "loads it."
         ) from error
     return family
 

@@ -1,6 +1,5 @@
-"""The vision-language models of transformers that can be pruned in place: one file each, found by `config.model_type`."""
+"""The models of transformers that can be pruned in place: one file each, found by `config.model_type`."""
 
-from abc import ABC
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,8 +10,8 @@ from deltaprune.registry import Registry
 Added = Callable[[], Tensor]  # what is added to the rows that enter a layer, (B, T, d), made when it is asked for
 
 
-class Family(ABC):
-    """Where a model keeps what pruning touches.
+class Family:
+    """Where a model keeps what pruning touches; subclasses say what differs.
 
     Class attributes:
         text: the part that calls the decoder layers, its `layers`.

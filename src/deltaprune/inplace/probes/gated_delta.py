@@ -1,4 +1,4 @@
-"""Gated DeltaNet (Qwen3.5, Qwen3-Next, MiniCPM-V 4.6): S_t = alpha_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T."""
+"""Gated DeltaNet (Qwen3.5, MiniCPM-V 4.6): S_t = alpha_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T."""
 
 from collections.abc import Mapping
 from typing import Any
