@@ -31,6 +31,7 @@ RUN = {  # pages whose Python and commands run, and how many blocks of Python ea
     "index": 3,
     "concepts": 2,
     "guides/huggingface": 5,
+    "guides/hybrids": 3,
     "guides/evaluate": 3,
     "guides/own_method": 3,
 }
