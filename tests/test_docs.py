@@ -31,6 +31,7 @@ RUN = {  # pages whose Python and commands run, and how many blocks of Python ea
     "index": 3,
     "concepts": 2,
     "guides/huggingface": 5,
+    "guides/hybrids": 3,
     "guides/evaluate": 3,
     "guides/own_method": 3,
 }
@@ -154,7 +155,12 @@ def test_every_room_that_users_import_from_has_a_page_of_reference() -> None:
         for name in re.findall(r"^::: deltaprune\.([\w.]+)$", page.read_text(), re.MULTILINE)
     }
     packages = {path.parent.name for path in (ROOT / "src" / "deltaprune").glob("*/__init__.py")}
-    assert packages - shown == {"cli", "cuda_graphs", "vision"}  # commands have a guide; the others are inside
+    assert packages - shown == {
+        "cli",
+        "cuda_graphs",
+        "inplace",
+        "vision",
+    }  # commands have a guide; the others are inside
 
 
 def test_the_page_on_methods_names_rivals_that_there_are_and_vtws_threshold() -> None:

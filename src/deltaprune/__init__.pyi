@@ -35,6 +35,7 @@ from .scores.diversity import Diversity as Diversity
 from .scores.duplication import Duplication as Duplication
 from .scores.hidden_attention import HiddenAttention as HiddenAttention
 from .scores.input import InputNorm as InputNorm
+from .scores.last_attention import LastAttention as LastAttention
 from .scores.marginal_relevance import MarginalRelevance as MarginalRelevance
 from .scores.output import OutputNorm as OutputNorm
 from .scores.random import Random as Random

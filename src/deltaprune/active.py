@@ -4,8 +4,10 @@ One context variable holds the methods of all models. An asyncio task inherits t
 created; a new thread starts with none.
 """
 
+import importlib
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -53,6 +55,20 @@ def switched(model: Prunable, method: object) -> Iterator[None]:
             model.method = before
 
 
+def opened(model: Any, method: object) -> AbstractContextManager[Prunable]:
+    """What a method is switched on for: a model of ours as it is, one of transformers' own with hooks while it lasts.
+
+    Raises:
+        UserError: no method can be switched on for this object.
+    """
+    transformers = sys.modules.get("transformers")  # a model of theirs cannot be here unless they are
+    if isinstance(model, Prunable) or transformers is None or not isinstance(model, transformers.PreTrainedModel):
+        check_prunable(model, method)
+        return nullcontext(model)
+    # By name, as registries find their folders: this room is below the one that knows transformers' layers.
+    return importlib.import_module("deltaprune.inplace.attach").attached(model, method)
+
+
 def check_prunable(model: Any, method: object) -> None:
     """Check that a method can be activated for this object; otherwise a `UserError` says for which one it can."""
     if isinstance(model, Prunable) and not isinstance(model, type):
@@ -65,6 +81,6 @@ def check_prunable(model: Any, method: object) -> None:
         if isinstance(getattr(model, name, None), Prunable):
             raise UserError(f"{said}, which holds the model that can be pruned: give it as its attribute .{name}.")
     raise UserError(
-        f"{said}: it prunes a model that dp.load gave, or that transformers loaded from a deltaprune folder after "
-        "`import deltaprune.hf`; of a pipeline over one, its .model."
+        f"{said}: it prunes a model that dp.load gave, or that transformers loaded: one of its own vision-language "
+        "models, or a deltaprune folder after `import deltaprune.hf`; of a pipeline over one, its .model."
     )

@@ -31,8 +31,8 @@ class State(ABC):
 
 
 @runtime_checkable
-class Block(Protocol):
-    """One layer of an LM with its norm and its residual add. `state` is of the block's own subclass of `State`.
+class Layer(Protocol):
+    """What pruning needs to know of a layer, whoever runs it.
 
     Class attributes:
         offers: the roles of a `Trace` that `prefill` can fill, without `hidden`.
@@ -41,6 +41,21 @@ class Block(Protocol):
 
     offers: ClassVar[frozenset[str]]
     offers_writing: ClassVar[frozenset[str]]
+
+
+@runtime_checkable
+class Layers(Protocol):
+    """What pruning needs to know of an LM, whoever runs it: its layers and its final norm."""
+
+    @property
+    def blocks(self) -> Sequence[Layer]: ...
+
+    def norm(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]: ...
+
+
+@runtime_checkable
+class Block(Layer, Protocol):
+    """One layer of an LM with its norm and its residual add. A `state` is the block's own kind of `State`."""
 
     def empty_state(self, batch: int) -> Any:
         """The state before the first row."""
@@ -69,7 +84,7 @@ class Block(Protocol):
 
 
 @runtime_checkable
-class Model(Protocol):
+class Model(Layers, Protocol):
     """An LM: embedding, blocks, final norm, head."""
 
     images_first: ClassVar[
@@ -88,7 +103,5 @@ class Model(Protocol):
         ...
 
     def embed(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]: ...
-
-    def norm(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]: ...
 
     def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]: ...

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from deltaprune.errors import NotFinite, UserError
-from deltaprune.protocols import Block, Model, State
+from deltaprune.protocols import Block, Layers, State
 from deltaprune.rows import Rows, join, joined
 from deltaprune.scoring import importance
 from deltaprune.steps import Stage, Step, passes_of, stages_of
@@ -51,7 +51,7 @@ class Pruner:
     """A method's steps at work on one batch.
 
     Args:
-        model: the LM.
+        model: the LM, of which only the layers' offers and the final norm are used.
         steps: the method's.
         awaits_text: the rows are images alone: stop at the first stage whose choice depends on text.
         waiting: earlier rows that join these from layer `depth` on, and their trace.
@@ -64,7 +64,7 @@ class Pruner:
 
     def __init__(
         self,
-        model: Model,
+        model: Layers,
         steps: Sequence[Step],
         awaits_text: bool = False,
         waiting: tuple[Rows, Trace] | None = None,

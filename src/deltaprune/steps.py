@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deltaprune.active import Prunable as Prunable
-from deltaprune.active import check_prunable, switched
+from deltaprune.active import opened, switched
 from deltaprune.checks import check_at_least_one, check_candidates, check_choice, check_keep, check_layer
 from deltaprune.errors import UserError
 from deltaprune.plan import Plan as Plan
@@ -209,7 +209,8 @@ class Method(ABC):
 
     The fields are the paper's hyper-parameters and the `repr` is a run's identity. `with method(vlm):` switches it on
     and off again on exit, also after an exception; nothing is patched. It is active in this thread or
-    asyncio task only: other threads that use the same model are not affected.
+    asyncio task only: other threads that use the same model are not affected. A model of transformers' own has hooks
+    within the `with`, see `inplace.attach`, and `with method(model) as pruned` then tells what was kept.
 
     Class attributes:
         paper: where it comes from, as `deltaprune methods` prints it.
@@ -234,10 +235,10 @@ class Method(ABC):
         return steps
 
     @contextmanager
-    def __call__(self, model: Prunable) -> Iterator[None]:
-        check_prunable(model, self)
-        if model.method is not None:
-            raise UserError(f"{model.method!r} is already on: methods do not nest; leave its `with` block first.")
-        self.checked_steps(model.shape)
-        with switched(model, self):
-            yield
+    def __call__(self, model: Any) -> Iterator[Any]:
+        with opened(model, self) as pruned:
+            if pruned.method is not None:
+                raise UserError(f"{pruned.method!r} is already on: methods do not nest; leave its `with` block first.")
+            self.checked_steps(pruned.shape)
+            with switched(pruned, self):
+                yield pruned

@@ -1,0 +1,140 @@
+"""A method on a model of transformers' own: hooks on its decoder layers, within the `with` alone.
+
+    model = AutoModelForImageTextToText.from_pretrained(...)
+    with dp.DTP(keep=0.5)(model) as pruned:
+        model.generate(**processor(images=image, text=prompt, return_tensors="pt"))
+    print([kept.counts for kept in pruned.kept])
+
+Before a layer, the pruner's step on the rows that are live there; from a stage on, every layer gets the positions,
+rotary tables and masks of the rows that are left. Everything else stays transformers' own.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import transformers
+from torch import nn
+from transformers.masking_utils import create_causal_mask
+
+from deltaprune.errors import UserError
+from deltaprune.inplace.call import Call
+from deltaprune.inplace.inputs import Inputs
+from deltaprune.inplace.target import Target
+from deltaprune.pruner import Pruner
+from deltaprune.steps import Method, Step, passes_of
+
+_HERE: ContextVar["Attached | None"] = ContextVar("deltaprune_attached", default=None)
+_CALL: ContextVar["Call | None"] = ContextVar("deltaprune_call", default=None)
+
+
+@contextmanager
+def attached(model: Any, method: Method) -> Iterator[Target]:
+    """The model with hooks that prune it by `method`, in this thread, or asyncio task, alone.
+
+    Raises:
+        UserError: a model, or a method on it, that cannot be pruned in place.
+    """
+    target = Target(model)
+    if target.method is not None:  # `Method.__call__` says that methods do not nest
+        yield target
+        return
+    steps = method.checked_steps(target.shape)
+    check_runnable(target, steps)
+    with ExitStack() as hooks:
+        here = Attached(target, steps, hooks)
+        token = _HERE.set(here)
+        hooks.callback(_HERE.reset, token)
+        yield target
+
+
+def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
+    """A `UserError` where the installed transformers, or the state of the model, do not allow it."""
+    if not {"cache", "layer_idx"} <= set(inspect.signature(create_causal_mask).parameters):
+        raise UserError(f"Pruning in place needs transformers 5.24 or newer; {transformers.__version__} is installed.")
+    if passes_of(steps):
+        raise UserError(
+            "Passes (write, skip) are not there for a model of transformers' own, whose layers run all their rows: use "
+            "stages."
+        )
+    modules = (target.model, target.text, *target.layers)
+    if any(module._compiled_call_impl is not None for module in modules):
+        raise UserError(
+            "A compiled model cannot be pruned in place, since its rows change their number: do not compile it."
+        )
+
+
+class Attached:
+    """The hooks of one `with` block; they do nothing in a thread, or task, in which it is not on.
+
+    Args:
+        target: the model.
+        steps: the method's.
+        hooks: takes the hooks off when it is closed.
+    """
+
+    def __init__(self, target: Target, steps: tuple[Step, ...], hooks: ExitStack):
+        self.target, self.steps = target, steps
+        readers = set(Pruner(target, steps).reads.values())  # raises where no layer tells what a score reads
+        handles = [
+            target.model.register_forward_pre_hook(self._begin, with_kwargs=True),
+            target.model.register_forward_hook(self._end, with_kwargs=True, always_call=True),
+            target.text.register_forward_pre_hook(self._take_over, with_kwargs=True),
+        ]
+        for l, layer in enumerate(target.layers):
+            handles.append(layer.register_forward_pre_hook(self._entering(l), with_kwargs=True))
+            if l in readers:
+                handles.append(target.mixers[l].register_forward_pre_hook(self._reading(l), with_kwargs=True))
+        for handle in handles:
+            hooks.callback(handle.remove)
+
+    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _HERE.get() is self:
+            _CALL.set(None)
+            _CALL.set(Call(self.target, self.steps, Inputs.of(model, self.target.family, args, kwargs)))
+
+    def _end(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        call = self._call()
+        if call is not None:
+            _CALL.set(None)
+            if output is not None:  # None after an exception
+                call.finish()
+
+    def _take_over(
+        self, text: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        call = self._call()
+        if call is None or call.pruner is None:
+            return None
+        kwargs = dict(kwargs)
+        call.added = self.target.family.take_over(kwargs)
+        return args, kwargs
+
+    def _entering(self, l: int) -> Any:
+        def hook(
+            layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            call = self._call()
+            if call is None:
+                return None
+            handed = dict(kwargs)
+            if args:
+                return (call.enter(l, args[0], handed), *args[1:]), handed
+            handed["hidden_states"] = call.enter(l, handed.pop("hidden_states"), handed)
+            return args, handed
+
+        return hook
+
+    def _reading(self, l: int) -> Any:
+        def hook(mixer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            call = self._call()
+            if call is not None:
+                call.read(l, args[0] if args else kwargs["hidden_states"], kwargs)
+
+        return hook
+
+    def _call(self) -> Call | None:
+        call = _CALL.get()
+        return call if call is not None and call.target is self.target else None

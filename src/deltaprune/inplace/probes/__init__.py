@@ -1,0 +1,57 @@
+"""What a mixer of transformers' tells about its rows: one file a kind of mixer, found by the name of its class."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from deltaprune.registry import Registry
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What entered a mixer.
+
+    Attributes:
+        hidden: its input behind the layer's norm, `(B, W, d)`.
+        valid: which places are no pads, `(B, W)`; None where none are.
+        rotary: cos and sin, `(B, W, w)` each; None where the model has none.
+        keys: an attention layer's keys of earlier rows, `(B, heads, n, width)`; None where there are none.
+        keys_valid: which of these are no pads, `(B, n)`; None where none are.
+    """
+
+    hidden: Float[Tensor, "B W d"]
+    valid: Bool[Tensor, "B W"] | None = None
+    rotary: tuple[Tensor, Tensor] | None = None
+    keys: Tensor | None = None
+    keys_valid: Bool[Tensor, "B n"] | None = None
+
+
+class Probe(ABC):
+    """One kind of mixer. It computes again, from what entered the mixer, what the layer does not hand out.
+
+    Class attributes:
+        sees: how the layer takes its mask: "all" rows at once (attention), "state" (rows one by one), or neither (an
+            MLP, whose rows do not see each other).
+        offers: the roles of a `Trace` that it can fill.
+    """
+
+    sees: ClassVar[Literal["all", "state", "none"]]
+    offers: ClassVar[frozenset[str]] = frozenset()
+    offers_writing: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
+        """role -> `(B, W, ...)` float32, for each role in `needs`."""
+
+
+registry: Registry[type[Probe]] = Registry("probe", "deltaprune.inplace.probes", Probe)
+
+
+def mixer_of(layer: nn.Module) -> tuple[str, nn.Module] | None:
+    """The mixer of a decoder layer, with its name there: the first child whose class a probe knows."""
+    known = registry.names()
+    return next(((name, part) for name, part in layer.named_children() if type(part).__name__ in known), None)
