@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deltaprune.benchmarks.scenes import Scene, scene_seed
 
-PICTURES = {"triangles": 8, "red_things": 12, "green_cross": 14}
+PICTURES = {"triangles": 560, "red_things": 21, "green_cross": 32}
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
 for name, index in PICTURES.items():

@@ -1,7 +1,7 @@
 """The paper's Tables 1, 3, 4, 5 and two of ours on the bundled model and `scenes`.
 
     python runs/tables_scenes.py table1     # or table3, table4, table5; early, keep
-    python runs/tables_scenes.py table1 --benchmark scenes2
+    python runs/tables_scenes.py table1 --benchmark scenes1
 
 Every row answers the same questions. Writes numbers/scenes_table1.md and .json. Answers are kept in
 out/tables/scenes_table1: the same command goes on where it was broken off.
@@ -80,7 +80,7 @@ def make(
 def main(
     table: Annotated[Name, typer.Argument(help="Which table.")],
     questions: Annotated[int, typer.Option(help="Test questions per row, the same in every row.")] = 10_000,
-    benchmark: Annotated[str, typer.Option(help="scenes or scenes2: whose pictures.")] = "scenes",
+    benchmark: Annotated[str, typer.Option(help="scenes or scenes1: whose pictures.")] = "scenes",
     model: Annotated[str, typer.Option(help="A known model or a model folder.")] = "bundled",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Where the answers are kept.")] = ROOT / "out" / "tables",

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import deltaprune as dp
-from deltaprune.benchmarks.scenes import Scenes2
+from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import ETA, NAMES, RULES, divergence, measure, plan
 from deltaprune.calibrate.plans import JS
 from deltaprune.checkpoints.folder import save_folder
@@ -40,10 +40,10 @@ def tested(n_layers: int) -> list[str]:
 
 def plans_of(vlm: dp.VLM, processor, samples: int) -> dict[str, dp.Plan]:
     """Each rule's plan, all from the same `samples` validation pictures, one question about each."""
-    asked = pick_questions(Scenes2(), "val", 0, samples)
+    asked = pick_questions(Scenes(), "val", 0, samples)
     batches = [processor(images=s.image, text=s.question) for s in asked]
     curves, moved = measure(vlm, batches), divergence(vlm, batches)
-    return {rule: plan(curves.spread, rule, Scenes2.name, "val", 0, curves.withdrawal, ETA, moved) for rule in NAMES}
+    return {rule: plan(curves.spread, rule, Scenes.name, "val", 0, curves.withdrawal, ETA, moved) for rule in NAMES}
 
 
 def choose_plan(vlm: dp.VLM, processor, samples: int, questions: int) -> dp.Plan:
@@ -54,7 +54,7 @@ def choose_plan(vlm: dp.VLM, processor, samples: int, questions: int) -> dp.Plan
     plans = plans_of(vlm, processor, samples)
     methods = {rule: dp.DTP(0.5, p.early, p.late) for rule, p in plans.items()}
     asked = list(dict.fromkeys([dp.NoPruning(), *methods.values()]))  # rules may agree
-    rows = dict(zip(asked, answered(vlm, processor, Scenes2(), asked, "val", questions, "plan"), strict=True))
+    rows = dict(zip(asked, answered(vlm, processor, Scenes(), asked, "val", questions, "plan"), strict=True))
     none, row_of = rows[asked[0]], {rule: rows[method] for rule, method in methods.items()}
     tried = [
         {
@@ -67,7 +67,7 @@ def choose_plan(vlm: dp.VLM, processor, samples: int, questions: int) -> dp.Plan
         for rule, p in plans.items()
     ]
     papers = max(RULES, key=lambda rule: row_of[rule].mean)
-    against = change(row_of[JS].records, row_of[papers].records, Scenes2().rules.summary)
+    against = change(row_of[JS].records, row_of[papers].records, Scenes().rules.summary)
     better = against.points > 0 and against.p is not None and against.p < 0.05
     said = (
         f"DTP keep=0.5 on {questions} validation questions: the paper's better rule is {papers}; ours against it "
@@ -89,10 +89,10 @@ def main(
     config = replace(vlm.config, plan=found)
     save_folder(SHIPPED, vlm.model, processor.tokenizer, config)
     vlm, processor = dp.load("bundled")
-    rows = answered(vlm, processor, Scenes2(), tested(vlm.shape.n_layers), "test", questions, "test")
+    rows = answered(vlm, processor, Scenes(), tested(vlm.shape.n_layers), "test", questions, "test")
     source = provenance()
     measured = {"provenance": source, "plan": asdict(found), **document(rows)}
-    page = f"# The bundled model on `{Scenes2.name}`\n\n{questions:,} test questions, percent right.\n\n"
+    page = f"# The bundled model on `{Scenes.name}`\n\n{questions:,} test questions, percent right.\n\n"
     publish("bundled", measured, page + table(rows) + "\n" + footer(source), NUMBERS)
     shutil.copyfile(folder / "log.jsonl", NUMBERS / "bundled_training.jsonl")
     (SHIPPED / "README.md").write_text(card(vlm.config, rows, source, footer(source)))

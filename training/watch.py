@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 import deltaprune as dp
-from deltaprune.benchmarks.scenes import SKILLS, Scenes2
+from deltaprune.benchmarks.scenes import SKILLS, Scenes
 from deltaprune.evaluate import evaluate
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.network import MLLM
@@ -62,7 +62,7 @@ class Watch:
                 methods[f"random {early} {keep}"] = dp.RandomPruning(keep, early, late)
         vlm = dp.VLM(model, processor.eos_id)
         tried = list(methods.values())
-        rows = evaluate(vlm, processor, Scenes2(), tried, split="val", limit=self.questions, batch_size=48)
+        rows = evaluate(vlm, processor, Scenes(), tried, split="val", limit=self.questions, batch_size=48)
         return {name: round(row.mean, 1) for name, row in zip(methods, rows, strict=True)} | {
             f"none {skill}": round(value, 1) for skill, value in rows[0].by_skill.items()
         }

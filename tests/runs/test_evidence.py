@@ -22,7 +22,7 @@ def change(points: float) -> dict[str, Any]:
 
 def rows(methods: list[str], points: Points) -> list[dict[str, Any]]:
     """A method's mean is 98 and what `points` says of it."""
-    common = {"model": "bundled", "benchmark": "scenes2", "n": 10_000, "floor": 30.0, "interval": [0.0, 99.0]}
+    common = {"model": "bundled", "benchmark": "scenes", "n": 10_000, "floor": 30.0, "interval": [0.0, 99.0]}
     return [
         {**common, "method": m, "mean": 98 + points.get(m, 0.0), "against_none": change(points.get(m, 0.0))}
         for m in methods

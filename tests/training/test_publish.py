@@ -46,11 +46,11 @@ def test_the_card_and_the_numbers_are_of_the_model_that_ships(published: Path) -
     held = json.loads((published / "numbers" / "bundled.json").read_text())
     assert plan is not None
     assert (held["plan"]["early"], held["plan"]["late"]) == (plan.early, plan.late)
-    assert plan.source["benchmark"] == "scenes2"
+    assert plan.source["benchmark"] == "scenes"
     rules = {each["rule"] for each in plan.source["tried"]}
     assert rules == {"first_peak", "argmin", "js"}
     assert [row["method"] for row in held["rows"]] == publication.tested(4)
-    assert {row["benchmark"] for row in held["rows"]} == {"scenes2"}
+    assert {row["benchmark"] for row in held["rows"]} == {"scenes"}
     assert all(row["n"] == 12 and row["interval"] for row in held["rows"])
     assert all(row["against_none"] for row in held["rows"])
     card = (published / "shipped" / "README.md").read_text()

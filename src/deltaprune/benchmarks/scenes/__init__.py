@@ -9,16 +9,16 @@ Six skills stand for the six families of visual question answering that pruning 
     reading       TextVQA    What is written on the sign?                                     K7
     unanswerable  VizWiz     What color is the star? (there is none)                          unanswerable
 
-There are two versions. Version 1 (`scenes`) has plain grounds, one typeface and things of 15 to 42 pixels. Version 2
-(`scenes2`) has textured grounds, five typefaces and things of 14 to 54 pixels, so that a picture repeats itself as a
-photograph does: neighbouring patches show the same. Questions, splits and grading are the same.
+There are two versions. Version 2 (`scenes`) has textured grounds, five typefaces and things of 14 to 54 pixels, so that
+a picture repeats itself as a photograph does: neighbouring patches show the same. Version 1 (`scenes1`) has plain
+grounds, one typeface and things of 15 to 42 pixels. Questions, splits and grading are the same.
 
 Answers are balanced, so that a guess scores what `Scenes().guess(samples)` says. Grading is exact match after
 lower-casing; there is no official scorer to check against.
 """
 
 from deltaprune.benchmarks.scenes.benchmark import Scenes as Scenes
-from deltaprune.benchmarks.scenes.benchmark import Scenes2 as Scenes2
+from deltaprune.benchmarks.scenes.benchmark import Scenes1 as Scenes1
 from deltaprune.benchmarks.scenes.benchmark import corpus as corpus
 from deltaprune.benchmarks.scenes.benchmark import scene_seed as scene_seed
 from deltaprune.benchmarks.scenes.questions import SKILLS as SKILLS

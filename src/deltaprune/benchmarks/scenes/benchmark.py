@@ -88,19 +88,19 @@ class _Stream(Benchmark):
 @registry.register("scenes")
 @dataclass(frozen=True)
 class Scenes(_Stream):
-    """Version 1: plain grounds, one typeface, things of 15 to 42 pixels. The bundled model was trained on it."""
-
-    name: ClassVar[str] = "scenes"
-    version: ClassVar[int] = 1
-
-
-@registry.register("scenes2")
-@dataclass(frozen=True)
-class Scenes2(_Stream):
     """Version 2: textured grounds, five typefaces, things of 14 to 54 pixels. See the package's docstring."""
 
-    name: ClassVar[str] = "scenes2"
+    name: ClassVar[str] = "scenes"
     version: ClassVar[int] = 2
+
+
+@registry.register("scenes1")
+@dataclass(frozen=True)
+class Scenes1(_Stream):
+    """Version 1: plain grounds, one typeface, things of 15 to 42 pixels. The first bundled model was trained on it."""
+
+    name: ClassVar[str] = "scenes1"
+    version: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)

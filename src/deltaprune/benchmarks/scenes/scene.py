@@ -13,7 +13,7 @@ from deltaprune.benchmarks.scenes.questions import SKILLS, Facts, Question, ask
 from deltaprune.benchmarks.scenes.world import Random, Sign, Thing, weighted
 from deltaprune.errors import UserError, did_you_mean
 
-VERSION = 1  # of the benchmark, unless another is asked for
+VERSION = 2  # of the benchmark, unless another is asked for
 
 
 @dataclass(frozen=True)
