@@ -143,13 +143,13 @@ def test_dtype_is_the_one_that_runs(cli: Callable[..., Any], model: Path, scene:
 
     from deltaprune.vlm import VLM
 
-    seen, prefill = set(), VLM.prefill
+    seen, pack = set(), VLM.pack
 
     def noted(self: VLM, *args: Any) -> Any:
         seen.add(self.model.lm.backbone.embedding.weight.dtype)
-        return prefill(self, *args)
+        return pack(self, *args)
 
-    monkeypatch.setattr(VLM, "prefill", noted)
+    monkeypatch.setattr(VLM, "pack", noted)
     asked = ("--model", model, "--max-new-tokens", 2)
     assert cli("ask", scene, QUESTION, *asked, "--dtype", "bfloat16").code == 0
     assert seen == {torch.bfloat16}
