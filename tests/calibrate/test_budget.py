@@ -39,11 +39,26 @@ def test_against_trying_every_number_of_tokens(name, config):
             continue
         met = budget(config, name, share, 22)
         assert within[-1] <= met.share <= share  # several stages may spend a little more at the same last count
-        if len(met.kept) == 1 or met.kept[1] == 0:
+        if len(met.kept) < 2 or met.kept[1] == 0:
             assert met.share == within[-1]
         assert share_of(config, parse(met.label), 22) == met.share  # the text asks for the same again
         assert parse(met.label) == met.method
         assert met.method.keep == met.value
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.62, 0.5, 0.4])
+def test_the_fewest_frozen_layers_that_meet_it(share):
+    def cost(layers: int) -> float:
+        return share_of(COBRA, parse(f"shortv:share={layers / 64}"), 22)
+
+    met = budget(COBRA, "shortv", share, 22)
+    layers = floor(met.value * 64 + 1e-6)
+    assert met.share == cost(layers) <= share
+    assert layers == 0 or cost(layers - 1) > share
+    assert parse(met.label) == met.method
+    assert met.method.share == met.value
+    with pytest.raises(UserError, match=r"shortv cannot meet a MACs share of 0.3 .* at share=1"):
+        budget(COBRA, "shortv", 0.3, 22)
 
 
 def test_by_hand():

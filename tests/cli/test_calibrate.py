@@ -38,6 +38,21 @@ def test_the_document(cli: Callable[..., Any], model: Path) -> None:
     assert len(source["curve"]) == len(source["kl"]) == 4
 
 
+def test_contribution_finds_the_layers_of_shortv(cli: Callable[..., Any], model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    found = cli(
+        "calibrate", "--model", model, "--samples", 2, "--rule", "argmin", "--contribution", "--out", path, "--json"
+    ).rows["found"]["shortv"]
+    assert len(found) == 4
+    assert found[3] == pytest.approx(0, abs=1e-6)  # nobody reads the image behind the last layer
+    least = min(range(4), key=lambda l: (found[l], -l))
+    asked = ("cost", "--model", model, "--plan", path, "--json", "--method")
+    by_plan, by_name = (cli(*asked, text).rows for text in ("shortv:share=0.25", f"shortv:layers={least}"))
+    assert by_plan[0]["macs"] == by_name[0]["macs"]
+    both = cli(*asked, "shortv:share=0.5").rows[0]["share"]
+    assert both < by_plan[0]["share"] < 1
+
+
 def test_eta_moves_the_withdrawal(cli: Callable[..., Any], model: Path) -> None:
     argv = ("calibrate", "--model", model, "--samples", 2, "--rule", "argmin")
     always, never = cli(*argv, "--eta", 1e9, "--json").rows, cli(*argv, "--eta", 1e-30, "--json").rows

@@ -21,6 +21,7 @@ from deltaprune.cost import share_of
 from deltaprune.evaluate import evaluate
 from deltaprune.prefill import Prefilled
 from deltaprune.rows import Rows
+from deltaprune.steps import side_of
 
 METHODS = ["dtp:keep=0.5", NoPruning(), RandomPruning(keep=0.1, early=0), "none"]
 N = 9
@@ -151,10 +152,20 @@ def test_each_picture_is_drawn_and_encoded_once(tiny, toy, monkeypatch):
     vlm, processor = tiny
     loads, encoded, see = Loads(), [], vlm.see
     counted = Toy(tuple(loads.of(sample) for sample in toy.items))
-    monkeypatch.setattr(vlm, "see", lambda inputs: encoded.append(len(inputs.get("image_key", ()))) or see(inputs))
+
+    def counting(inputs, method):
+        encoded.append((len(inputs["image_key"]), side_of(method.checked_steps(vlm.shape))))
+        return see(inputs, method)
+
+    monkeypatch.setattr(vlm, "see", counting)
     short(vlm, processor, counted, ["none", "dtp"], batch_size=2)
     assert set(loads.times.values()) == {1}
-    assert sum(encoded) == len(loads.times) == 3
+    assert sum(n for n, _ in encoded) == len(loads.times) == 3
+    assert {side for _, side in encoded} == {None}
+    encoded.clear()
+    short(vlm, processor, counted, ["none", "downscale:keep=0.6", "dtp", "downscale:keep=0.7"], batch_size=2)
+    assert sum(n for n, side in encoded if side == 3) == 3  # once for both that shrink it to 3 x 3 patches
+    assert sum(n for n, _ in encoded) == 6
 
 
 def test_no_run_is_wider_than_the_batch_size(tiny, toy, monkeypatch):
@@ -231,10 +242,10 @@ def test_a_picture_that_cannot_be_encoded(tiny, toy, rows, monkeypatch):
     see, first = type(tiny[0]).see, toy.items[0].image_id
     broken = tiny[1].encode_images([toy.items[0].image])["image_key"]
 
-    def fails(self, inputs):
+    def fails(self, inputs, method):
         if "image_key" in inputs and (inputs["image_key"] == broken[0]).any():
             raise RuntimeError("CUDA out of memory")
-        return see(self, inputs)
+        return see(self, inputs, method)
 
     monkeypatch.setattr(type(tiny[0]), "see", fails)
     found = short(*tiny, toy, METHODS)

@@ -8,16 +8,17 @@ import math
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from deltaprune.cost import share_of, tokens_kept
 from deltaprune.errors import UserError
 from deltaprune.methods import fields_of, parse, registry
 from deltaprune.mllm.network import MLLMConfig
+from deltaprune.selection import floor_count
 from deltaprune.steps import Method
 
 ROUNDING = 1e-9  # a share is a quotient of floats
-Knob = Literal["keep", "after"]
+Knob = Literal["keep", "share", "after"]
 
 
 @dataclass(frozen=True)
@@ -44,25 +45,25 @@ def budget(config: MLLMConfig, method: Method | str, share: float, text_tokens: 
     """Spend a share of the LM prefill's MACs.
 
     A method with a `keep` gets the largest number of visual tokens whose cost does not exceed the budget. A method
-    without one but with a layer `after` (VTW) gets the layer whose cost is nearest, the earlier of two; that may lie
-    above the budget by half a layer's step.
+    without one but with a `share` of layers (ShortV) gets the fewest layers that meet it, and one with a layer `after`
+    (VTW) the layer whose cost is nearest, the earlier of two; that may lie above the budget by half a layer's step.
 
     Args:
         config: the model's sizes.
-        method: an object, whose own `keep` (or `after`) is not looked at, or a text without it, such as
+        method: an object, whose own `keep` (or `share`, or `after`) is not looked at, or a text without it, such as
             "dtp:late=none"; every other field stays as it is.
         share: the budget, a fraction of the MACs without pruning.
         text_tokens: the prompt's text, template included.
 
     Raises:
         UserError: no share, a method with nothing to set or that does not fit the model, or a budget that the method
-            cannot meet: below its cost at keep=0, or above its cost at keep=1.
+            cannot meet: below its cost at keep=0 (or share=1), or above its cost at keep=1.
     """
     check_share("share", share)
     name = method.strip() if isinstance(method, str) else type(method).__name__
     asked = _parse(method) if isinstance(method, str) else method
     knob = _knob(type(asked), name)
-    value = (_keep if knob == "keep" else _layer)(config, asked, share, text_tokens, name)
+    value = {"keep": _keep, "share": _layers, "after": _layer}[knob](config, asked, share, text_tokens, name)
     chosen = _with(asked, knob, value)
     return Budget(
         label=_set(method, knob, value) if isinstance(method, str) else repr(chosen),
@@ -91,11 +92,12 @@ def _parse(text: str) -> Method:
 
 
 def _knob(method: type[Method], name: str) -> Knob:
-    """The field that a budget is spent with: "keep" where there is one, else "after", else a `UserError`."""
+    """The field that a budget is spent with: the first of keep, share and after, else a `UserError`."""
     names = fields_of(method).keys()
-    if not names & {"keep", "after"}:
+    knob = next((knob for knob in get_args(Knob) if knob in names), None)
+    if knob is None:
         raise UserError(f"{name} has neither keep nor after, so its cost cannot be set: name another method.")
-    return "keep" if "keep" in names else "after"
+    return knob
 
 
 def _keep(config: MLLMConfig, method: Method, share: float, text_tokens: float, name: str) -> float:
@@ -120,6 +122,20 @@ def _out_of_reach(name: str, config: MLLMConfig, share: float, nearest: float, w
         f"{name} cannot meet a MACs share of {share:g} on {config.name}: the nearest it reaches is {nearest:g}, at "
         f"{where}; ask for that, or move its layers."
     )
+
+
+def _layers(config: MLLMConfig, method: Method, share: float, text_tokens: float, name: str) -> float:
+    """The share of the fewest layers that meet the budget, with as few digits as will do."""
+    n = config.lm.n_layers
+
+    def cost(value: float) -> float:
+        return share_of(config, _with(method, "share", value), text_tokens)
+
+    layers = next((k for k in range(n + 1) if cost(k / n) <= share + ROUNDING), None)
+    if layers is None:
+        raise _out_of_reach(name, config, share, math.ceil(cost(1) * 1e4) / 1e4, "share=1")
+    rounded_up = (-(-layers * 10**digits // n) / 10**digits for digits in range(1, 7))
+    return next((value for value in rounded_up if value <= 1 and floor_count(value, n) == layers), layers / n)
 
 
 def _layer(config: MLLMConfig, method: Method, share: float, text_tokens: float, _: str) -> int:

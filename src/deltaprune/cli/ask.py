@@ -97,12 +97,15 @@ def _check_overlay(overlay: str, image: str) -> None:
 
 
 def _draw(path: str, picture: "Image.Image", config: "MLLMConfig", rows: "Sequence[AskRow]") -> None:
-    """Write what each row kept, side by side."""
+    """Write what each row kept, side by side, in the patches of the picture that its method shows to the towers."""
     from deltaprune.analysis import overlay, side_by_side
+    from deltaprune.methods import parse
+    from deltaprune.steps import side_of
 
-    titles = [row.method if len(rows) > 1 else None for row in rows]
-    grid = patch_grid(config)
-    drawn = [overlay(picture, row.kept_origin, grid, row.after, title) for row, title in zip(rows, titles, strict=True)]
+    drawn = []
+    for row in rows:
+        grid = patch_grid(config.shrunk(side_of(parse(row.method).checked_steps(config.shape))))
+        drawn.append(overlay(picture, row.kept_origin, grid, row.after, row.method if len(rows) > 1 else None))
     write("--overlay", path, side_by_side(drawn).save)
 
 
