@@ -12,7 +12,7 @@ from torch import Tensor
 import deltaprune as dp
 from deltaprune.inplace.target import Target
 from deltaprune.rows import Rows
-from deltaprune.steps import Method, Score, Shape, Stage
+from deltaprune.steps import Method, Pass, Score, Shape, Stage, Step
 from deltaprune.trace import Trace
 
 
@@ -33,9 +33,11 @@ class Cuts(Method):
 
     cuts: tuple[tuple[int, float], ...] = ((2, 0.5), (4, 0.0))
     score: Score = Loud()
+    skipped: tuple[int, ...] = ()
 
-    def steps(self, shape: Shape) -> tuple[Stage, ...]:
-        return tuple(Stage(after, keep, self.score if 0 < keep < 1 else None) for after, keep in self.cuts)
+    def steps(self, shape: Shape) -> tuple[Step, ...]:
+        stages = [Stage(after, keep, self.score if 0 < keep < 1 else None) for after, keep in self.cuts]
+        return (*stages, Pass(self.skipped, "skip"))
 
 
 def generated(model: Any, inputs: Mapping[str, Tensor], tokens: int = 4, **more: Any) -> tuple[Tensor, Tensor, Any]:

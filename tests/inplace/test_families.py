@@ -101,6 +101,24 @@ def scores_for(name: str, attention: str) -> list[tuple[Score, written_out.Read]
 
 
 @family
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_layers_that_the_image_passes_by(name: str, attention: str) -> None:
+    """Alone, and in a batch with a stage between them."""
+    model, inputs = make(name, attention), one(name)
+    skipped = range(1, 6)
+    wanted = written_out.greedy(model, inputs, {}, written_out.loudness, 4, skipped)
+    same(pruned(model, Cuts((), skipped=tuple(skipped)), inputs), wanted)
+    assert (generated(model, inputs)[1][0] - wanted[1]).abs().max() > 100 * NOISE
+    samples: Sequence[Sequence[Part]] = SAME if len(FAMILIES[name].sizes) == 1 else TWO
+    got = pruned(model, Cuts(((3, 0.5),), skipped=(0, 2, 4)), prompt(name, *samples))
+    seed = 0
+    for b, sample in enumerate(samples):
+        alone = prompt(name, sample, seed=seed)
+        seed += sum(not isinstance(part, int) for part in sample)
+        same(got, written_out.greedy(model, alone, {3: 0.5}, written_out.loudness, 4, (0, 2, 4)), b)
+
+
+@family
 def test_keeping_everything_changes_no_bit(name: str) -> None:
     model, inputs = make(name), one(name)
     ids, logits, _ = generated(model, inputs)

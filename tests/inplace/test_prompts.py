@@ -157,6 +157,12 @@ def cache_without_last(model: Any, first: dict[str, Tensor], tokens: list[int]) 
     return out.cache
 
 
+def test_logits_to_keep_where_text_is_pruned_too() -> None:
+    model, inputs = make("qwen3_5"), one("qwen3_5")
+    with dp.DTP(candidates="all")(model), pytest.raises(dp.UserError, match="only its last row is sure"):
+        model(**inputs, logits_to_keep=2)
+
+
 def test_text_alone_is_left_as_it_is() -> None:
     model, inputs = make("qwen3_5"), prompt("qwen3_5", (5, 6, 7), (8, 9))
     plain = generated(model, inputs)

@@ -53,7 +53,7 @@ def test_a_score_that_no_layer_tells() -> None:
 
 
 def test_passes() -> None:
-    assert refused(Passing(), make("qwen3_5")).startswith("Passes (write, skip) are not there")
+    assert refused(Passing(), make("qwen3_5")).startswith('Pass(how="write") needs a layer to run')
 
 
 def test_a_layer_beyond_the_model() -> None:

@@ -3,7 +3,7 @@
 The model's own forward pass prepares what enters its decoder layers; from there on each layer is called by a loop.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -56,6 +56,7 @@ def logits(
     read: Read,
     kept: dict[int, Tensor],
     turn: tuple[int, Mapping[int, Tensor]] = (0, {}),
+    skipped: Collection[int] = (),
 ) -> Tensor:
     """Logits behind the last of `more` tokens that follow the prompt of one sample.
 
@@ -65,6 +66,7 @@ def logits(
             None where the layer has none to give; a stage goes by the last one given. Before all layers the layer is
             None.
         kept: after -> the original indices of the prompt's rows that survived; filled when first known.
+        skipped: layers that the prompt's image passes by.
         turn: where the last turn of a chat begins, and after -> the earlier rows that an earlier turn left.
     """
     prompt = inputs["input_ids"].shape[1]
@@ -86,12 +88,14 @@ def logits(
             stay = torch.isin(live, kept[l]) | (live >= prompt)
             x, live = x[:, stay], live[stay]
             score = None if score is None else score[stay]
-        handed: dict[str, Any] = {"attention_mask": None, "position_ids": plain[:, live]}
+        runs = ~visual[live] if l in skipped else torch.ones(len(live), dtype=torch.bool)
+        handed: dict[str, Any] = {"attention_mask": None, "position_ids": plain[:, live[runs]]}
         if target.blocks[l].sees == "all":
-            handed["attention_mask"] = triangle(text, len(live))
+            handed["attention_mask"] = triangle(text, int(runs.sum()))
         if tables is not None:
-            handed["position_embeddings"] = tuple(table[:, live] for table in tables)
-        entered, (x, row) = x, run(layer, target.mixers[l], x, handed)
+            handed["position_embeddings"] = tuple(table[:, live[runs]] for table in tables)
+        entered, x = x, x.clone()
+        x[:, runs], row = run(layer, target.mixers[l], entered[:, runs], handed)
         if l < len(deep):
             features = torch.zeros(len(visual), x.shape[-1])
             features[visual] = deep[l]
@@ -144,14 +148,19 @@ def best(score: Tensor, visual: Tensor, count: int) -> Tensor:
 
 
 def greedy(
-    model: Any, inputs: Mapping[str, Tensor], stages: Mapping[int, float], read: Read, tokens: int
+    model: Any,
+    inputs: Mapping[str, Tensor],
+    stages: Mapping[int, float],
+    read: Read,
+    tokens: int,
+    skipped: Collection[int] = (),
 ) -> tuple[list[int], Tensor, dict[int, list[int]]]:
     """Tokens, their logits, and the visual rows that each stage kept."""
     more: list[int] = []
     steps: list[Tensor] = []
     kept: dict[int, Tensor] = {}
     for _ in range(tokens):
-        steps.append(logits(model, inputs, more, stages, read, kept))
+        steps.append(logits(model, inputs, more, stages, read, kept, skipped=skipped))
         allowed = steps[-1].clone()
         allowed[IMAGE] = -torch.inf  # a recomputation would take it for a picture
         more.append(int(allowed.argmax()))

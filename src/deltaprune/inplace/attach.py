@@ -54,10 +54,16 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
     """A `UserError` where the installed transformers, or the state of the model, do not allow it."""
     if not {"cache", "layer_idx"} <= set(inspect.signature(create_causal_mask).parameters):
         raise UserError(f"Pruning in place needs transformers 5.24 or newer; {transformers.__version__} is installed.")
-    if passes_of(steps):
+    if "write" in passes_of(steps).values():
         raise UserError(
-            "Passes (write, skip) are not there for a model of transformers' own, whose layers run all their rows: use "
-            "stages."
+            'Pass(how="write") needs a layer to run its mixer for all rows and the rest for some, which a layer of '
+            'transformers\' cannot: use how="skip", or stages.'
+        )
+    devices = {str(device) for device in getattr(target.model, "hf_device_map", {}).values()}
+    if len(devices) > 1:
+        raise UserError(
+            f"The model is spread over {', '.join(sorted(devices))}, where pruning in place was not tried: load it on "
+            "one device."
         )
     modules = (target.model, target.text, *target.layers)
     if any(module._compiled_call_impl is not None for module in modules):
@@ -85,6 +91,8 @@ class Attached:
         ]
         for l, layer in enumerate(target.layers):
             handles.append(layer.register_forward_pre_hook(self._entering(l), with_kwargs=True))
+            if l in passes_of(steps):
+                handles.append(layer.register_forward_hook(self._leaving))
             if l in readers:
                 handles.append(target.mixers[l].register_forward_pre_hook(self._reading(l), with_kwargs=True))
         for handle in handles:
@@ -126,6 +134,10 @@ class Attached:
             return args, handed
 
         return hook
+
+    def _leaving(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        call = self._call()
+        return None if call is None else call.leave(output)
 
     def _reading(self, l: int) -> Any:
         def hook(mixer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

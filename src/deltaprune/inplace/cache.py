@@ -129,3 +129,13 @@ def is_continued(cache: Cache | None) -> bool:
     """Whether the cache has seen rows; nothing is read from the device."""
     layers = () if cache is None else cache.layers
     return any(isinstance(layer, CacheLayerMixin) and layer.get_seq_length() > 0 for layer in layers)
+
+
+def is_pruned(cache: Cache | None, l: int) -> bool:
+    """Whether the mask that the model made does not fit layer l, which holds fewer rows than it was sized for.
+
+    It was sized for the first attention layer, which may be the one that holds fewer.
+    """
+    layers = [] if cache is None else cache.layers
+    first = next((layer for layer in layers if isinstance(layer, CacheLayerMixin)), None)
+    return isinstance(first, PrunedLayer) or (l < len(layers) and isinstance(layers[l], PrunedLayer))

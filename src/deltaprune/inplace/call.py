@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import Cache
 
 from deltaprune.errors import UserError
-from deltaprune.inplace.cache import PrunedLayer, check_cache, is_continued, pruned_layer
+from deltaprune.inplace.cache import PrunedLayer, check_cache, is_continued, is_pruned, pruned_layer
 from deltaprune.inplace.families import Added
 from deltaprune.inplace.inputs import Inputs
 from deltaprune.inplace.layout import Layout
@@ -42,8 +42,13 @@ class Call:
         self.pruner: Pruner | None = None
         if inputs.visual is not None:
             self.pruner = Pruner(target, steps)
+            if inputs.logits > 1 and any(stage.candidates == "all" for stage in self.pruner.stages.values()):
+                raise UserError(
+                    f"logits_to_keep={inputs.logits}, but where text is pruned too only its last row is sure to stay."
+                )
             self.rows = rows_of(inputs.visual, inputs.lengths)
         self.continued = False  # whether the cache held rows before this call
+        self._aside: tuple[Tensor, Layout, Tensor | None, Tensor] | None = None
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}
 
     def enter(self, l: int, hidden: Tensor, handed: dict[str, Any]) -> Tensor:
@@ -57,6 +62,8 @@ class Call:
             self.continued = is_continued(cache)
         if self.pruner is not None and l in self.pruner.stages:
             hidden = self._stage(l, hidden)
+        if self.pruner is not None and l in self.pruner.passes and any(self.rows.n_visual):
+            hidden = self._set_aside(hidden)
         if self.columns is not None:
             tables = handed.get("position_embeddings")
             if tables is not None:
@@ -65,6 +72,16 @@ class Call:
                 handed["position_ids"] = self._gathered(handed["position_ids"])
         self._mask(l, hidden, cache, handed)
         return hidden
+
+    def leave(self, hidden: Tensor) -> Tensor:
+        """What left a layer that the image passes by, with the image as it was."""
+        if self._aside is None:
+            return hidden
+        whole, layout, columns, index = self._aside
+        x = layout.pack(whole).index_copy(0, index, self.layout.pack(hidden))
+        self._live(layout, columns)
+        self._aside = None
+        return layout.unpack(x)
 
     def read(self, l: int, hidden: Tensor, handed: Mapping[str, Any]) -> None:
         """Tell the stages behind layer l what they read; `hidden` is what its mixer takes, after the layer's norm."""
@@ -96,19 +113,35 @@ class Call:
         self.rows = after.with_x(after.x.new_empty(len(after.x), 0))
         if after.lengths == before.lengths:
             return hidden if after.x is before.x else self.layout.unpack(after.x).to(hidden.dtype)
-        self.layout = Layout.of(after.lengths, hidden.device)
-        if self.layout.valid is not None and self.continued:
-            raise UserError(
-                "In a chat that goes on from a cache, the images that are new in a batch have to keep the same number "
-                "of tokens in each sample: continue the chats one by one."
-            )
         total = self.inputs.ids.shape[1]
         pads = torch.tensor([total - n for n in self.inputs.lengths]).to(hidden.device, non_blocking=True)
         samples = torch.tensor(after.lengths).to(hidden.device, non_blocking=True)
         shift = torch.repeat_interleave(pads, samples, output_size=sum(after.lengths))
-        self.columns = self.layout.unpack(after.origin + shift)
-        self._tables.clear()
+        layout = Layout.of(after.lengths, hidden.device)
+        self._live(layout, layout.unpack(after.origin + shift))
         return self.layout.unpack(after.x).to(hidden.dtype)
+
+    def _set_aside(self, hidden: Tensor) -> Tensor:
+        """The text rows alone, the image for `leave` to bring back."""
+        index, words = self.rows.text, [n - v for n, v in zip(self.rows.lengths, self.rows.n_visual, strict=True)]
+        columns = self.columns
+        if columns is None:
+            columns = torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
+        self._aside = hidden, self.layout, self.columns, index
+        layout = Layout.of(words, hidden.device)
+        text = layout.unpack(self.layout.pack(hidden)[index])
+        self._live(layout, layout.unpack(self.layout.pack(columns)[index]))
+        return text
+
+    def _live(self, layout: Layout, columns: Tensor | None) -> None:
+        """From now on these columns of the call, in this layout."""
+        if layout.valid is not None and columns is not None and self.continued:
+            raise UserError(
+                "In a chat that goes on from a cache, the samples of a batch have to keep the same number of rows, "
+                "which images of different size do not: continue the chats one by one."
+            )
+        self.layout, self.columns = layout, columns
+        self._tables.clear()
 
     def _gathered(self, table: Tensor) -> Tensor:
         """`(B, T, ...)` or `(1, T, ...)` of the call -> `(B, W, ...)` of the rows left; once for all layers."""
@@ -128,7 +161,7 @@ class Call:
         sees = self.target.blocks[l].sees
         if sees == "state" and self.columns is not None:
             handed["attention_mask"] = None if self.layout.valid is None else self.layout.valid.long()
-        if sees != "all" or (self.columns is None and not isinstance(self._held(cache, l), PrunedLayer)):
+        if sees != "all" or (self.columns is None and not is_pruned(cache, l)):
             return
         if cache is not None:
             pruned_layer(cache, l, self.inputs.earlier)

@@ -24,12 +24,14 @@ class Inputs:
         lengths: how many of each sample's T are no pads; pads are on the left.
         visual: which are visual tokens, `(B, T)`; None where there are none.
         earlier: which rows before these are no pads, `(B, n)`; None where nothing is told about them.
+        logits: of how many rows at the end logits are asked for; 0 for all.
     """
 
     ids: Int[Tensor, "B T"]
     lengths: tuple[int, ...]
     visual: Bool[Tensor, "B T"] | None
     earlier: Bool[Tensor, "B n"] | None
+    logits: int = 0
 
     @classmethod
     def of(cls, model: Any, family: Family, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "Inputs":
@@ -59,7 +61,7 @@ class Inputs:
         if not visual.any():
             return cls(ids, lengths, None, earlier)
         _check_prompt(visual, given)
-        return cls(ids, lengths, visual, earlier)
+        return cls(ids, lengths, visual, earlier, given.get("logits_to_keep", 0))
 
 
 def _left_padded(mask: Tensor) -> tuple[int, ...]:

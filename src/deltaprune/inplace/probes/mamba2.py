@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
 from deltaprune.inplace.probes import Probe, Seen, registry
@@ -33,8 +33,10 @@ class Mamba2(Probe):
 
 
 def _columns(projection: Any, x: Tensor, first: int, number: int) -> Tensor:
-    """Some of the columns of a projection."""
+    """Some of the columns of a projection; all are computed where it is quantized or has an adapter."""
     part = slice(first, first + number)
+    if type(projection) is not nn.Linear:
+        return projection(x)[..., part]
     return linear(x, projection.weight[part], None if projection.bias is None else projection.bias[part])
 
 
