@@ -116,7 +116,7 @@ def lesson(vlm: VLM, inputs: dict[str, Tensor], max_new_tokens: int = 16) -> Les
         picture=picture,
         answers=answers.to(visual.device),
         counts=tuple(counts),
-        log_p=visual.new_zeros(0, 0),
+        log_p=visual.new_zeros(sum(counts), 0),
     )
     *_, last = flows(lm, made, {})
     return replace(made, log_p=log_p(lm, made, last))

@@ -33,8 +33,8 @@ class Freeze(Ranking):
     write from the last to the second, in this order, until the budget is met.
 
     Attributes:
-        budget: share of the LM prefill's MACs that may be used, for an image and a short question; 0.6 unless layers
-            are given.
+        budget: share of the LM prefill's MACs that may be used, for an image and a short question. Where neither it
+            nor layers are given, 0.6 or as near to it as freezing alone comes.
         write, skip: explicit layers in place of a budget, counted from 0: a list, or a text such as "1-14+17".
         keep: drop visual rows as well: the share kept after `early` layers; 1 keeps all.
         early: for `keep`; "plan" takes the early layer of the model's plan.
@@ -77,6 +77,8 @@ class Freeze(Ranking):
         while (share := share_of_steps((*stages, *passes(hows)), shape)) > budget:
             change = next(changes, None)
             if change is None:
+                if self.budget is None:
+                    break
                 raise self._unreachable(budget, share, shape)
             hows[change.layer] = change.how
         return (*stages, *passes(hows))

@@ -1,0 +1,157 @@
+"""Freeze: budgets, explicit layers, plans; and its calibration against a search written out."""
+
+from itertools import product
+
+import pytest
+import torch
+
+import deltaprune as dp
+from deltaprune.benchmarks.scenes import Scene
+from deltaprune.calibrate import load_plan, save_plan
+from deltaprune.calibrate.freezing import divergence_of, flows, lesson, order, share_of
+from deltaprune.cost import share_of as macs_share
+from deltaprune.counting import share_of_steps
+from deltaprune.errors import UserError
+from deltaprune.methods import parse
+from deltaprune.methods.freeze import Freeze
+from deltaprune.plan import Change, Plan, Shape
+from deltaprune.steps import Pass, passes_of
+
+COBRA = Shape(n_layers=64, n_visual=729, plan=Plan(15, 45), write=0.37)
+QUESTIONS = ["How many objects are there?", "What is written on the sign?", "Is there a red star?"]
+
+
+def test_a_budget_is_met_from_the_last_layer_on() -> None:
+    steps = Freeze(budget=0.6).steps(COBRA)
+    assert share_of_steps(steps, COBRA) <= 0.6
+    written = sorted(passes_of(steps))
+    assert written == list(range(written[0], 64))
+    assert set(passes_of(steps).values()) == {"write"}
+    fewer = {l: how for l, how in passes_of(steps).items() if l > written[0]}
+    assert share_of_steps((Pass(tuple(fewer), "write"),), COBRA) > 0.6, "one layer more than needed"
+
+
+def test_the_share_is_the_cost_commands() -> None:
+    config = dp.load("bundled")[0].config
+    for budget in (0.9, 0.7):
+        method = Freeze(budget=budget)
+        assert share_of_steps(method.steps(config.shape), config.shape, 30) == pytest.approx(
+            macs_share(config, method, 30)
+        )
+
+
+def test_a_plans_order_is_followed() -> None:
+    plan = Plan(1, 3, freezing=(Change(2, "write", 0.1), Change(3, "skip", 0.2), Change(2, "skip", 0.5)))
+    shape = Shape(4, 100, plan, 0.4)
+    assert passes_of(Freeze(budget=1).steps(shape)) == {}
+    assert passes_of(Freeze(budget=0.9).steps(shape)) == {2: "write"}
+    assert passes_of(Freeze(budget=0.7).steps(shape)) == {2: "write", 3: "skip"}
+    assert passes_of(Freeze(budget=0.6).steps(shape)) == {2: "skip", 3: "skip"}
+    with pytest.raises(UserError, match=r"budget=0.5 cannot be met by freezing in the order"):
+        Freeze(budget=0.5).steps(shape)
+
+
+def test_without_a_plan_a_small_budget_is_refused_and_the_default_is_not() -> None:
+    shape = Shape(8, 10, None, 0.4)
+    assert passes_of(Freeze().steps(shape)) == dict.fromkeys(range(1, 8), "write")
+    with pytest.raises(UserError, match=r"without a calibrated order, which ends at 0\.8"):
+        Freeze(budget=0.6).steps(shape)
+
+
+def test_explicit_layers() -> None:
+    steps = parse("freeze:write=1-3+7;skip=9").steps(COBRA)
+    assert passes_of(steps) == {1: "write", 2: "write", 3: "write", 7: "write", 9: "skip"}
+    assert Freeze(write=[3, 1]).steps(COBRA) == (Pass((1, 3), "write"),)
+
+
+def test_with_fewer_rows() -> None:
+    steps = Freeze(budget=0.4, keep=0.5).steps(COBRA)
+    assert isinstance(steps[0], dp.Stage)
+    assert (steps[0].after, steps[0].keep) == (15, 0.5)
+    assert share_of_steps(steps, COBRA) <= 0.4
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("freeze:budget=0", "budget=0 must be a share of the MACs"),
+        ("freeze:budget=1.5", "budget=1.5 must be a share"),
+        ("freeze:budget=0.6,write=3", "a budget or explicit layers"),
+        ("freeze:write=a-b", "write='a-b' must be a list of layers counted from 0"),
+    ],
+)
+def test_mistakes(text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        parse(text)
+
+
+@pytest.fixture(scope="module")
+def given(tiny):
+    vlm, processor = tiny
+    images = [Scene.from_seed(seed).image for seed in (3, 4)]
+    inputs = processor(images=images, text=QUESTIONS * 2, image_index=[0, 0, 0, 1, 1, 1])
+    return vlm, processor, inputs, lesson(vlm, inputs, max_new_tokens=4)
+
+
+def test_a_lesson_is_the_models_own_answer(given) -> None:
+    vlm, _, inputs, made = given
+    ids = vlm.generate(**inputs, max_new_tokens=4)
+    said = [row[:n] for row, n in zip(ids, made.counts, strict=True)]
+    assert torch.equal(made.log_p.argmax(-1), torch.cat(said))
+    assert divergence_of(vlm.model.lm, made, flows(vlm.model.lm, made, {})[-1]) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_schedule_is_what_the_method_runs(given) -> None:
+    """The first token's distribution under the flows of the search is that of a prefill with the passes."""
+    vlm, _, inputs, made = given
+    hows = {1: "write", 2: "skip"}
+    last = flows(vlm.model.lm, made, hows)[-1]
+    firsts = torch.tensor([0, *torch.tensor(made.counts).cumsum(0)[:-1].tolist()])
+    ours = vlm.model.lm.logits(last[1].x[made.answers])[firsts]
+    theirs = vlm.next_logits(vlm.start(inputs, method=Freeze(write=(1,), skip=(2,))))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("store", [0, 2**31])
+def test_the_greedy_order(given, store: int) -> None:
+    """Every step takes the change with the least rise per MAC, all of them tried anew."""
+    vlm, _, _, made = given
+    lm, shape = vlm.model.lm, vlm.shape
+    found = order(vlm, [made], 0.8, store=store)
+    tokens, hows = len(made.text.x) / len(made.counts), {}
+
+    def js(trial: dict) -> float:
+        return divergence_of(lm, made, flows(lm, made, trial)[-1])
+
+    for change in found.changes:
+        rises = {}
+        for l, how in product(range(shape.n_layers), ("write", "skip")):
+            saved = share_of(hows, shape, tokens) - share_of({**hows, l: how}, shape, tokens)
+            if saved > 0:
+                rises[l, how] = (js({**hows, l: how}) - js(hows)) / saved
+        least = min(rises.values())
+        assert rises[change.layer, change.how] <= least + 0.1 * abs(least), "lazy bounds may be off, but not by far"
+        hows[change.layer] = change.how
+        assert change.js == pytest.approx(js(hows), rel=1e-3, abs=1e-7)
+    assert found.shares[-1] <= 0.8 < (found.shares[-2] if len(found.shares) > 1 else 1)
+    assert found.evaluations >= 8
+
+
+def test_taken_up_again_it_ends_the_same(given) -> None:
+    vlm, _, _, made = given
+    whole = order(vlm, [made], 0.75)
+    again = order(vlm, [made], 0.75, known=whole.changes[:1])
+    assert [change[:2] for change in again.changes] == [change[:2] for change in whole.changes]
+    once = order(vlm, [made], 0.75, one_shot=True)
+    assert once.shares[-1] <= 0.75
+
+
+def test_a_plan_file_keeps_the_order(given, tmp_path) -> None:
+    config = given[0].config
+    plan = Plan(1, 3, {}, None, (Change(3, "write", 0.01), Change(1, "skip", 0.2)))
+    save_plan(plan, config, tmp_path / "plan.json")
+    assert load_plan(tmp_path / "plan.json", config).freezing == plan.freezing
+    text = (tmp_path / "plan.json").read_text().replace('"write"', '"wrtie"')
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(UserError, match="has a 'freezing' that is no list"):
+        load_plan(tmp_path / "bad.json", config)
