@@ -9,7 +9,7 @@ GPU. A list as an index, or a host tensor that is copied without `non_blocking`,
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ from deltaprune.rows import Rows, on_device
 from deltaprune.scores import registry as scores
 from deltaprune.scores.delta import Delta
 from deltaprune.steps import Plan, Score, Shape, Stage, Step, stages_of
-from deltaprune.trace import Trace
+from deltaprune.trace import ROLES, Trace
 
 SHAPE = Shape(n_layers=12, n_visual=21, plan=Plan(early=3, late=9))
 SAMPLES = [(21, 5), (9, 1), (0, 4), (21, 3)]
@@ -72,7 +72,23 @@ def batch(device: str = "meta") -> tuple[Rows, Trace]:
     )
     widths = {"delta": E, "key": N, "query": N, "value": E, "output": E, "hidden": D}
     rows = {name: torch.rand(len(tokens.x), width, device=device) for name, width in widths.items()}
-    return tokens, trace_of(step=rows["delta"].mean(-1), decay=-torch.rand(E, N, device=device), **rows)
+    mean = rows["delta"].mean(-1)
+    return tokens, trace_of(step=mean, attention=mean, decay=-torch.rand(E, N, device=device), **rows)
+
+
+class Telling:
+    """A layer that tells everything."""
+
+    offers: ClassVar[frozenset[str]] = ROLES
+    offers_writing: ClassVar[frozenset[str]] = ROLES
+
+
+class Layered:
+    """Layers of all kinds at once, and a final norm."""
+
+    def __init__(self) -> None:
+        self.blocks = [Telling()] * SHAPE.n_layers
+        self.norm = MambaLM(MambaConfig(d_model=D, n_layers=1, vocab_size=8)).norm
 
 
 def run(steps: tuple[Step, ...], device: str = "meta") -> Rows:
@@ -80,7 +96,7 @@ def run(steps: tuple[Step, ...], device: str = "meta") -> Rows:
     stages = stages_of(steps)
     tokens, whole = batch(device)
     with torch.device(device):
-        model = MambaLM(MambaConfig(d_model=D, n_layers=SHAPE.n_layers, vocab_size=8))
+        model = Layered()
     pruner = Pruner(model, stages)
     for stage in stages:
         pruner.tell(stage.after - 1, _head(whole, len(tokens.x)))

@@ -10,6 +10,7 @@ from families import make, one, prompt
 
 import deltaprune as dp
 from deltaprune.inplace.cache import PrunedLayer
+from deltaprune.methods import parse
 from deltaprune.steps import Method, Pass, Shape
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -54,6 +55,13 @@ def test_a_score_that_no_layer_tells() -> None:
 
 def test_passes() -> None:
     assert refused(Passing(), make("qwen3_5")).startswith('Pass(how="write") needs a layer to run')
+
+
+def test_smaller_pictures() -> None:
+    said = refused(parse("downscale:keep=0.5"), make("qwen3_5"))
+    assert said.startswith("Pictures are shrunk by the model's own processor here")
+    with parse("downscale:keep=1")(make("qwen3_5")):
+        pass
 
 
 def test_a_layer_beyond_the_model() -> None:

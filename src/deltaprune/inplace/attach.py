@@ -24,7 +24,7 @@ from deltaprune.inplace.call import Call
 from deltaprune.inplace.inputs import Inputs
 from deltaprune.inplace.target import Target
 from deltaprune.pruner import Pruner
-from deltaprune.steps import Method, Step, passes_of
+from deltaprune.steps import Method, Shrink, Step, passes_of
 
 _HERE: ContextVar["Attached | None"] = ContextVar("deltaprune_attached", default=None)
 _CALL: ContextVar["Call | None"] = ContextVar("deltaprune_call", default=None)
@@ -58,6 +58,10 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
         raise UserError(
             'Pass(how="write") needs a layer to run its mixer for all rows and the rest for some, which a layer of '
             'transformers\' cannot: use how="skip", or stages.'
+        )
+    if any(isinstance(step, Shrink) for step in steps):
+        raise UserError(
+            "Pictures are shrunk by the model's own processor here: hand it smaller ones, without a method."
         )
     devices = {str(device) for device in getattr(target.model, "hf_device_map", {}).values()}
     if len(devices) > 1:

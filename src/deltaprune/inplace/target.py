@@ -14,6 +14,7 @@ from deltaprune.plan import Plan, Shape
 from deltaprune.pruner import Kept
 from deltaprune.steps import Method
 
+USUAL = 256  # visual tokens of one image
 EARLY, LATE = 15 / 64, 45 / 64  # the paper's layers as shares of Cobra's depth
 
 
@@ -52,8 +53,8 @@ class Target:
 
     @property
     def shape(self) -> Shape:
-        """What a method may know; how many visual tokens an image has depends on its size, so 0 stands for it."""
-        return Shape(len(self.layers), 0, plan_by_depth(len(self.layers)))
+        """What a method may know; `USUAL` stands for the number of visual tokens, which depends on the image's size."""
+        return Shape(len(self.layers), USUAL, plan_by_depth(len(self.layers)))
 
     def norm(self, x: Tensor) -> Tensor:
         """The final norm."""
