@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
 from statistics import fmean
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,8 +19,8 @@ from deltaprune.benchmarks.graders import vqa_accuracy
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.cost import share_of
 from deltaprune.evaluate import evaluate
+from deltaprune.mllm.processor import Inputs
 from deltaprune.prefill import Prefilled
-from deltaprune.rows import Rows
 from deltaprune.steps import side_of
 
 METHODS = ["dtp:keep=0.5", NoPruning(), RandomPruning(keep=0.1, early=0), "none"]
@@ -153,8 +153,9 @@ def test_each_picture_is_drawn_and_encoded_once(tiny, toy, monkeypatch):
     loads, encoded, see = Loads(), [], vlm.see
     counted = Toy(tuple(loads.of(sample) for sample in toy.items))
 
-    def counting(inputs, method):
-        encoded.append((len(inputs["image_key"]), side_of(method.checked_steps(vlm.shape))))
+    def counting(inputs, method=None):
+        if method is not None:  # else a question without a picture
+            encoded.append((len(inputs["image_key"]), side_of(method.checked_steps(vlm.shape))))
         return see(inputs, method)
 
     monkeypatch.setattr(vlm, "see", counting)
@@ -170,13 +171,13 @@ def test_each_picture_is_drawn_and_encoded_once(tiny, toy, monkeypatch):
 
 def test_no_run_is_wider_than_the_batch_size(tiny, toy, monkeypatch):
     vlm, processor = tiny
-    widths, before = [], vlm.prefill
+    widths, before = [], vlm.start
 
-    def counted(tokens: Rows, *rest: object) -> Prefilled:
-        widths.append(len(tokens.lengths))
-        return before(tokens, *rest)
+    def counted(inputs: Inputs, *rest: Any, **named: Any) -> Prefilled:
+        widths.append(len(inputs["input_ids"]))
+        return before(inputs, *rest, **named)
 
-    monkeypatch.setattr(vlm, "prefill", counted)
+    monkeypatch.setattr(vlm, "start", counted)
     for prefix in (True, False):
         widths.clear()
         short(vlm, processor, toy, ["none"], batch_size=2, prefix=prefix)
@@ -242,7 +243,7 @@ def test_a_picture_that_cannot_be_encoded(tiny, toy, rows, monkeypatch):
     see, first = type(tiny[0]).see, toy.items[0].image_id
     broken = tiny[1].encode_images([toy.items[0].image])["image_key"]
 
-    def fails(self, inputs, method):
+    def fails(self, inputs, method=None):
         if "image_key" in inputs and (inputs["image_key"] == broken[0]).any():
             raise RuntimeError("CUDA out of memory")
         return see(self, inputs, method)

@@ -54,6 +54,7 @@ CUTS: dict[str, list[tuple[int, float, Importance | None]]] = {
     "pyramid:keep=0.6": [(2, 0.6, mean_delta), (4, 0.6**2, mean_delta), (6, 0.6**3, mean_delta)],
 }
 ELSEWHERE = {
+    "uniqueness": "tests/methods/test_uniqueness_method.py",  # tests/scores has a file of the shorter name
     "dart": "tests/scores/test_duplication.py",
     "divprune": "tests/scores/test_diversity.py",
     "mtr": "tests/methods/test_merging.py",

@@ -42,6 +42,7 @@ def scores_of(trace: Trace, n: int, unique: float) -> list[float]:
 
 @pytest.mark.parametrize("unique", [0.1, 1.0])
 def test_chunks_of_equal_score_become_one_row_each(unique: float) -> None:
+    torch.manual_seed(3)
     lm, rows = small(), drawn(((9, 4),))
     method = VCoLA(0.5, 1, None, unique, temperature=0.2)
     done = prefill(lm, rows, method.checked_steps(SHAPE))

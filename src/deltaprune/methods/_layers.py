@@ -1,29 +1,27 @@
-"""Layers that a user names: a list from Python, "0+3-5" on a command line, where commas part the fields."""
+"""Layers that a user names: a list from Python, "1-14+17" on a command line, where commas part the fields."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from deltaprune.errors import UserError
 
 
-def as_layers(layers: Any) -> tuple[int, ...]:
-    """The layers, ascending, each once.
-
-    Args:
-        layers: numbers from 0 up, one number, or a text of numbers and ranges joined by plus signs.
+def layers_of(name: str, layers: str | int | Iterable[int]) -> tuple[int, ...]:
+    """Layer numbers from a list, or from a text such as "1-14+17"; ascending, each once.
 
     Raises:
-        UserError: anything else.
+        UserError: it is neither.
     """
-    numbers = [layers] if isinstance(layers, int) else _read(layers) if isinstance(layers, str) else layers
-    if not isinstance(numbers, Sequence) or not all(type(l) is int and l >= 0 for l in numbers):
-        raise UserError(f"layers={layers!r} are not layers: give numbers from 0 up, (0, 3, 4, 5), or the text 0+3-5.")
-    return tuple(sorted(set(numbers)))
+    numbers = (layers,) if isinstance(layers, int) else _read(layers) if isinstance(layers, str) else layers
+    if isinstance(numbers, Iterable):
+        listed = tuple(numbers)
+        if all(isinstance(l, int) and not isinstance(l, bool) and l >= 0 for l in listed):
+            return tuple(sorted(set(listed)))
+    raise UserError(f"{name}={layers!r} must be a list of layers counted from 0, such as (1, 2, 3) or '1-3+7'.")
 
 
 def _read(text: str) -> list[int] | None:
-    """The numbers of "0+3-5"; None where it is no such text."""
+    """The numbers of "1-3+7"; None where it is no such text."""
     found: list[int] = []
     for part in text.split("+"):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part, re.ASCII)

@@ -1,7 +1,6 @@
 """Freeze: every visual row stays, but most layers no longer update it."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -9,6 +8,7 @@ from deltaprune.checks import check_keep, check_layer
 from deltaprune.counting import share_of_steps
 from deltaprune.errors import UserError
 from deltaprune.methods import registry
+from deltaprune.methods._layers import layers_of
 from deltaprune.methods._ranking import Ranking
 from deltaprune.plan import Change
 from deltaprune.scores.uniqueness import Uniqueness
@@ -115,27 +115,3 @@ def passes(hows: Mapping[int, How]) -> tuple[Pass, ...]:
     for l, how in hows.items():
         by_how[how].append(l)
     return tuple(Pass(layers, how) for how, layers in by_how.items() if layers)
-
-
-def layers_of(name: str, layers: str | int | Iterable[int]) -> tuple[int, ...]:
-    """Layer numbers from a list, or from a text such as "1-14+17".
-
-    Raises:
-        UserError: it is neither.
-    """
-    rule = f"{name}={layers!r} must be a list of layers counted from 0, such as (1, 2, 3) or '1-3+7'."
-    if isinstance(layers, str):
-        found: list[int] = []
-        for part in layers.split("+"):
-            match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-            if match is None:
-                raise UserError(rule)
-            first = int(match[1])
-            found += range(first, 1 + (first if match[2] is None else int(match[2])))
-        return tuple(sorted(set(found)))
-    numbers = (layers,) if isinstance(layers, int) else layers
-    if isinstance(numbers, Iterable):
-        listed = tuple(numbers)
-        if all(isinstance(l, int) and not isinstance(l, bool) and l >= 0 for l in listed):
-            return tuple(sorted(set(listed)))
-    raise UserError(rule)

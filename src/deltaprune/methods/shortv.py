@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from deltaprune.checks import check_share
 from deltaprune.methods import registry
-from deltaprune.methods._layers import as_layers
+from deltaprune.methods._layers import layers_of
 from deltaprune.selection import floor_count
 from deltaprune.steps import Method, Pass, Shape
 
@@ -39,10 +39,10 @@ class ShortV(Method):
     def __post_init__(self) -> None:
         check_share("share", self.share)
         if self.layers is not None:
-            object.__setattr__(self, "layers", as_layers(self.layers))
+            object.__setattr__(self, "layers", layers_of("layers", self.layers))
 
     def steps(self, shape: Shape) -> tuple[Pass, ...]:
-        layers = self._lowest(shape) if self.layers is None else as_layers(self.layers)
+        layers = self._lowest(shape) if self.layers is None else layers_of("layers", self.layers)
         return (Pass(layers, "write"),) if layers else ()
 
     def _lowest(self, shape: Shape) -> tuple[int, ...]:

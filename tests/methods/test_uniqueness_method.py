@@ -1,6 +1,7 @@
 """Uniqueness as a whole prefill: the rows behind the layer, each against all of its image."""
 
 import pytest
+import torch
 from prefills import drawn, small
 from slow import best_first, cosine
 
@@ -13,6 +14,7 @@ from deltaprune.steps import Shape
 
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_it_keeps_what_is_unlike_the_image(after: int) -> None:
+    torch.manual_seed(3)
     lm, rows = small(), drawn(((9, 4), (7, 2)))
     done = prefill(lm, rows, UniquenessPruning(0.5, after).checked_steps(Shape(4, 9)))
     at: Rows = rows
