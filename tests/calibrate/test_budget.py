@@ -16,7 +16,9 @@ from deltaprune.methods import parse, registry
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
 
-METHODS = [name for name in registry.names() if "keep" in {f.name for f in fields(registry[name])}]
+METHODS = [
+    name for name in registry.names() if {f.name for f in fields(registry[name])} & {"keep", "budget"} == {"keep"}
+]
 SHARES = (0.3, 0.48, 0.5, 0.67)
 
 
@@ -139,3 +141,14 @@ def test_it_imports_no_more_than_it_needs():
     heavy = "{'transformers', 'numba', 'rich'}"
     code = f"import sys, deltaprune.calibrate.budget; print(sorted({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("text_tokens", [5, 22, 300])
+def test_freeze_spends_a_budget_of_its_own(text_tokens: int) -> None:
+    found = budget(COBRA, "freeze", 0.7, text_tokens)
+    assert found.knob == "budget"
+    assert found.share <= 0.7 + 1e-9
+    assert found.share == share_of(COBRA, found.method, text_tokens)
+    assert found.label == f"freeze:budget={found.value:g}"
+    with pytest.raises(UserError, match=r"freeze cannot meet a MACs share of 0.2 on cobra"):
+        budget(COBRA, "freeze", 0.2, text_tokens)

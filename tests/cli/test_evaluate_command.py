@@ -57,14 +57,15 @@ def test_a_folder_that_is_a_file(cli, model, tmp_path):
 
 
 def test_a_question_that_fails_is_told_and_changes_the_exit_code(cli, model, tmp_path, monkeypatch):
-    prefill = VLM.prefill
+    pack = VLM.pack
 
-    def fails(self, tokens, *rest):
-        if repr(self.method).startswith("DTP") and len(tokens.lengths) == 1:
+    def fails(self, inputs, visual=None):
+        rows = pack(self, inputs, visual)
+        if repr(self.method).startswith("DTP") and len(rows.lengths) == 1:
             raise RuntimeError("out of paint")
-        return prefill(self, tokens, *rest)
+        return rows
 
-    monkeypatch.setattr(VLM, "prefill", fails)
+    monkeypatch.setattr(VLM, "pack", fails)
     ran = cli(*ASK, "--model", model, "--out", tmp_path, "--batch-size", 11)
     assert ran.code == 1
     assert "questions failed and are left out; test-0-00000" in ran.err

@@ -217,17 +217,18 @@ def test_a_new_folder_and_its_files_have_their_names_on_the_disk(tmp_path, monke
 
 def test_a_sample_that_fails(tiny, tmp_path, monkeypatch):
     """It is told, left out under every method, takes no neighbour with it, and is asked again."""
-    vlm, prefill = tiny[0], type(tiny[0]).prefill
+    vlm, pack = tiny[0], type(tiny[0]).pack
     samples = list(Scenes().samples("test", 0, 12))
     broken = len(tiny[1].encode_text([samples[3].question])["input_ids"][0])
 
-    def fails(self, tokens, *rest):
-        text = [rows - visual for rows, visual in zip(tokens.lengths, tokens.n_visual, strict=True)]
+    def fails(self, inputs, visual=None):
+        rows = pack(self, inputs, visual)
+        text = [total - n for total, n in zip(rows.lengths, rows.n_visual, strict=True)]
         if type(self.method).__name__ == "DTP" and broken in text:
             raise RuntimeError("out of paint")
-        return prefill(self, tokens, *rest)
+        return rows
 
-    monkeypatch.setattr(type(vlm), "prefill", fails)
+    monkeypatch.setattr(type(vlm), "pack", fails)
     lengths = [len(tiny[1].encode_text([sample.question])["input_ids"][0]) for sample in samples]
     hit = {sample.id for sample, length in zip(samples, lengths, strict=True) if length == broken}
     rows = run(tiny, tmp_path, ["none", *METHODS], limit=12)
@@ -247,7 +248,7 @@ def test_all_that_fails(tiny, tmp_path, monkeypatch):
     def fails(*_):
         raise RuntimeError("no paint at all")
 
-    monkeypatch.setattr(type(tiny[0]), "prefill", fails)
+    monkeypatch.setattr(type(tiny[0]), "pack", fails)
     with pytest.raises(UserError, match=r"Every question failed, the first under .*no paint at all"):
         run(tiny, tmp_path)
 

@@ -18,7 +18,7 @@ from deltaprune.selection import floor_count
 from deltaprune.steps import Method
 
 ROUNDING = 1e-9  # a share is a quotient of floats
-Knob = Literal["keep", "share", "after"]
+Knob = Literal["budget", "keep", "share", "after"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class Budget:
 def budget(config: MLLMConfig, method: Method | str, share: float, text_tokens: float) -> Budget:
     """Spend a share of the LM prefill's MACs.
 
-    A method with a `keep` gets the largest number of visual tokens whose cost does not exceed the budget. A method
-    without one but with a `share` of layers (ShortV) gets the fewest layers that meet it, and one with a layer `after`
+    A method with a `budget` of its own (Freeze) gets the largest that does not exceed this one. A method with a `keep`
+    gets the largest number of visual tokens whose cost does not exceed the budget. A method without one but with a
+    `share` of layers (ShortV) gets the fewest layers that meet it, and one with a layer `after`
     (VTW) the layer whose cost is nearest, the earlier of two; that may lie above the budget by half a layer's step.
 
     Args:
@@ -63,7 +64,9 @@ def budget(config: MLLMConfig, method: Method | str, share: float, text_tokens: 
     name = method.strip() if isinstance(method, str) else type(method).__name__
     asked = _parse(method) if isinstance(method, str) else method
     knob = _knob(type(asked), name)
-    value = {"keep": _keep, "share": _layers, "after": _layer}[knob](config, asked, share, text_tokens, name)
+    value = {"budget": _budget, "keep": _keep, "share": _layers, "after": _layer}[knob](
+        config, asked, share, text_tokens, name
+    )
     chosen = _with(asked, knob, value)
     return Budget(
         label=_set(method, knob, value) if isinstance(method, str) else repr(chosen),
@@ -92,12 +95,25 @@ def _parse(text: str) -> Method:
 
 
 def _knob(method: type[Method], name: str) -> Knob:
-    """The field that a budget is spent with: the first of keep, share and after, else a `UserError`."""
+    """The field that a budget is spent with: the first of budget, keep, share and after, else a `UserError`."""
     names = fields_of(method).keys()
     knob = next((knob for knob in get_args(Knob) if knob in names), None)
     if knob is None:
         raise UserError(f"{name} has neither keep nor after, so its cost cannot be set: name another method.")
     return knob
+
+
+def _budget(config: MLLMConfig, method: Method, share: float, text_tokens: float, name: str) -> float:
+    """The method's own budget, smaller where this prompt's text makes the difference."""
+    value = share
+    while True:
+        try:
+            cost = share_of(config, _with(method, "budget", value), text_tokens)
+        except UserError as error:
+            raise UserError(f"{name} cannot meet a MACs share of {share:g} on {config.name}: {error}") from error
+        if cost <= share + ROUNDING:
+            return value
+        value = round(value - 0.005, 6)
 
 
 def _keep(config: MLLMConfig, method: Method, share: float, text_tokens: float, name: str) -> float:
