@@ -23,12 +23,12 @@ def test_the_stored_plan_is_the_measured_one() -> None:
     plan = dp.load("bundled")[0].config.plan
     assert plan is not None
     assert (plan.early, plan.late) == (NUMBERS["plan"]["early"], NUMBERS["plan"]["late"])
-    assert {"first_peak", "argmin"} == {each["rule"] for each in plan.source["tried"]}
+    assert {"first_peak", "argmin", "js"} == {each["rule"] for each in plan.source["tried"]}
 
 
 @pytest.mark.slow
 def test_the_published_accuracy_comes_out_again() -> None:
-    """The first 1,200 of the 5,000 questions: within four standard errors of a mean over six skills of 200 each."""
+    """The first 1,200 of the 10,000 questions: within four standard errors of a mean over six skills of 200 each."""
     vlm, processor = dp.load("bundled")
     methods = ["none", "dtp:keep=0.5", "random:keep=0.5"]
     for row in evaluate(vlm, processor, Scenes(), methods, limit=1200, batch_size=96):
