@@ -62,7 +62,8 @@ def test_ask_as_a_table(cli: Callable[..., Any], model: Path, scene: Path) -> No
     assert (ran.code, ran.err) == (0, "")
     assert "Is [bold]this[/bold] a \\x1b[31mstar?" in ran.out  # neither markup nor escapes are obeyed
     lines = [line.split() for line in ran.out.splitlines()]
-    assert [line[0] for line in lines if line and line[0] in ("none", "dtp:keep=0.5")] == ["none", "dtp:keep=0.5"]
+    named = [line[0] for line in lines if line and line[0] in ("none", "dtp:keep=0.5")]
+    assert list(dict.fromkeys(named)) == ["none", "dtp:keep=0.5"]  # a wide answer splits the table into two blocks
 
 
 def test_evaluate_rows(cli: Callable[..., Any], model: Path) -> None:
@@ -80,12 +81,13 @@ def test_evaluate_rows(cli: Callable[..., Any], model: Path) -> None:
 
 def test_calibrate_writes_the_plan(cli: Callable[..., Any], model: Path, tmp_path: Path) -> None:
     out = tmp_path / "plan.json"
-    found = cli("calibrate", "--model", model, "--samples", 2, "--out", out, "--json").rows
+    argv = ("calibrate", "--model", model, "--samples", 2, "--rule", "argmin")  # its layers are in order on any model
+    found = cli(*argv, "--out", out, "--json").rows
     assert json.loads(out.read_text()) == found
     assert found["early"] < found["late"]
     assert found["source"]["samples"] == 2
     assert found["source"]["split"] == "val"
-    table = cli("calibrate", "--model", model, "--samples", 2)
+    table = cli(*argv)
     assert f"dtp:early={found['early']},late={found['late']}" in table.out
 
 

@@ -73,7 +73,7 @@ def test_own_answers_are_graded_again(cli: Callable[..., Any], model: Path, tmp_
         ("--benchmark scenes --method vtw", "holds no answer of 'vtw': it has those of none, dtp:keep=0.5."),
         ("--benchmark scenes --method dpt", "There is no method 'dpt': did you mean 'dtp'?"),
         ("--benchmark scenes --method none --split val", "answers no question of scenes val"),
-        ("--benchmark vsr --data . --method none", "holds answers to scenes 1, not to vsr "),
+        ("--benchmark vsr --data . --method none", "holds answers to scenes 2, not to vsr "),
     ],
 )
 def test_own_answers_that_cannot_be_graded(
