@@ -97,6 +97,10 @@ class MambaBlock(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
         self.mixer = Mixer(config)
 
+    def reset_parameters(self) -> None:
+        """mamba_ssm's initialisation of the mixer, for training from scratch."""
+        self.mixer.reset_parameters(self.config)
+
     def empty_state(self, batch: int) -> MambaState:
         """The state before the first token: zeros."""
         weight = self.mixer.in_proj.weight

@@ -37,7 +37,7 @@ class MambaLM(nn.Module):
         """mamba_ssm's initialisation, for training from scratch."""
         nn.init.normal_(self.backbone.embedding.weight, std=0.02)
         for block in self.blocks:
-            block.mixer.reset_parameters(self.config)
+            block.reset_parameters()
 
     images_first: ClassVar[bool] = True
 
