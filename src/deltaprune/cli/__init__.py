@@ -72,7 +72,7 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
-    """Visual-token pruning for Mamba-based multimodal LLMs.
+    """Visual-token pruning for multimodal LLMs with a recurrence inside.
 
     \b
     deltaprune ask photo.png "How many red circles are there?" --overlay kept.png
