@@ -13,7 +13,7 @@ FLOORS: list[set[str]] = [
     {"scores", "methods"},
     {"protocols", "walk", "blocks", "vision"},
     {"mllm", "checkpoints", "models", "cuda_graphs"},
-    {"pruner", "inplace", "prefill", "prefix", "generate", "vlm", "load"},
+    {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "vlm", "load"},
     {"calibrate", "analysis", "cost"},
     {"benchmarks"},
     {"ask", "evaluate", "hf", "lmms_eval", "cli", "__init__"},

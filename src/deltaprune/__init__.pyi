@@ -1,5 +1,6 @@
 """The public names; `__init__.py` imports each when it is first asked for."""
 
+from .answer import Answer as Answer
 from .calibrate.plans import load_plan as load_plan
 from .errors import UserError as UserError
 from .load import load as load
@@ -56,6 +57,5 @@ from .steps import Shrink as Shrink
 from .steps import Stage as Stage
 from .trace import Trace as Trace
 from .vlm import VLM as VLM
-from .vlm import Answer as Answer
 
 __version__: str

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deltaprune.active import activate, active, switched
+from deltaprune.answer import Answer
 from deltaprune.errors import UserError
 from deltaprune.generate import Sample, Sampler, first_logits, generate, greedy
 from deltaprune.methods import as_method
@@ -18,33 +19,11 @@ from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, real_toke
 from deltaprune.mllm.network import MLLM, MLLMConfig, weight_dtype
 from deltaprune.mllm.pictures import Pictures
 from deltaprune.mllm.processor import encode_images
-from deltaprune.prefill import Kept, Prefilled, prefill
+from deltaprune.prefill import Prefilled, prefill
 from deltaprune.prefix import ImagePrefix, fingerprint
 from deltaprune.rows import Rows
 from deltaprune.steps import Method, Plan, Shape, Step, side_of
 from deltaprune.timing import timed
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a prompt gave, and what it took.
-
-    Attributes:
-        ids: new ids, rows that end early filled up with end-of-text.
-        prefilled: the state after the prompt; `continue_from` answers from it again.
-        ms: milliseconds of `vision` (towers and projector; 0 where they had run before), `prefill` and `decode`.
-        prefix: the images' prefix that the prompt went on from, if one was given.
-    """
-
-    ids: Int[Tensor, "B L"]
-    prefilled: Prefilled
-    ms: Mapping[str, float]
-    prefix: ImagePrefix | None = None
-
-    @property
-    def kept(self) -> tuple[Kept, ...]:
-        """What each stage of the method left."""
-        return self.prefilled.kept
 
 
 class VLM:

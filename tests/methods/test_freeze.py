@@ -8,7 +8,8 @@ import torch
 import deltaprune as dp
 from deltaprune.benchmarks.scenes import Scene
 from deltaprune.calibrate import load_plan, save_plan
-from deltaprune.calibrate.freezing import divergence_of, flows, lesson, order, share_of
+from deltaprune.calibrate.freezing import order, share_of
+from deltaprune.calibrate.own_answers import divergence_of, flows, lesson
 from deltaprune.cost import share_of as macs_share
 from deltaprune.counting import share_of_steps
 from deltaprune.errors import UserError

@@ -5,7 +5,6 @@ Mirrors mamba_ssm 1.x, mamba_ssm/modules/mamba_simple.py (`Mamba`, `Block`); dev
 float32 where the original casts them to the weights' dtype; the SSM state is always float32.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from deltaprune import kernels
 from deltaprune.blocks import blocks, registry
+from deltaprune.blocks._mixer import Mixer
 from deltaprune.blocks._phases import Index, phases, places
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import (
@@ -49,29 +49,6 @@ class MambaState(State):
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {"ssm": self.ssm, "conv": self.conv}
-
-
-class Mixer(nn.Module):
-    """The selective SSM between the norms; holds parameters only, `MambaBlock` runs it."""
-
-    def __init__(self, config: MambaConfig):
-        super().__init__()
-        inner, rank, states = config.d_inner, config.rank, config.d_state
-        self.in_proj = nn.Linear(config.d_model, 2 * inner, bias=False)
-        self.conv1d = nn.Conv1d(inner, inner, config.d_conv, groups=inner, padding=config.d_conv - 1)
-        self.x_proj = nn.Linear(inner, rank + 2 * states, bias=False)
-        self.dt_proj = nn.Linear(rank, inner)
-        self.A_log = nn.Parameter(torch.log(torch.arange(1.0, states + 1)).repeat(inner, 1))
-        self.D = nn.Parameter(torch.ones(inner))
-        self.out_proj = nn.Linear(inner, config.d_model, bias=False)
-
-    def reset_parameters(self, config: MambaConfig) -> None:
-        """mamba_ssm's initialisation: Delta starts log-uniform in [1e-3, 1e-1], out_proj shrinks with depth."""
-        nn.init.uniform_(self.dt_proj.weight, -(config.rank**-0.5), config.rank**-0.5)
-        step = torch.exp(torch.rand(config.d_inner) * (math.log(0.1) - math.log(1e-3)) + math.log(1e-3)).clamp(min=1e-4)
-        with torch.no_grad():
-            self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # inverse softplus
-            self.out_proj.weight.div_(math.sqrt(config.n_layers))
 
 
 class _Inputs(NamedTuple):

@@ -14,49 +14,20 @@ tried again only when its last known rise per MAC is the least of all (lazy gree
 import heapq
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from deltaprune.calibrate.divergence import jensen_shannon
+from deltaprune.calibrate.own_answers import Flow, How, Lesson, divergence_of, flows
 from deltaprune.counting import share_of_steps
 from deltaprune.errors import UserError
-from deltaprune.generate import NonFiniteLogits, overflowed
 from deltaprune.kernels import without_autocast
 from deltaprune.methods.freeze import passes
 from deltaprune.plan import Change, Shape
-from deltaprune.protocols import Block, Model, State
-from deltaprune.rows import Rows
 from deltaprune.vlm import VLM
-from deltaprune.walk import walk
 
-How = Literal["write", "skip"]  # of the layers that do not update visual rows
 STORED = 2 * 2**30  # bytes of stored rows; beyond, every trial runs from the first layer on
 MODES: tuple[How, ...] = ("write", "skip")
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """Some pictures, all questions about them, and the model's own answers.
-
-    Attributes:
-        image: one sample per picture, its visual rows.
-        text: one sample per question, its prompt and answer but for the answer's last token.
-        picture: the picture of each question.
-        answers: the rows of `text` whose next token belongs to the answer, question after question.
-        counts: how many of them each question has.
-        log_p: their next token's log-probabilities without any change.
-    """
-
-    image: Rows
-    text: Rows
-    picture: Int[Tensor, "Q"]
-    answers: Int[Tensor, "A"]
-    counts: tuple[int, ...]
-    log_p: Float[Tensor, "A V"]
 
 
 @dataclass
@@ -78,78 +49,6 @@ class Found:
     questions: int = 0
     pictures: int = 0
     one_shot: bool = False
-
-
-Flow = tuple[Rows, Rows]  # the images' rows and the questions' rows
-
-
-@torch.no_grad()
-@without_autocast
-def lesson(vlm: VLM, inputs: dict[str, Tensor], max_new_tokens: int = 16) -> Lesson:
-    """The model's own answers to some questions, and what it takes to compare with them.
-
-    Args:
-        vlm: the model; no method acts on it here.
-        inputs: processor output for some pictures and all questions about them, with `image_index`.
-        max_new_tokens: upper bound of an answer's length.
-
-    Raises:
-        UserError: no image.
-    """
-    visual = vlm.see(inputs)
-    if visual is None:
-        raise UserError("Freezing is calibrated on questions about pictures: give each question its picture.")
-    ids = vlm.answer(inputs, max_new_tokens, method="none", visual=visual).ids
-    lm, empty = vlm.model.lm, visual.new_zeros(0, visual.shape[-1])
-    prompts, texts, counts = vlm.pack({k: inputs[k] for k in ("input_ids", "attention_mask")}), [], []
-    for (a, b), answer in zip(prompts.spans, ids, strict=True):
-        ends = (answer == vlm.eos_id).nonzero()
-        said = answer[: int(ends[0, 0]) + 1] if len(ends) else answer
-        texts.append(torch.cat([prompts.x[a:b], lm.embed(said[:-1])]))
-        counts.append(len(said))
-    text = Rows.pack([empty] * len(texts), texts)
-    answers = torch.cat([torch.arange(end - n, end) for (_, end), n in zip(text.spans, counts, strict=True)])
-    picture = inputs["image_index"].to(visual.device)
-    made = Lesson(
-        image=Rows.pack(list(visual), [empty] * len(visual)),
-        text=text,
-        picture=picture,
-        answers=answers.to(visual.device),
-        counts=tuple(counts),
-        log_p=visual.new_zeros(sum(counts), 0),
-    )
-    *_, last = flows(lm, made, {})
-    return replace(made, log_p=log_p(lm, made, last))
-
-
-def flows(model: Model, given: Lesson, hows: Mapping[int, How], flow: Flow | None = None, first: int = 0) -> list[Flow]:
-    """What enters layers `first`, `first` + 1, ... and what leaves the last, under a schedule."""
-
-    def run(l: int, block: Block, flow: Flow, before: State | None) -> tuple[Flow, State]:
-        image, text = flow
-        how = hows.get(l)
-        if how == "skip":
-            text, state, _ = block.prefill(text, None, frozenset())
-            return (image, text), state
-        image, state, _ = (block.write if how == "write" else block.prefill)(image, None, frozenset())
-        text, _, _ = block.prefill(text, state.take(given.picture), frozenset())
-        return (image, text), state
-
-    start = (given.image, given.text) if flow is None else flow
-    return [start, *(leaving for leaving, _ in walk(model, start, (), run, first))]
-
-
-def log_p(model: Model, given: Lesson, last: Flow) -> Float[Tensor, "A V"]:
-    """Log-probabilities of the answers' tokens from what leaves the last layer."""
-    return model.logits(last[1].x[given.answers]).log_softmax(-1)
-
-
-def divergence_of(model: Model, given: Lesson, last: Flow) -> float:
-    """JS of a schedule: mean over questions of the mean over the answer's tokens, nats."""
-    js = jensen_shannon(log_p(model, given, last).double(), given.log_p.double())
-    if not bool(js.isfinite().all()):
-        raise NonFiniteLogits(overflowed(model))
-    return float(torch.stack([each.mean() for each in js.split(given.counts)]).mean())
 
 
 class _Search:

@@ -43,7 +43,8 @@ def with_freezing(
         one_shot: rank layers by what each does alone.
         out: of the plan; what is found is kept beside it until the search ends.
     """
-    from deltaprune.calibrate.freezing import lesson, order
+    from deltaprune.calibrate.freezing import order
+    from deltaprune.calibrate.own_answers import lesson
 
     about = {"budget": budget, "one_shot": one_shot, "model": vlm.fingerprint, "samples": [benchmark.name, *where]}
     partial = None if out is None else Path(f"{out}.partial")
