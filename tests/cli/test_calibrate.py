@@ -1,5 +1,6 @@
 """`deltaprune calibrate`, and the plan file in every command that prunes."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -118,3 +119,22 @@ def test_rule_js_reads_the_answers(cli: Callable[..., Any], model: Path) -> None
     assert source["rule"] == "js"
     assert len(source["js"]) == 2
     assert "JS is least" in source["early"]
+
+
+def test_a_budget_finds_the_order_of_freeze(cli: Callable[..., Any], model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "plan.json"
+    argv = ("calibrate", "--model", model, "--samples", 2, "--rule", "argmin", "--budget", 0.85)
+    found = cli(*argv, "--out", out, "--json").rows
+    assert json.loads(out.read_text()) == found
+    assert not (tmp_path / "plan.json.partial").exists()
+    about = found["source"]["freezing"]
+    assert about["shares"][-1] <= 0.85
+    assert (about["pictures"], about["one_shot"]) == (2, False)
+    assert about["questions"] > 6
+    assert {how for _, how, _ in found["freezing"]} <= {"write", "skip"}
+    table = cli(*argv, "--one-shot")
+    assert table.code == 0
+    assert "freeze" in table.out
+    told = cli("calibrate", "--model", model, "--samples", 2, "--budget", 1.5)
+    assert (told.code, told.err.count("\n")) == (2, 1)
+    assert "--budget 1.5 must be a share of the prefill's MACs between 0 and 1" in told.err
