@@ -8,7 +8,7 @@ from rich.progress import Progress
 
 import deltaprune as dp
 from deltaprune.benchmarks import Benchmark
-from deltaprune.evaluate import Row, evaluate
+from deltaprune.evaluate import MethodResult, evaluate
 
 BATCH = 96
 
@@ -22,7 +22,7 @@ def answered(
     questions: int,
     label: str,
     out: Path | None = None,
-) -> list[Row]:
+) -> list[MethodResult]:
     """A row per method on the same questions; with `out` the answers are kept there and a later call goes on."""
     with Progress() as progress:
         task = progress.add_task(label)

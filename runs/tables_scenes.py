@@ -19,7 +19,7 @@ import deltaprune as dp
 from answering import answered
 from deltaprune.benchmarks import Benchmark, registry
 from deltaprune.cost import macs
-from deltaprune.evaluate import Row
+from deltaprune.evaluate import MethodResult
 from deltaprune.evaluate.report import document, write_report
 from deltaprune.evaluate.statistics import Summarise
 from deltaprune.evaluate.work import mean_text_tokens
@@ -47,7 +47,7 @@ def text_tokens(processor: Any, benchmark: Benchmark, questions: int) -> float:
     return mean_text_tokens(processor, [processor.prompt(rules.message(sample)) for sample in samples])
 
 
-def compared(entries: Sequence[Entry], rows: Sequence[Row], summary: Summarise) -> list[Comparison]:
+def compared(entries: Sequence[Entry], rows: Sequence[MethodResult], summary: Summarise) -> list[Comparison]:
     """Each block's first entry, DTP, against the others of its block."""
     row_of = {row.method: row for row in rows}
     blocks = []

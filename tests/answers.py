@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from deltaprune.benchmarks import mean_of_skills
-from deltaprune.evaluate import Record, Row
+from deltaprune.evaluate import MethodResult, Record
 from deltaprune.evaluate.statistics import graded
 
 SKILLS = ("colour", "count", "read")
@@ -34,7 +34,7 @@ def answers(
     return made
 
 
-def row(method: str, records: Sequence[Record], **fields: Any) -> Row:
+def row(method: str, records: Sequence[Record], **fields: Any) -> MethodResult:
     """A row about these records under `mean_of_skills`, of a model and a benchmark that exist."""
     summary = mean_of_skills([graded(each) for each in records])
     given: dict[str, Any] = {
@@ -60,4 +60,4 @@ def row(method: str, records: Sequence[Record], **fields: Any) -> Row:
         "records": tuple(records),
         "split": "test",
     }
-    return Row(**given | fields)
+    return MethodResult(**given | fields)

@@ -5,7 +5,7 @@ import torch
 
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.errors import UserError
-from deltaprune.generate import Sample, generate, greedy
+from deltaprune.generate import Sampling, generate, greedy
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
 from deltaprune.rows import Rows
@@ -43,18 +43,18 @@ def test_rows_stop_by_themselves_and_are_filled_up(lm: MambaLM) -> None:
 
 def test_a_cold_or_narrow_sample_is_greedy() -> None:
     logits = torch.randn(5, 40)
-    for sampler in (Sample(temperature=1e-4), Sample(top_k=1), Sample(top_p=1e-6)):
+    for sampler in (Sampling(temperature=1e-4), Sampling(top_k=1), Sampling(top_p=1e-6)):
         assert torch.equal(sampler(logits), greedy(logits))
 
 
 def test_samples_follow_the_distribution_inside_the_nucleus() -> None:
     p = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    draw = Sample(top_p=0.9, generator=torch.Generator().manual_seed(0))
+    draw = Sampling(top_p=0.9, generator=torch.Generator().manual_seed(0))
     seen = torch.bincount(draw(p.log().expand(20_000, 4)), minlength=4) / 20_000
     torch.testing.assert_close(seen, torch.tensor([0.5, 0.3, 0.15, 0.0]) / 0.95, atol=0.01, rtol=0)
 
 
-def kept_by_hand(logits: torch.Tensor, sample: Sample) -> torch.Tensor:
+def kept_by_hand(logits: torch.Tensor, sample: Sampling) -> torch.Tensor:
     """The tokens that can be drawn, from the definition: the likeliest k, of these the first that reach the mass p."""
     scaled, ids = (logits / sample.temperature).sort(dim=-1, descending=True, stable=True)
     if sample.top_k:
@@ -70,7 +70,7 @@ def kept_by_hand(logits: torch.Tensor, sample: Sample) -> torch.Tensor:
 @pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.9, 1.0])
 def test_what_can_be_drawn_and_how_often(temperature: float, top_k: int, top_p: float) -> None:
     logits = 3 * torch.randn(20, 60, generator=torch.Generator().manual_seed(0))
-    sample = Sample(temperature, top_k, top_p)
+    sample = Sampling(temperature, top_k, top_p)
     p = sample.narrowed(logits.clone()).softmax(-1)
     expected = kept_by_hand(logits.double(), sample)
     assert torch.equal(p > 0, expected > 0)
@@ -80,17 +80,17 @@ def test_what_can_be_drawn_and_how_often(temperature: float, top_k: int, top_p: 
 def test_the_logits_themselves_are_left_alone() -> None:
     logits = torch.randn(3, 20)
     before = logits.clone()
-    Sample(0.7, 5, 0.5)(logits)
+    Sampling(0.7, 5, 0.5)(logits)
     assert torch.equal(logits, before)
 
 
 def test_a_generator_makes_it_repeatable() -> None:
     logits = torch.randn(50, 40)
-    first, again = (Sample(generator=torch.Generator().manual_seed(3))(logits) for _ in range(2))
+    first, again = (Sampling(generator=torch.Generator().manual_seed(3))(logits) for _ in range(2))
     assert torch.equal(first, again)
     torch.manual_seed(0)
     held = torch.get_rng_state()
-    Sample(generator=torch.Generator())(logits)
+    Sampling(generator=torch.Generator())(logits)
     assert torch.equal(torch.get_rng_state(), held)
 
 
@@ -100,7 +100,7 @@ def test_a_generator_makes_it_repeatable() -> None:
 )
 def test_impossible_sampling_is_refused(kwargs: dict, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        Sample(**kwargs)
+        Sampling(**kwargs)
 
 
 def test_at_least_one_token(lm: MambaLM) -> None:

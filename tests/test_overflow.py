@@ -12,14 +12,14 @@ import deltaprune as dp
 from deltaprune.ask import ask
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.folder import save_folder
-from deltaprune.generate import NonFiniteLogits, Sample, finite, generate, greedy, stream
+from deltaprune.generate import NonFiniteLogits, Sampling, finite, generate, greedy, stream
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.mllm.processor import Processor
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.rows import Rows
 
 PICTURE = Image.radial_gradient("L").convert("RGB")
-SAMPLERS = [greedy, Sample(), Sample(0.5, 3, 0.9)]
+SAMPLERS = [greedy, Sampling(), Sampling(0.5, 3, 0.9)]
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from string import Template
 from typing import Any
 
 from deltaprune.benchmarks.scenes import SKILLS
-from deltaprune.evaluate import Row
+from deltaprune.evaluate import MethodResult
 from deltaprune.mllm.network import MLLMConfig
 from training.lessons import WEIGHTS
 from training.recipe import Recipe, Start
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[MethodResult]) -> str:
     """Accuracy by skill for each method, as Markdown."""
     head = ["method", "MACs", "mean", *SKILLS, "same answer as unpruned"]
     floor = [rows[0].floor, *(rows[0].floor_by_skill[skill] for skill in SKILLS)]
@@ -26,7 +26,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def card(config: MLLMConfig, rows: Sequence[Row], source: dict[str, str], footer: str) -> str:
+def card(config: MLLMConfig, rows: Sequence[MethodResult], source: dict[str, str], footer: str) -> str:
     """The whole card. `source` says where the measurement was made, `config.about` how long the training was."""
     assert config.plan is not None
     tried: list[dict[str, Any]] = config.plan.source["tried"]

@@ -5,11 +5,11 @@ from typing import Any
 
 from paper_tables.claims import RIVALS, Documents
 
-Row = list[str]
+MethodResult = list[str]
 VERDICTS = ("wins", "loses", "neither")
 
 
-def rule_rows(results: Documents) -> list[Row]:
+def rule_rows(results: Documents) -> list[MethodResult]:
     """rule, layers, accuracy and change of DTP keep=.5 on validation; what was shipped is in bold."""
     plan = results["bundled"]["plan"]
     shipped = plan["source"]["rule"]
@@ -23,14 +23,14 @@ def rule_rows(results: Documents) -> list[Row]:
     ]
 
 
-def rival_rows(results: Documents) -> list[Row]:
+def rival_rows(results: Documents) -> list[MethodResult]:
     """Table, rival, and the blocks in which Δ is better, worse, or neither can be said."""
     names = {"scenes_table1": "equal cost", "scenes_early": "early layer, keep=0.5", "scenes_keep": "share kept"}
     rows = ([what, *row] for table, what in names.items() for row in _rivals(results[table]))
     return [row for row in rows if row[1] not in RIVALS]
 
 
-def _rivals(document: Mapping[str, Any]) -> Iterator[Row]:
+def _rivals(document: Mapping[str, Any]) -> Iterator[MethodResult]:
     """A row per rival, by its name in the table."""
     labels = {entry["method"]: entry["label"] for entry in document["entries"]}
     found: dict[str, dict[str, list[str]]] = {}

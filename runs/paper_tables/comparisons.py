@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from deltaprune.evaluate import Row
+from deltaprune.evaluate import MethodResult
 from deltaprune.evaluate.page import signed
 from deltaprune.evaluate.statistics import Change, Summarise, change, holm
 
@@ -44,7 +44,7 @@ class Comparison:
         return asdict(self) | {"verdict": self.verdict}
 
 
-def compare(blocks: Sequence[tuple[str, Row, Sequence[Row]]], summary: Summarise) -> list[Comparison]:
+def compare(blocks: Sequence[tuple[str, MethodResult, Sequence[MethodResult]]], summary: Summarise) -> list[Comparison]:
     """Each block's DTP against each of its rivals; a block is (name, DTP's row, the rivals' rows)."""
     found = []
     for name, dtp, rivals in blocks:

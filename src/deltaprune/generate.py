@@ -27,7 +27,7 @@ def greedy(logits: Float[Tensor, "B V"]) -> Int[Tensor, "B"]:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sampling:
     """Draw from softmax(logits / temperature), cut to the `top_k` likeliest and to the nucleus of mass `top_p`.
 
     The cuts are transformers' own, in its order: tokens as likely as the last of the `top_k` stay in as well.

@@ -12,7 +12,7 @@ from torch import Tensor
 from deltaprune.active import activate, active, switched
 from deltaprune.answer import Answer
 from deltaprune.errors import UserError
-from deltaprune.generate import Sample, Sampler, first_logits, generate, greedy
+from deltaprune.generate import Sampler, Sampling, first_logits, generate, greedy
 from deltaprune.methods import as_method
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
@@ -223,7 +223,7 @@ class VLM:
     def continue_from(
         self, prefilled: Prefilled, max_new_tokens: int = 16, sampler: Sampler = greedy
     ) -> Int[Tensor, "B L"]:
-        """Answer what `start` has read: new ids, as from `generate`, and raises as it; `sampler` may be a `Sample`."""
+        """Answer what `start` has read: new ids, as from `generate`, with its errors; `sampler` may be a `Sampling`."""
         return generate(self.model.lm, prefilled, self.eos_id, max_new_tokens, sampler)
 
     def next_logits(self, prefilled: Prefilled) -> Float[Tensor, "B V"]:
@@ -257,5 +257,5 @@ class VLM:
                 unknown or unfit method, or impossible sampling.
             NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
         """
-        sampler: Sampler = Sample(temperature, top_k, top_p) if do_sample else greedy
+        sampler: Sampler = Sampling(temperature, top_k, top_p) if do_sample else greedy
         return self.continue_from(self.start(inputs, prefix, method), max_new_tokens, sampler)

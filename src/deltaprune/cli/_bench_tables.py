@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from deltaprune.cli._grid import Grid
-from deltaprune.cli._tables import Row, table
+from deltaprune.cli._tables import JsonRow, table
 
 COMPONENTS = ("vision", "projector", "linear", "conv", "scan", "other")
 
 
-def bench_table(document: Sequence[Row]) -> Grid:
+def bench_table(document: Sequence[JsonRow]) -> Grid:
     """Milliseconds by part, a row for each method and peer of one batch size; the last entry holds the ratios."""
     *rows, last = document
     first = rows[0]
@@ -53,7 +53,7 @@ def bench_table(document: Sequence[Row]) -> Grid:
     return table(about, header, lines)
 
 
-def components_table(rows: Sequence[Row]) -> Grid:
+def components_table(rows: Sequence[JsonRow]) -> Grid:
     """Milliseconds by component of each method."""
     about = (
         f"{_head(rows[0])}, batch {rows[0]['batch']} · ms, medians: each component alone on the rows it gets · "
@@ -63,7 +63,7 @@ def components_table(rows: Sequence[Row]) -> Grid:
     return table(about, ["method", *COMPONENTS], lines)
 
 
-def growth_table(document: Sequence[Row]) -> Grid:
+def growth_table(document: Sequence[JsonRow]) -> Grid:
     """Cost against tokens."""
     *rows, last = document
     about = (
@@ -79,7 +79,7 @@ def growth_table(document: Sequence[Row]) -> Grid:
     return table(about, ["tokens", "prefill", "±", "decode", "growth", "peak"], lines, n_left=0)
 
 
-def questions_table(document: Sequence[Row]) -> Grid:
+def questions_table(document: Sequence[JsonRow]) -> Grid:
     """Many questions about one image."""
     *rows, last = document
     about = (
@@ -95,6 +95,6 @@ def questions_table(document: Sequence[Row]) -> Grid:
     return table(about, ["method", "n", "full", "image", "each", "packed", "faster"], lines)
 
 
-def _head(row: Row) -> str:
+def _head(row: JsonRow) -> str:
     """What ran where."""
     return f"{row['name']}, {row['dtype']} on {row['device']}"

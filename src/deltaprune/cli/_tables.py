@@ -7,12 +7,12 @@ from typing import Any
 from deltaprune.cli._grid import Grid, paragraphs
 from deltaprune.cli._grid import show as show
 
-Row = dict[str, Any]
+JsonRow = dict[str, Any]
 UNITS = ((1e12, "T", "10^12"), (1e9, "G", "10^9"), (1e6, "M", "10^6"))
 FREE = {"answer", "why"}  # columns of free text
 
 
-def ask_tables(rows: Sequence[Row], device: str) -> list[Grid]:
+def ask_tables(rows: Sequence[JsonRow], device: str) -> list[Grid]:
     """A table for each question, the unpruned answer above the pruned ones."""
     header = ["method", "answer", "kept", "MACs", "vision", "prefill", "decode"]
     lines = [
@@ -32,7 +32,7 @@ def ask_tables(rows: Sequence[Row], device: str) -> list[Grid]:
     ]
 
 
-def cost_table(rows: Sequence[Row], flops: bool = False) -> Grid:
+def cost_table(rows: Sequence[JsonRow], flops: bool = False) -> Grid:
     """MACs (or FLOPs) by component, in the unit that the largest total asks for; the last line is a decoded token."""
     first, count = rows[0], "flops" if flops else "macs"
     unit, letter, power = _unit(rows, count)
@@ -44,7 +44,7 @@ def cost_table(rows: Sequence[Row], flops: bool = False) -> Grid:
     )
     components = list(first[count])
 
-    def cells(counts: Row) -> list[str]:
+    def cells(counts: JsonRow) -> list[str]:
         return [f"{counts[name] / unit:,.3f}" for name in components]
 
     lines = [[row["method"], _kept(row["kept"]), _percent(row["share"]), *cells(row[count])] for row in rows]
@@ -52,7 +52,7 @@ def cost_table(rows: Sequence[Row], flops: bool = False) -> Grid:
     return table(about, ["method", "kept", "share", *components], [*lines, None, decode])
 
 
-def budget_table(rows: Sequence[Row]) -> Grid:
+def budget_table(rows: Sequence[JsonRow]) -> Grid:
     """The methods that meet a budget, as they are asked for."""
     first = rows[0]
     unit, letter, power = _unit(rows, "macs")
@@ -68,7 +68,7 @@ def budget_table(rows: Sequence[Row]) -> Grid:
     return table(about, ["method", "kept", "share", "MACs"], lines)
 
 
-def evaluate_table(rows: Sequence[Row], split: str) -> Grid:
+def evaluate_table(rows: Sequence[JsonRow], split: str) -> Grid:
     """Percent right by skill; the last line is what naming the commonest answer scores."""
     first = rows[0]
     of = f"PARTIAL: {first['n']} of {first['total']}" if first["partial"] else first["n"]
@@ -89,7 +89,7 @@ def evaluate_table(rows: Sequence[Row], split: str) -> Grid:
     return table(about, ["method", "mean", *skills, "agreement", "MACs"], lines)
 
 
-def score_table(score: Row) -> Grid:
+def score_table(score: JsonRow) -> Grid:
     """Percent: the headline above its parts; further metrics are beside the figure they belong to."""
     graded = f"{score['n']:,} questions"
     if score["partial"]:
@@ -112,7 +112,7 @@ def score_table(score: Row) -> Grid:
     return replace(table(about, ["skill", "score", *names], lines), title=title)
 
 
-def plan_table(model: str, plan: Row) -> Grid:
+def plan_table(model: str, plan: JsonRow) -> Grid:
     """Where to prune and why."""
     early, late, source = plan["early"], plan["late"], plan["source"]
     use = f"--method dtp:early={early},late={late}"
@@ -129,7 +129,7 @@ def plan_table(model: str, plan: Row) -> Grid:
     return table(about, ["stage", "after layer", "why"], lines, n_left=3)
 
 
-def methods_tables(document: Row) -> list[Grid]:
+def methods_tables(document: JsonRow) -> list[Grid]:
     """A table of methods and one of scores."""
     about = {
         "methods": "written name:field=value,field=value, such as dtp:keep=0.25,late=none; the values are the defaults",
@@ -163,7 +163,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
-def _unit(rows: Sequence[Row], count: str) -> tuple[float, str, str]:
+def _unit(rows: Sequence[JsonRow], count: str) -> tuple[float, str, str]:
     """The unit that leaves the largest total at least two digits before the point."""
     largest = max(row[count]["total"] for row in rows)
     return next((unit for unit in UNITS if largest >= 10 * unit[0]), UNITS[-1])

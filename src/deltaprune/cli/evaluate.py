@@ -33,7 +33,7 @@ from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark
-    from deltaprune.evaluate import Row
+    from deltaprune.evaluate import MethodResult
 
 
 def evaluate(
@@ -152,7 +152,7 @@ def open_benchmark(
     return cls(protocol=protocol, **given)
 
 
-def _failed(rows: "list[Row]") -> int:
+def _failed(rows: "list[MethodResult]") -> int:
     """Say on stderr what failed; the exit code."""
     failed = rows[0].failed
     if failed:

@@ -18,13 +18,13 @@ from deltaprune.benchmarks import registry
 from deltaprune.evaluate.page import UNPRUNED
 from deltaprune.evaluate.page import markdown as markdown
 from deltaprune.evaluate.paper import paper_number
-from deltaprune.evaluate.rows import Row
+from deltaprune.evaluate.results import MethodResult
 from deltaprune.evaluate.statistics import Summarise, change, interval
 
 FORMAT = 1
 
 
-def write_report(folder: str | Path, rows: Sequence[Row], summary: Summarise | None = None) -> dict[str, Any]:
+def write_report(folder: str | Path, rows: Sequence[MethodResult], summary: Summarise | None = None) -> dict[str, Any]:
     """Write report.md, report.csv and report.json into a folder, each whole or not at all; returns the document.
 
     Args:
@@ -45,7 +45,7 @@ def write_report(folder: str | Path, rows: Sequence[Row], summary: Summarise | N
     return made
 
 
-def document(rows: Sequence[Row], summary: Summarise | None = None) -> dict[str, Any]:
+def document(rows: Sequence[MethodResult], summary: Summarise | None = None) -> dict[str, Any]:
     """The report as plain JSON: every row's own fields and
 
     `interval`: [low, high] of `mean`, 95 %; null where there are fewer than two pictures.
@@ -63,7 +63,7 @@ def document(rows: Sequence[Row], summary: Summarise | None = None) -> dict[str,
     return {"format": FORMAT, "rows": [_measured(row, rows, summary) for row in rows]}
 
 
-def _measured(row: Row, rows: Sequence[Row], summary: Summarise | None) -> dict[str, Any]:
+def _measured(row: MethodResult, rows: Sequence[MethodResult], summary: Summarise | None) -> dict[str, Any]:
     if summary is None:
         summary = registry[row.benchmark].protocols[row.protocol].summary
     none = next((other for other in rows if other.method.strip() in UNPRUNED and _about(other) == _about(row)), None)
@@ -76,12 +76,12 @@ def _measured(row: Row, rows: Sequence[Row], summary: Summarise | None) -> dict[
     }
 
 
-def _about(row: Row) -> tuple[object, ...]:
+def _about(row: MethodResult) -> tuple[object, ...]:
     """What two rows must share to be compared."""
     return row.model, row.benchmark, row.protocol, row.split, row.seed, row.note
 
 
-def _label(row: Row) -> str:
+def _label(row: MethodResult) -> str:
     if not row.partial:
         return ""
     return f"partial: {row.n:,} of {row.total:,}" if row.total is not None else f"partial: {row.n:,}"

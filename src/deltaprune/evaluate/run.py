@@ -17,7 +17,7 @@ from deltaprune.errors import UserError
 from deltaprune.evaluate.asked import check_model, check_numbers, find_benchmark, find_methods
 from deltaprune.evaluate.engines import Engine, Place
 from deltaprune.evaluate.engines import registry as engines
-from deltaprune.evaluate.rows import Row
+from deltaprune.evaluate.results import MethodResult
 from deltaprune.evaluate.store import Key, Note, Store, prompt_hash
 from deltaprune.evaluate.tally import Sheet, Tally
 from deltaprune.evaluate.work import Done, Unit, Worker, first_ids, group, mean_text_tokens
@@ -44,7 +44,7 @@ def evaluate(
     engine: str = "local",
     place: Place | None = None,
     prefix: bool = True,
-) -> list[Row]:
+) -> list[MethodResult]:
     """Answer a benchmark with each method; rows come in the order of the methods.
 
         rows = evaluate(model, processor, "scenes", ["none", "dtp:keep=0.5"], limit=60)

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from deltaprune.benchmarks import Graded, Sample, Summary, mean_of_questions, mean_of_skills
-from deltaprune.evaluate.rows import Record
+from deltaprune.evaluate.results import Record
 
 RESAMPLES = 2000
 BLOCK = 2**22  # draws in one block of resamples: 32 MB

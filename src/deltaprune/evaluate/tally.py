@@ -8,7 +8,7 @@ from statistics import fmean
 from deltaprune.benchmarks import Benchmark, Graded, Sample, Summary
 from deltaprune.cost import share_of, tokens_kept
 from deltaprune.errors import UserError
-from deltaprune.evaluate.rows import Record, Row
+from deltaprune.evaluate.results import MethodResult, Record
 from deltaprune.evaluate.work import Answer
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.steps import Method
@@ -55,7 +55,7 @@ class Tally:
         """What naming the commonest answers scores on the questions that did not fail."""
         return self.benchmark.guess(sample for sample in self.samples if sample.id not in self.failed)
 
-    def row(self, label: str, sheet: Sheet) -> Row:
+    def row(self, label: str, sheet: Sheet) -> MethodResult:
         """One method's row. Questions that failed under any method are left out under all, and counted."""
         shape = self.config.shape
         good = [
@@ -63,7 +63,7 @@ class Tally:
         ]
         summary = self.benchmark.rules.summary(good)
         same = [each.prediction == self.sheets[0].answers[each.sample.id].prediction for each in good]
-        return Row(
+        return MethodResult(
             model=self.config.name,
             benchmark=self.benchmark.name,
             method=label,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
 from deltaprune.errors import UserError, in_words
-from deltaprune.generate import Sample as Sampler
+from deltaprune.generate import Sampling
 from deltaprune.mllm.processor import Inputs, Processor
 from deltaprune.prefill import Prefilled
 from deltaprune.steps import Method, side_of
@@ -212,7 +212,7 @@ class Worker:
         answers = []
         for row, sample in enumerate(samples):
             generator = torch.Generator(self.vlm.device).manual_seed(zlib.crc32(sample.id.encode()))
-            sampler = Sampler(decoding.temperature, generator=generator)
+            sampler = Sampling(decoding.temperature, generator=generator)
             alone = prefilled.repeat(torch.tensor([row], device=self.vlm.device))
             (text,) = self.processor.batch_decode(vlm.continue_from(alone, decoding.max_new_tokens, sampler))
             answers.append(Answer(sample.id, text))

@@ -11,7 +11,7 @@ from deltaprune.errors import UserError
 from deltaprune.hf.config import DeltapruneConfig
 from deltaprune.hf.pictures import picture_of, read_all
 from deltaprune.mllm.pictures import Picture
-from deltaprune.mllm.processor import EOS, Processor, Row
+from deltaprune.mllm.processor import EOS, Processor, Prompt
 from deltaprune.mllm.prompts import IMAGES, Conversation, parts, render
 from deltaprune.mllm.templates import template_text
 
@@ -66,7 +66,7 @@ class DeltapruneProcessor(ProcessorMixin):
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         images: Picture | Sequence[Picture] | Sequence[Sequence[Picture]] | None = None,
-        text: Row | Sequence[Row] = "",
+        text: Prompt | Sequence[Prompt] = "",
         *,
         image_index: Sequence[int] | None = None,
         return_tensors: str = "pt",

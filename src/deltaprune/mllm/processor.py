@@ -18,7 +18,7 @@ from deltaprune.vision.pixels import normalise, resize
 
 EOS = "<|endoftext|>"
 GLUED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
-Row = str | Conversation  # a question, or a chat whose last message is the user's
+Prompt = str | Conversation  # a question, or a chat whose last message is the user's
 
 
 class Inputs(dict[str, Any]):
@@ -53,7 +53,7 @@ class Processor:
     def __call__(
         self,
         images: Pictures | None = None,
-        text: Row | Sequence[Row] = "",
+        text: Prompt | Sequence[Prompt] = "",
         image_index: Sequence[int] | None = None,
         return_tensors: str = "pt",
     ) -> Inputs:
@@ -86,11 +86,11 @@ class Processor:
         inputs.update(self.encode_images(pictures))
         return inputs
 
-    def encode_text(self, texts: Sequence[Row]) -> Inputs:
+    def encode_text(self, texts: Sequence[Prompt]) -> Inputs:
         """Questions or chats -> `input_ids` and `attention_mask`, padded on the left."""
         return self.encode_prompts([self.prompt(row) for row in texts])
 
-    def prompt(self, row: Row) -> str:
+    def prompt(self, row: Prompt) -> str:
         """A question or a chat in the model's template; a text that begins like the template is left unchanged.
 
         Raises:
@@ -137,7 +137,7 @@ def clean_up(text: str) -> str:
     return text
 
 
-def _rows(text: Any) -> list[Row]:
+def _rows(text: Any) -> list[Prompt]:
     """One or several questions or chats, none of them empty."""
     several = isinstance(text, Iterable) and not isinstance(text, str | Mapping) and not _is_chat(text)
     rows: list[Any] = list(text) if several else [text]

@@ -1,4 +1,4 @@
-"""The results of an evaluation: a `Record` for each answer, a `Row` for each method."""
+"""The results of an evaluation: a `Record` for each answer, a `MethodResult` for each method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -27,7 +27,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodResult:
     """One method's result; percentages unless said otherwise.
 
     Attributes:
