@@ -153,7 +153,9 @@ def test_a_name_is_as_good_as_the_score(build: Callable, name: str) -> None:
 
 @pytest.mark.parametrize("build", BUILDERS)
 def test_a_name_that_is_none_is_refused_when_built(build: Callable) -> None:
-    with pytest.raises(dp.UserError, match="There is no score 'zzz': the known ones are clipped_output, delta, "):
+    with pytest.raises(
+        dp.UserError, match="There is no score 'zzz': the known ones are clipped_output, coverage, delta, "
+    ):
         build("zzz")
     with pytest.raises(dp.UserError, match="There is no score 'dleta': did you mean 'delta'"):
         build("dleta")

@@ -35,7 +35,10 @@ def main(model: str, folder: Path, stop: int) -> None:
     words = [*words, "--batch-size", "6"]
     assert run(words) == 0
     assert run(["convert", model, str(folder / "converted")]) == 0
-    assert run(["calibrate", "--model", model, "--samples", "2", "--out", str(folder / "plan.json")]) == 0
+    assert (
+        run(["calibrate", "--model", model, "--samples", "2", "--rule", "argmin", "--out", str(folder / "plan.json")])
+        == 0
+    )
     words = ["ask", "--model", str(folder / "converted"), "--plan", str(folder / "plan.json"), *picture(folder)]
     assert run(words) == 0
     inputs = processor(images=Image.open(folder / "scene.png"), text="How many?")

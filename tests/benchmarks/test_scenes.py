@@ -78,7 +78,7 @@ def test_no_two_splits_or_seeds_share_a_scene():
 
 
 def test_ids_limit_and_shared_pictures():
-    samples = list(Scenes1().samples("test", limit=600))
+    samples = list(Scenes().samples("test", limit=600))
     assert len(samples) == 600
     assert len({sample.id for sample in samples}) == 600
     assert samples[0].id == "test-0-000000-existence"

@@ -17,7 +17,7 @@ COMMANDS = [
     "methods",
     "evaluate --limit 12 --method dtp --method random:keep=0.25 --model MODEL",
     "ask SCENE What? --model MODEL --method dtp:keep=0.25,late=2 --method dart",
-    "calibrate --samples 2 --model MODEL",
+    "calibrate --samples 2 --rule argmin --model MODEL",
     "bench --rounds 1 --components --peers --model MODEL",
     "bench --rounds 1 --growth --most-tokens 32 --model MODEL",
     "bench --rounds 1 --questions 2 --model MODEL",

@@ -210,7 +210,9 @@ def test_answers_are_those_of_one_question_at_a_time(tiny, documents, alone, siz
 def test_each_picture_is_encoded_once_and_no_run_is_wider(tiny, documents, size, monkeypatch):
     vlm, _ = tiny
     encoded, widths, see, generate = [], [], vlm.see, vlm.generate
-    monkeypatch.setattr(vlm, "see", lambda inputs: encoded.extend(inputs.get("image_key", [])) or see(inputs))
+    monkeypatch.setattr(
+        vlm, "see", lambda inputs, *rest: encoded.extend(inputs.get("image_key", [])) or see(inputs, *rest)
+    )
     monkeypatch.setattr(vlm, "generate", lambda **k: widths.append(len(k["input_ids"])) or generate(**k))
     answers(tiny, documents, size)
     assert len(encoded) == len({int(key) for key in encoded}) == 2

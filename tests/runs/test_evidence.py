@@ -170,7 +170,7 @@ def test_what_is_missing_or_mixed_is_told_in_a_sentence(tmp_path: Path) -> None:
     ):
         main(tmp_path, tmp_path / "evidence.md")
     made = results(PAPERS)
-    made["scenes_table3"]["rows"][0]["benchmark"] = "scenes"
+    made["scenes_table3"]["rows"][0]["benchmark"] = "scenes1"
     write(tmp_path, made)
     with pytest.raises(SystemExit, match="of several models or benchmarks"):
         main(tmp_path, tmp_path / "evidence.md")

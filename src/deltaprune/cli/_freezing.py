@@ -59,7 +59,8 @@ def with_freezing(
     def told(found: "Found") -> None:
         working.say(f"freezing: {len(found.changes)} changes, {found.shares[-1]:.3f} of the MACs")
         if partial is not None:
-            partial.write_text(json.dumps({**about, "changes": [list(change) for change in found.changes]}))
+            held = {**about, "changes": [list(change) for change in found.changes]}
+            partial.write_text(json.dumps(held), encoding="utf-8", newline="\n")
 
     working.say("freezing: trying each layer")
     found = order(vlm, lessons, budget, one_shot=one_shot, known=known, on_change=told)
@@ -91,7 +92,7 @@ def _known(partial: Path, about: dict[str, Any]) -> list[Any]:
     if not partial.exists():
         return []
     try:
-        raw = json.loads(partial.read_text())
+        raw = json.loads(partial.read_text(encoding="utf-8"))
     except ValueError:
         return []
     changes = raw.pop("changes", [])
