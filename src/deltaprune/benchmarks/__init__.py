@@ -14,6 +14,7 @@ from deltaprune.benchmarks._base import Sampled as Sampled
 from deltaprune.benchmarks._base import Summary as Summary
 from deltaprune.benchmarks._base import mean_of_questions as mean_of_questions
 from deltaprune.benchmarks._base import mean_of_skills as mean_of_skills
+from deltaprune.benchmarks._official import OfficialBenchmark as OfficialBenchmark
 from deltaprune.registry import Registry
 
 registry: Registry[type[Benchmark]] = Registry("benchmark", "deltaprune.benchmarks", Benchmark)

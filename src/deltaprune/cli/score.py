@@ -53,7 +53,7 @@ def score(
 
 def _without_pictures(benchmark: "Benchmark", data: str | None) -> "Benchmark":
     """The benchmark with questions and answers only: no picture is opened, so any folder may be given as theirs."""
-    from deltaprune.benchmarks._official import OfficialBenchmark
+    from deltaprune.benchmarks import OfficialBenchmark
 
     if isinstance(benchmark, OfficialBenchmark) and (data is not None or not benchmark.hub_has_images):
         benchmark = replace(benchmark, images=data or ".")

@@ -17,7 +17,7 @@ from torch import Tensor
 from deltaprune.cuda_graphs.captured import Buffers, Captured, flatten
 from deltaprune.cuda_graphs.step import _key, _uncapturable
 from deltaprune.errors import UserError, in_words
-from deltaprune.kernels._device import on_device_of
+from deltaprune.kernels import on_device_of
 from deltaprune.protocols import Model
 
 MOST_KEPT, MOST_SEEN = 64, 256  # graphs per model, and shapes that are remembered

@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune.errors import UserError
-from deltaprune.kernels._backend import forced, select
-from deltaprune.kernels._device import on_device_of
+from deltaprune.kernels import forced, on_device_of, select
 from deltaprune.protocols import Model, State
 from deltaprune.walk import decode
 

@@ -4,8 +4,10 @@ Inference: packed sequences (no padding), an initial state in, the final state o
 """
 
 from deltaprune.kernels._backend import Backend as Backend
+from deltaprune.kernels._backend import forced as forced
 from deltaprune.kernels._backend import select as select
 from deltaprune.kernels._backend import use as use
+from deltaprune.kernels._device import on_device_of as on_device_of
 from deltaprune.kernels._device import without_autocast as without_autocast
 from deltaprune.kernels._memory import empty as empty
 from deltaprune.kernels._memory import reuse as reuse
