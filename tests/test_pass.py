@@ -14,6 +14,7 @@ from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost import macs
 from deltaprune.errors import UserError
 from deltaprune.kernels import use
+from deltaprune.mean_states import MeanStates
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
 from deltaprune.rows import Rows
@@ -61,9 +62,11 @@ def by_hand(lm: MambaLM, x: Tensor, visual: list[bool], how: dict[int, str]) -> 
     for l, block in enumerate(lm.blocks):
         cfg = block.config
         ssm, window = torch.zeros(cfg.d_inner, cfg.d_state), torch.zeros(cfg.d_inner, cfg.d_conv)
+        if any(visual) and how.get(l) == "mean":
+            ssm, window = MEANS.layers[l]["ssm"], F.pad(MEANS.layers[l]["conv"], (1, 0))
         rows = []
         for row, seen in zip(x, visual, strict=True):
-            if seen and how.get(l) == "skip":
+            if seen and how.get(l) in ("skip", "mean"):
                 rows.append(row)
                 continue
             out, ssm, window = one_row(block, row, ssm, window)
@@ -83,19 +86,25 @@ PASSES = {
     "skip all": (Pass(range(L), "skip"),),
     "both": (Pass((0, 3), "write"), Pass((1,), "skip")),
 }
+MEANS = MeanStates.of({l: {"ssm": 0.1 * torch.ones(64, 16), "conv": torch.full((64, 3), l - 2.0)} for l in (1, 2)})
+AT_MEAN = {
+    "mean": (Pass((1,), "mean", MEANS),),
+    "all three": (Pass((0, 3), "write"), Pass((1,), "skip"), Pass((2,), "mean", MEANS)),
+}  # for images before all text
+IMAGES_FIRST = PASSES | AT_MEAN
 
 
 def hows(steps: tuple[Pass, ...]) -> dict[int, str]:
     return {l: step.how for step in steps for l in step.layers}
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", IMAGES_FIRST)
 def test_it_is_the_written_out_loop(name: str, lm: MambaLM) -> None:
     given = drawn()
-    done = prefill(lm, packed(given), PASSES[name])
+    done = prefill(lm, packed(given), IMAGES_FIRST[name])
     for b, (image, text) in enumerate(given):
         visual = [True] * len(image) + [False] * len(text)
-        last, states = by_hand(lm, torch.cat([image, text]), visual, hows(PASSES[name]))
+        last, states = by_hand(lm, torch.cat([image, text]), visual, hows(IMAGES_FIRST[name]))
         torch.testing.assert_close(done.hidden[b], last, atol=1e-5, rtol=1e-5)
         for state, want in zip(done.states, states, strict=True):
             torch.testing.assert_close(state.tensors()["ssm"][b], want, atol=1e-5, rtol=1e-5)
@@ -116,22 +125,32 @@ def test_visual_rows_may_be_anywhere(name: str, lm: MambaLM) -> None:
             torch.testing.assert_close(state.tensors()["ssm"][b], want, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", IMAGES_FIRST)
 def test_a_batch_is_its_samples(name: str, lm: MambaLM) -> None:
     given = drawn()
-    together = prefill(lm, packed(given), PASSES[name])
+    together = prefill(lm, packed(given), IMAGES_FIRST[name])
     for b, sample in enumerate(given):
-        alone = prefill(lm, packed([sample]), PASSES[name])
+        alone = prefill(lm, packed([sample]), IMAGES_FIRST[name])
         torch.testing.assert_close(together.hidden[b], alone.hidden[0], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", IMAGES_FIRST)
 def test_an_image_first_then_its_text(name: str, lm: MambaLM) -> None:
-    given = [each for each in drawn() if len(each[0])]
-    whole = prefill(lm, packed(given), PASSES[name])
-    images = prefill(lm, packed([(image, text[:0]) for image, text in given]), PASSES[name], awaits_text=True)
+    given, steps = [each for each in drawn() if len(each[0])], IMAGES_FIRST[name]
+    whole = prefill(lm, packed(given), steps)
+    images = prefill(lm, packed([(image, text[:0]) for image, text in given]), steps, awaits_text=True)
     text = packed([(image[:0], text) for image, text in given])
-    torch.testing.assert_close(prefill(lm, text, PASSES[name], images).hidden, whole.hidden, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(prefill(lm, text, steps, images).hidden, whole.hidden, atol=1e-6, rtol=1e-5)
+
+
+def test_a_mean_state_needs_the_image_first(lm: MambaLM) -> None:
+    rows = Rows.mixed([torch.randn(3, 32)], [torch.tensor([False, True, False])])
+    with pytest.raises(UserError, match="stands for an image before all text"):
+        prefill(lm, rows, AT_MEAN["mean"])
+    with pytest.raises(UserError, match="of layer 3: the plan has those of 1, 2"):
+        Pass((1, 3), "mean", MEANS)
+    with pytest.raises(UserError, match="needs means="):
+        Pass((1,), "mean")
 
 
 def test_with_stages_before_and_after(lm: MambaLM) -> None:

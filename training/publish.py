@@ -8,7 +8,7 @@ on validation questions and reported. Test questions are touched once, at the en
 """
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -91,7 +91,7 @@ def main(
     vlm, processor = dp.load("bundled")
     rows = answered(vlm, processor, Scenes(), tested(vlm.shape.n_layers), "test", questions, "test")
     source = provenance()
-    measured = {"provenance": source, "plan": asdict(found), **document(rows)}
+    measured = {"provenance": source, "plan": found.to_dict(), **document(rows)}
     page = f"# The bundled model on `{Scenes.name}`\n\n{questions:,} test questions, percent right.\n\n"
     publish("bundled", measured, page + table(rows) + "\n" + footer(source), NUMBERS)
     shutil.copyfile(folder / "log.jsonl", NUMBERS / "bundled_training.jsonl")

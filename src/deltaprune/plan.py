@@ -1,10 +1,13 @@
 """Plan and Shape: what a method may know of a model, and where that model is best pruned."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from deltaprune.errors import UserError
+from deltaprune.mean_states import MeanStates
+
+How = Literal["write", "skip", "mean"]  # of the layers that do not update visual rows, see `steps.Pass`
 
 
 class Change(NamedTuple):
@@ -12,12 +15,12 @@ class Change(NamedTuple):
 
     Attributes:
         layer: 0-based.
-        how: "write" or "skip", see `steps.Pass`.
+        how: "write", "skip" or "mean", see `steps.Pass`.
         js: divergence of the answers after this change and all before it, nats.
     """
 
     layer: int
-    how: Literal["write", "skip"]
+    how: How
     js: float
 
 
@@ -31,6 +34,7 @@ class Plan:
         withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None if not computed.
         freezing: in which order `Freeze` stops updating visual rows; empty where it was not calibrated.
         found: what a method's own calibration found, one number per layer, by the method's name.
+        means: the mean states of the layers that are changed to "mean"; a digest stands for those not read.
     """
 
     early: int
@@ -39,11 +43,19 @@ class Plan:
     withdrawal: int | None = None
     freezing: tuple[Change, ...] = ()
     found: Mapping[str, Sequence[float]] = field(default_factory=dict, hash=False)
+    means: MeanStates | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.means, str):
+            object.__setattr__(self, "means", MeanStates(self.means))
         object.__setattr__(self, "freezing", tuple(Change(*change) for change in self.freezing))
         found = {name: tuple(float(value) for value in values) for name, values in self.found.items()}
         object.__setattr__(self, "found", found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, with the digest of the mean states in their place; `Plan(**raw)` is the inverse."""
+        raw = asdict(replace(self, means=None))
+        return {**raw, "means": None if self.means is None else self.means.digest}
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from deltaprune.errors import NotFinite, UserError
+from deltaprune.mean_states import SUFFIX, MeanStates
 from deltaprune.protocols import Block, Layers, State
-from deltaprune.rows import Rows, join, joined
+from deltaprune.rows import Rows, join, joined, on_device
 from deltaprune.scoring import importance
-from deltaprune.steps import Stage, Step, passes_of, stages_of
+from deltaprune.steps import Stage, Step, means_of, passes_of, stages_of
 from deltaprune.trace import Trace
 
 HIDDEN = frozenset({"hidden"})  # the one role that a layer does not fill
@@ -72,7 +73,7 @@ class Pruner:
     ):
         self.model, self.awaits_text, self.waiting, self.depth = model, awaits_text, waiting, depth
         self.stages = {stage.after: stage for stage in stages_of(steps)}
-        self.passes = passes_of(steps)
+        self.passes, self.means = passes_of(steps), means_of(steps)
         self.reads = {after: self._teller(stage) for after, stage in self.stages.items() if _scored(stage)}
         self.told: dict[int, Trace] = {}
         self.kept: list[Kept] = []
@@ -85,7 +86,9 @@ class Pruner:
         if entering is None:
             return None
         how, needs = self.passes.get(l), self.needs(l)
-        if how == "skip":
+        if how == "mean":
+            state = with_mean(l, block, entering, state, self.means[l])
+        if how in ("skip", "mean"):
             return without_image(block, entering, state)
         run = block.write if how == "write" else block.prefill
         rows, new, trace = run(entering, state, needs)
@@ -124,7 +127,7 @@ class Pruner:
         blocks = self.model.blocks
         for l in range(stage.after - 1, -1, -1):
             how = self.passes.get(l)
-            if how != "skip" and needs <= (blocks[l].offers_writing if how == "write" else blocks[l].offers):
+            if how in (None, "write") and needs <= (blocks[l].offers_writing if how == "write" else blocks[l].offers):
                 return l
         lacking = ", ".join(sorted(needs))
         raise UserError(
@@ -174,6 +177,27 @@ def without_image(block: Block, rows: Rows, state: State | None) -> tuple[Rows, 
     x = rows.x.clone()  # the layer may reuse its memory, see `kernels.reuse`
     run, new, _ = block.prefill(rows.take(text, words, none), state, frozenset())
     return rows.with_x(x.index_copy_(0, text, run.x)), new
+
+
+def with_mean(l: int, block: Block, rows: Rows, state: State | None, means: MeanStates) -> State | None:
+    """The state of layer l before these rows: the mean one for samples whose image enters here.
+
+    Raises:
+        UserError: the mean states were not read, or text comes before an image.
+    """
+    if not any(rows.n_image):
+        return state
+    if l not in means.layers:
+        raise UserError(f"The mean states of layer {l} were not read: calibrate again, or restore the plan's {SUFFIX}.")
+    if state is not None or not rows.images_first:
+        raise UserError('Pass(how="mean") stands for an image before all text: ask with one image, before its text.')
+    empty = block.empty_state(len(rows.lengths))
+    seen = on_device([int(n > 0) for n in rows.n_image], rows.x.device).bool()
+    mixed = {}
+    for name, nothing in empty.tensors().items():
+        mean = means.layers[l][name].to(nothing)
+        mixed[name] = torch.where(seen.reshape(-1, *[1] * mean.dim()), mean, nothing)
+    return type(empty)(**mixed)
 
 
 def raise_if_not_finite(checks: Sequence[Check]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +19,8 @@ from deltaprune.active import Prunable as Prunable
 from deltaprune.active import opened, switched
 from deltaprune.checks import check_at_least_one, check_candidates, check_choice, check_keep, check_layer
 from deltaprune.errors import UserError
+from deltaprune.mean_states import MeanStates
+from deltaprune.plan import How as How
 from deltaprune.plan import Plan as Plan
 from deltaprune.plan import Shape as Shape
 from deltaprune.rows import Rows
@@ -123,20 +125,31 @@ class Pass:
     Attributes:
         layers: 0-based indices; kept as an ascending tuple.
         how: "write": visual rows still write the layer's state (or keys and values), nothing else of them is computed;
-            "skip": the layer does not see them, and its state is as if they were absent.
+            "skip": the layer does not see them, and its state is as if they were absent;
+            "mean": the layer does not see them, and its state begins with what images leave there on average. Images
+            come before all text then.
+        means: for "mean", those states; they are found by `calibrate` and kept beside the plan.
     """
 
     layers: Sequence[int]
-    how: Literal["write", "skip"]
+    how: How
+    means: MeanStates | None = None
 
     def __post_init__(self) -> None:
-        check_choice("how", self.how, ("write", "skip"))
+        check_choice("how", self.how, get_args(How))
         layers: Any = self.layers
         if isinstance(layers, int) or not all(isinstance(l, int) and not isinstance(l, bool) for l in layers):
             raise UserError(f"layers={layers!r} must be a list of layer numbers, counted from 0, such as (1, 2, 3).")
         if any(l < 0 for l in layers):
             raise UserError(f"layers={tuple(layers)} holds {min(layers)}: layers are counted from 0.")
         object.__setattr__(self, "layers", tuple(sorted(set(layers))))
+        if (self.how == "mean") != (self.means is not None):
+            raise UserError(
+                'Pass(how="mean") needs means=, the states that calibrate found, and no other pass has any.'
+            )
+        if self.means is not None and self.means.layers and (lacking := set(self.layers) - self.means.layers.keys()):
+            have = ", ".join(map(str, sorted(self.means.layers)))
+            raise UserError(f"There are no mean states of layer {min(lacking)}: the plan has those of {have}.")
 
 
 @dataclass(frozen=True)
@@ -166,9 +179,14 @@ def stages_of(steps: Sequence[Step]) -> tuple[Stage, ...]:
     return tuple(step for step in steps if isinstance(step, Stage))
 
 
-def passes_of(steps: Sequence[Step]) -> dict[int, Literal["write", "skip"]]:
+def passes_of(steps: Sequence[Step]) -> dict[int, How]:
     """Layer -> how visual rows pass it by, for the layers that have a pass."""
     return {l: step.how for step in steps if isinstance(step, Pass) for l in step.layers}
+
+
+def means_of(steps: Sequence[Step]) -> dict[int, MeanStates]:
+    """Layer -> the mean states it begins with, for the layers that have them."""
+    return {l: step.means for step in steps if isinstance(step, Pass) and step.means is not None for l in step.layers}
 
 
 def side_of(steps: Sequence[Step]) -> int | None:

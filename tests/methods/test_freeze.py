@@ -1,5 +1,7 @@
 """Freeze: budgets, explicit layers, plans; and its calibration against a search written out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 
 import pytest
@@ -9,10 +11,14 @@ import deltaprune as dp
 from deltaprune.benchmarks.scenes import Scene
 from deltaprune.calibrate import load_plan, save_plan
 from deltaprune.calibrate.freezing import order, share_of
-from deltaprune.calibrate.own_answers import divergence_of, flows, lesson
+from deltaprune.calibrate.own_answers import divergence_of, flows, lesson, mean_states
+from deltaprune.checkpoints.folder import save_folder
 from deltaprune.cost import share_of as macs_share
 from deltaprune.counting import share_of_steps
 from deltaprune.errors import UserError
+from deltaprune.hf import DeltapruneForConditionalGeneration
+from deltaprune.mean_states import FILE as MEANS
+from deltaprune.mean_states import MeanStates
 from deltaprune.methods import parse
 from deltaprune.methods.freeze import Freeze
 from deltaprune.plan import Change, Plan, Shape
@@ -94,6 +100,17 @@ def given(tiny):
     return vlm, processor, inputs, lesson(vlm, inputs, max_new_tokens=4)
 
 
+@contextmanager
+def at_mean(vlm, means: MeanStates, order: tuple[Change, ...] = ()) -> Iterator[None]:
+    """Within it the model's plan has these mean states."""
+    before = vlm.model.config
+    vlm.use_plan(Plan(1, 3, {}, None, order, {}, means))
+    try:
+        yield
+    finally:
+        vlm.model.config = before
+
+
 def test_a_lesson_is_the_models_own_answer(given) -> None:
     vlm, _, inputs, made = given
     ids = vlm.generate(**inputs, max_new_tokens=4)
@@ -105,12 +122,23 @@ def test_a_lesson_is_the_models_own_answer(given) -> None:
 def test_a_schedule_is_what_the_method_runs(given) -> None:
     """The first token's distribution under the flows of the search is that of a prefill with the passes."""
     vlm, _, inputs, made = given
-    hows = {1: "write", 2: "skip"}
-    last = flows(vlm.model.lm, made, hows)[-1]
+    means = mean_states(vlm.model.lm, [made])
+    hows = {1: "write", 2: "skip", 3: "mean"}
+    last = flows(vlm.model.lm, made, hows, means=means)[-1]
     firsts = torch.tensor([0, *torch.tensor(made.counts).cumsum(0)[:-1].tolist()])
     ours = vlm.model.lm.logits(last[1].x[made.answers])[firsts]
-    theirs = vlm.next_logits(vlm.start(inputs, method=Freeze(write=(1,), skip=(2,))))
+    with at_mean(vlm, means):
+        theirs = vlm.next_logits(vlm.start(inputs, method=Freeze(write=(1,), skip=(2,), mean=(3,))))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_mean_states_are_those_of_the_pictures(given) -> None:
+    vlm, _, _, made = given
+    means = mean_states(vlm.model.lm, [made])
+    prefix = vlm.encode_image([Scene.from_seed(seed).image for seed in (3, 4)], method="none").prefilled
+    for l, state in enumerate(prefix.states):
+        for name, tensor in state.tensors().items():
+            torch.testing.assert_close(means.layers[l][name], tensor.mean(0), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("store", [0, 2**31])
@@ -119,14 +147,14 @@ def test_the_greedy_order(given, store: int) -> None:
     vlm, _, _, made = given
     lm, shape = vlm.model.lm, vlm.shape
     found = order(vlm, [made], 0.8, store=store)
-    tokens, hows = len(made.text.x) / len(made.counts), {}
+    tokens, hows, means = len(made.text.x) / len(made.counts), {}, mean_states(lm, [made])
 
     def js(trial: dict) -> float:
-        return divergence_of(lm, made, flows(lm, made, trial)[-1])
+        return divergence_of(lm, made, flows(lm, made, trial, means=means)[-1])
 
     for change in found.changes:
         rises = {}
-        for l, how in product(range(shape.n_layers), ("write", "skip")):
+        for l, how in product(range(shape.n_layers), ("write", "mean", "skip")):
             saved = share_of(hows, shape, tokens) - share_of({**hows, l: how}, shape, tokens)
             if saved > 0:
                 rises[l, how] = (js({**hows, l: how}) - js(hows)) / saved
@@ -152,7 +180,56 @@ def test_a_plan_file_keeps_the_order(given, tmp_path) -> None:
     plan = Plan(1, 3, {}, None, (Change(3, "write", 0.01), Change(1, "skip", 0.2)))
     save_plan(plan, config, tmp_path / "plan.json")
     assert load_plan(tmp_path / "plan.json", config).freezing == plan.freezing
+    assert not (tmp_path / "plan.means.safetensors").exists()
     text = (tmp_path / "plan.json").read_text().replace('"write"', '"wrtie"')
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(UserError, match="has a 'freezing' that is no list"):
         load_plan(tmp_path / "bad.json", config)
+
+
+def test_mean_states_lie_beside_the_plan(given, tmp_path) -> None:
+    vlm, _, _, made = given
+    means = mean_states(vlm.model.lm, [made]).only({2, 3})
+    plan, file = Plan(1, 3, {}, None, (Change(3, "mean", 0.01),), {}, means), tmp_path / "plan.json"
+    save_plan(plan, vlm.config, file)
+    again = load_plan(file, vlm.config)
+    assert again == plan
+    assert again.means is not None
+    assert again.means.layers.keys() == {2, 3}
+    torch.testing.assert_close(again.means.layers[2]["ssm"], means.layers[2]["ssm"], atol=0, rtol=0)
+
+    mean_states(vlm.model.lm, [made]).only({2}).save(tmp_path / "plan.means.safetensors")
+    with pytest.raises(UserError, match="are another plan's or damaged"):
+        load_plan(file, vlm.config)
+    (tmp_path / "plan.means.safetensors").unlink()
+    with pytest.raises(UserError, match=r"mean states .* cannot be read"):
+        load_plan(file, vlm.config)
+
+
+def test_a_model_folder_keeps_mean_states(given, tmp_path) -> None:
+    vlm, processor, _, made = given
+    order = (Change(3, "write", 0.01), Change(2, "mean", 0.02))
+    with at_mean(vlm, mean_states(vlm.model.lm, [made]).only({2}), order):
+        want = vlm.generate(**given[2], max_new_tokens=4, method=Freeze(budget=0.85))
+        save_folder(tmp_path / "folder", vlm.model, processor.tokenizer)
+    loaded = dp.load(tmp_path / "folder")[0]
+    assert passes_of(Freeze(budget=0.85).steps(loaded.shape))[2] == "mean"
+    assert torch.equal(loaded.generate(**given[2], max_new_tokens=4, method=Freeze(budget=0.85)), want)
+    hf = DeltapruneForConditionalGeneration.from_pretrained(tmp_path / "folder")
+    hf.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / MEANS).is_file()
+    again = DeltapruneForConditionalGeneration.from_pretrained(tmp_path / "again").vlm
+    assert torch.equal(again.generate(**given[2], max_new_tokens=4, method=Freeze(budget=0.85)), want)
+
+
+def test_without_mean_states_a_sentence_says_so(given) -> None:
+    vlm, _, inputs, made = given
+    with pytest.raises(UserError, match=r"There are no mean states in the model's plan: calibrate --budget finds"):
+        vlm.start(inputs, method=Freeze(mean=(2,)))
+    with (
+        at_mean(vlm, mean_states(vlm.model.lm, [made]).only({1})),
+        pytest.raises(UserError, match="of layer 2: the plan"),
+    ):
+        vlm.start(inputs, method=Freeze(mean=(2,)))
+    with at_mean(vlm, MeanStates("unread")), pytest.raises(UserError, match="mean states of layer 2 were not read"):
+        vlm.start(inputs, method=Freeze(mean=(2,)))

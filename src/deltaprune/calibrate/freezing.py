@@ -4,7 +4,7 @@
     P, P_S: the next token's distribution, unpruned and under the schedule S, teacher-forced on the unpruned answer
 
 No labels are needed: the model is compared with itself. Start with every layer updating ("full"); again and again take
-the change, a layer to "write" or to "skip", with the least rise of JS per MAC saved, until the budget is met.
+the change, a layer to "write", "mean" or "skip", with the least rise of JS per MAC saved, until the budget is met.
 
 Of each picture every question is asked, since a layer may matter to one kind alone. An image runs once for all its
 questions. What enters each layer is stored, so that a change at layer l runs the layers from l on; and a change is
@@ -18,16 +18,18 @@ from dataclasses import dataclass, field
 
 import torch
 
-from deltaprune.calibrate.own_answers import Flow, How, Lesson, divergence_of, flows
+from deltaprune.calibrate.own_answers import Flow, Lesson, divergence_of, flows, mean_states
 from deltaprune.counting import share_of_steps
 from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
+from deltaprune.mean_states import MeanStates
 from deltaprune.methods.freeze import passes
-from deltaprune.plan import Change, Shape
+from deltaprune.plan import Change, How, Shape
 from deltaprune.vlm import VLM
 
+UNREAD = MeanStates("")  # what a layer costs does not depend on its mean state
 STORED = 2 * 2**30  # bytes of stored rows; beyond, every trial runs from the first layer on
-MODES: tuple[How, ...] = ("write", "skip")
+MODES: tuple[How, ...] = ("write", "mean", "skip")
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Found:
         evaluations, seconds: forward passes of all samples (or parts of them), and the time of all.
         questions, pictures: how many there were.
         one_shot: whether layers were ranked by what each does alone, without trying them together.
+        means: the mean states of the layers that were changed to "mean".
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -49,13 +52,16 @@ class Found:
     questions: int = 0
     pictures: int = 0
     one_shot: bool = False
+    means: MeanStates | None = None
 
 
 class _Search:
     """The state of the greedy search over some lessons."""
 
-    def __init__(self, vlm: VLM, lessons: Sequence[Lesson], known: Sequence[Change], store: int):
-        self.model, self.lessons, self.shape = vlm.model.lm, lessons, vlm.shape
+    def __init__(
+        self, vlm: VLM, lessons: Sequence[Lesson], known: Sequence[Change], means: MeanStates | None, store: int
+    ):
+        self.model, self.lessons, self.shape, self.means = vlm.model.lm, lessons, vlm.shape, means
         self.hows: dict[int, How] = {change.layer: change.how for change in known}
         size = sum(each.image.x.nbytes + each.text.x.nbytes for each in lessons) * (self.shape.n_layers + 1)
         self.stores = size <= store
@@ -70,7 +76,7 @@ class _Search:
         hows: dict[int, How] = {**self.hows, l: how}
         for i, given in enumerate(self.lessons):
             begin = (self.kept[i][l], l) if self.stores else (None, 0)
-            last = flows(self.model, given, hows, *begin)[-1]
+            last = flows(self.model, given, hows, *begin, self.means)[-1]
             total += len(given.counts) * divergence_of(self.model, given, last)
             count += len(given.counts)
         return total / count
@@ -87,7 +93,7 @@ class _Search:
             return []
         return [
             (before[i][:first] if before else [])
-            + flows(self.model, given, self.hows, before[i][first] if before else None, first)
+            + flows(self.model, given, self.hows, before[i][first] if before else None, first, self.means)
             for i, given in enumerate(self.lessons)
         ]
 
@@ -121,7 +127,9 @@ def order(
     """
     if not lessons:
         raise UserError("There is nothing to calibrate on: give at least one picture with a question.")
-    begin, search, found = time.perf_counter(), _Search(vlm, lessons, known, store), Found(list(known))
+    begin, found = time.perf_counter(), Found(list(known))
+    means = mean_states(vlm.model.lm, lessons) if "mean" in modes else None
+    search = _Search(vlm, lessons, known, means, store)
     found.questions = sum(len(each.counts) for each in lessons)
     found.pictures, found.one_shot = sum(len(each.image.lengths) for each in lessons), one_shot
     text_tokens = sum(len(each.text.x) for each in lessons) / found.questions
@@ -139,12 +147,16 @@ def order(
         found.evaluations, found.seconds = search.evaluations, time.perf_counter() - begin
         if on_change:
             on_change(found)
+    at_mean = {l for l, how in search.hows.items() if how == "mean"} | {
+        c.layer for c in found.changes if c.how == "mean"
+    }
+    found.means = means.only(at_mean) if means is not None and at_mean else None
     return found
 
 
 def share_of(hows: Mapping[int, How], shape: Shape, text_tokens: float) -> float:
     """MACs of a schedule over those without."""
-    return share_of_steps(passes(hows), shape, text_tokens)
+    return share_of_steps(passes(hows, UNREAD), shape, text_tokens)
 
 
 def _next(

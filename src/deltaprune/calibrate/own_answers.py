@@ -1,8 +1,7 @@
 """The model's own answers to some questions, and how far a schedule of layers moves them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -12,12 +11,14 @@ from deltaprune.calibrate.divergence import jensen_shannon
 from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, overflowed
 from deltaprune.kernels import without_autocast
+from deltaprune.mean_states import MeanStates
+from deltaprune.plan import How
 from deltaprune.protocols import Block, Model, State
+from deltaprune.pruner import with_mean
 from deltaprune.rows import Rows
 from deltaprune.vlm import VLM
-from deltaprune.walk import walk
+from deltaprune.walk import walk, walk_through
 
-How = Literal["write", "skip"]  # of the layers that do not update visual rows
 Flow = tuple[Rows, Rows]  # the images' rows and the questions' rows
 
 
@@ -81,14 +82,27 @@ def lesson(vlm: VLM, inputs: dict[str, Tensor], max_new_tokens: int = 16) -> Les
     return replace(made, log_p=log_p(lm, made, last))
 
 
-def flows(model: Model, given: Lesson, hows: Mapping[int, How], flow: Flow | None = None, first: int = 0) -> list[Flow]:
+def flows(
+    model: Model,
+    given: Lesson,
+    hows: Mapping[int, How],
+    flow: Flow | None = None,
+    first: int = 0,
+    means: MeanStates | None = None,
+) -> list[Flow]:
     """What enters layers `first`, `first` + 1, ... and what leaves the last, under a schedule."""
 
     def run(l: int, block: Block, flow: Flow, before: State | None) -> tuple[Flow, State]:
         image, text = flow
         how = hows.get(l)
-        if how == "skip":
-            text, state, _ = block.prefill(text, None, frozenset())
+        if how in ("skip", "mean"):
+            before = None
+            if how == "mean":
+                assert means is not None
+                before = with_mean(l, block, image, None, means)
+                assert before is not None
+                before = before.take(given.picture)
+            text, state, _ = block.prefill(text, before, frozenset())
             return (image, text), state
         image, state, _ = (block.write if how == "write" else block.prefill)(image, None, frozenset())
         text, _, _ = block.prefill(text, state.take(given.picture), frozenset())
@@ -96,6 +110,26 @@ def flows(model: Model, given: Lesson, hows: Mapping[int, How], flow: Flow | Non
 
     start = (given.image, given.text) if flow is None else flow
     return [start, *(leaving for leaving, _ in walk(model, start, (), run, first))]
+
+
+@torch.no_grad()
+@without_autocast
+def mean_states(model: Model, lessons: Sequence[Lesson]) -> MeanStates:
+    """What the lessons' pictures leave in each layer on average, without any change."""
+    sums: dict[int, dict[str, Tensor]] = {}
+
+    def run(l: int, block: Block, rows: Rows, before: State | None) -> tuple[Rows, State]:
+        rows, state, _ = block.prefill(rows, None, frozenset())
+        for name, tensor in state.tensors().items():
+            sums.setdefault(l, {}).setdefault(name, torch.zeros(tensor.shape[1:], dtype=torch.float64))
+            sums[l][name] += tensor.double().sum(0).cpu()
+        return rows, state
+
+    pictures = 0
+    for given in lessons:
+        walk_through(model, given.image, (), run)
+        pictures += len(given.image.lengths)
+    return MeanStates.of({l: {n: total / pictures for n, total in state.items()} for l, state in sums.items()})
 
 
 def log_p(model: Model, given: Lesson, last: Flow) -> Float[Tensor, "A V"]:

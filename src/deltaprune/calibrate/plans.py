@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from deltaprune import __version__
 from deltaprune.calibrate.divergence import Divergence, least
@@ -16,8 +16,9 @@ from deltaprune.calibrate.spread import RULES, Choice, Spread, check_depth, late
 from deltaprune.calibrate.withdrawal import ETA, Withdrawal, earliest
 from deltaprune.checks import check_local
 from deltaprune.errors import UserError, did_you_mean
+from deltaprune.mean_states import MeanStates, beside
 from deltaprune.mllm.network import MLLMConfig
-from deltaprune.plan import Change
+from deltaprune.plan import Change, How
 from deltaprune.steps import Plan
 
 JS = "js"
@@ -105,17 +106,21 @@ def plan_document(plan: Plan, config: MLLMConfig) -> dict[str, Any]:
         "late": plan.late,
         "withdrawal": plan.withdrawal,
         "freezing": [list(change) for change in plan.freezing],
+        **({} if plan.means is None else {"means": plan.means.digest}),
         **({"found": {name: _rounded(values) for name, values in plan.found.items()}} if plan.found else {}),
         "source": dict(plan.source),
     }
 
 
 def save_plan(plan: Plan, config: MLLMConfig, path: str | Path) -> None:
-    """Write a plan file.
+    """Write a plan file, and its mean states beside it where it has any, see `mean_states.beside`.
 
     Raises:
         OSError: the file cannot be written.
+        UserError: the mean states cannot be written.
     """
+    if plan.means is not None:
+        plan.means.save(beside(path))
     Path(path).write_text(json.dumps(plan_document(plan, config), indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
@@ -141,7 +146,8 @@ def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
     found = raw.get("found", {})
     _check_found(path, found, config.lm.n_layers)
     freezing = _freezing(path, raw.get("freezing", []), config.lm.n_layers)
-    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing, found)
+    means = None if raw.get("means") is None else MeanStates.load(beside(path), raw["means"])
+    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing, found, means)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -188,18 +194,19 @@ def _check_layers(path: str | Path, raw: Mapping[str, Any], n_layers: int) -> No
 
 
 def _freezing(path: str | Path, raw: object, n_layers: int) -> tuple[Change, ...]:
-    """The order of `Freeze`: [layer, "write" or "skip", divergence] each; plans before it had none."""
+    """The order of `Freeze`: [layer, how, divergence] each; plans before it had none."""
     fits = isinstance(raw, list) and all(
         isinstance(each, list)
         and len(each) == 3
         and type(each[0]) is int
         and 0 <= each[0] < n_layers
-        and each[1] in ("write", "skip")
+        and each[1] in get_args(How)
         and isinstance(each[2], int | float)
         for each in raw
     )
     if not fits:
-        raise UserError(f"{path} has a 'freezing' that is no list of [layer, 'write' or 'skip', number]: {MAKE} again.")
+        hows = " or ".join(map(repr, get_args(How)))
+        raise UserError(f"{path} has a 'freezing' that is no list of [layer, {hows}, number]: {MAKE} again.")
     assert isinstance(raw, list)
     return tuple(Change(*each) for each in raw)
 

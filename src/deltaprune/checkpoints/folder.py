@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import StateDictSplit, split_state_dict_into_shards_factory
@@ -13,10 +14,13 @@ from deltaprune.checkpoints.checkpoint import Checkpoint
 from deltaprune.checkpoints.files import read_safetensors
 from deltaprune.checkpoints.parts import read_tokenizer
 from deltaprune.errors import UserError, in_words
+from deltaprune.mean_states import FILE as MEANS
+from deltaprune.mean_states import MeanStates
 from deltaprune.mllm.network import MLLM, MLLMConfig, blank
 from deltaprune.mllm.processor import EOS
 from deltaprune.mllm.templates import FILE as TEMPLATE
 from deltaprune.mllm.templates import template_text
+from deltaprune.plan import Plan
 from deltaprune.tensors import check_tensors, shapes
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -39,9 +43,29 @@ def read_config(folder: Path) -> MLLMConfig:
             "checkpoints/latest-checkpoint.pt)."
         )
     try:
-        return MLLMConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        config = MLLMConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / CONFIG} is not a model's configuration ({in_words(error)}): restore it.") from error
+    return config if config.plan is None else replace(config, plan=with_means(config.plan, folder))
+
+
+def with_means(plan: Plan, folder: Path) -> Plan:
+    """The plan with its mean states, read from the folder where it has any.
+
+    Raises:
+        UserError: they cannot be read, or are another plan's.
+    """
+    if plan.means is None:
+        return plan
+    return replace(plan, means=MeanStates.load(folder / MEANS, plan.means.digest))
+
+
+def save_means(plan: Plan | None, folder: Path) -> None:
+    """Write the plan's mean states into a model folder; without any, an older file there is removed."""
+    if plan is not None and plan.means is not None:
+        plan.means.save(folder / MEANS)
+    else:
+        (folder / MEANS).unlink(missing_ok=True)
 
 
 def open_folder(folder: Path) -> Checkpoint:
@@ -109,6 +133,7 @@ def write_folder(
     eos_id = tokenizer.token_to_id(EOS)
     about = {"model_type": MODEL_TYPE, "architectures": [ARCHITECTURE], "eos_token_id": eos_id, "pad_token_id": eos_id}
     _write_json(folder / CONFIG, {**about, **config.to_dict()})
+    save_means(config.plan, folder)
     tokenizer.save(str(folder / TOKENIZER))
     template = template_text(config.template) if chat_template is None else chat_template
     (folder / TEMPLATE).write_text(template, encoding="utf-8", newline="\n")

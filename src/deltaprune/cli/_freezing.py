@@ -67,7 +67,7 @@ def with_freezing(
     if partial is not None:
         partial.unlink(missing_ok=True)
     source: dict[str, Any] = {**plan.source, "freezing": _source(found, where, budget)}
-    return replace(plan, freezing=tuple(found.changes), source=source)
+    return replace(plan, freezing=tuple(found.changes), source=source, means=found.means)
 
 
 def _source(found: "Found", where: tuple[str, int, int], budget: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from deltaprune.checkpoints.folder import save_means, with_means
 from deltaprune.checkpoints.mamba_lm import FLOAT32
 from deltaprune.errors import UserError
 from deltaprune.hf.cache import NAME, NAMES, StateCache, take_cache
@@ -50,6 +51,21 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.vlm = VLM(model, config.eos_token_id)
         self.post_init()
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """`PreTrainedModel.from_pretrained`; a local folder's mean states are read with its plan."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        folder, plan = Path(pretrained_model_name_or_path or ""), model.vlm.config.plan
+        if pretrained_model_name_or_path and folder.is_dir() and plan is not None:
+            model.vlm.use_plan(with_means(plan, folder))
+        return loaded
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """`PreTrainedModel.save_pretrained`, and the plan's mean states."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        save_means(self.vlm.config.plan, Path(save_directory))
+
     @property
     def method(self) -> Method | None:
         """The method that is on in this thread, see `VLM.method`; set it by `with method(model):`."""
@@ -70,7 +86,7 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def use_plan(self, plan: Plan) -> "DeltapruneForConditionalGeneration":
         """Prune where `plan` says, see `VLM.use_plan`; `save_pretrained` stores it."""
         self.vlm.use_plan(plan)
-        self.config.plan = asdict(plan)
+        self.config.plan = plan.to_dict()
         return self
 
     def encode_image(self, images: Pictures | Mapping[str, Tensor], method: Method | str | None = None) -> ImagePrefix:

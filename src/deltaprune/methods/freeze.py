@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from deltaprune.checks import check_keep, check_layer
 from deltaprune.counting import share_of_steps
 from deltaprune.errors import UserError
+from deltaprune.mean_states import MeanStates
 from deltaprune.methods import registry
 from deltaprune.methods._layers import layers_of
 from deltaprune.methods._ranking import Ranking
-from deltaprune.plan import Change
+from deltaprune.plan import Change, How
 from deltaprune.scores.uniqueness import Uniqueness
 from deltaprune.steps import Pass, Score, Shape, Stage, Step
 
 BUDGET = 0.6
 Layers = str | int | Sequence[int] | None  # "1-14+17" as a text
-How = Literal["write", "skip"]
 
 
 @registry.register("freeze")
@@ -26,7 +26,8 @@ class Freeze(Ranking):
 
     A row moves little from layer to layer, and an answer reads the image from the states alone. So in a frozen layer
     visual rows are not updated: they only write its state ("write", about .4 of the layer's MACs), or the layer does
-    not see them ("skip"). In the last layer a write is free: nobody reads the image rows behind it.
+    not see them and its state is that of an average image ("mean") or of none ("skip"). In the last layer a write is
+    free: nobody reads the image rows behind it.
 
     `deltaprune calibrate --budget` finds the order in which layers are frozen: again and again the change that moves
     the answers least per MAC saved (see `calibrate.freezing`). It is kept in the model's plan. Without one, layers
@@ -35,7 +36,7 @@ class Freeze(Ranking):
     Attributes:
         budget: share of the LM prefill's MACs that may be used, for an image and a short question. Where neither it
             nor layers are given, 0.6 or as near to it as freezing alone comes.
-        write, skip: explicit layers in place of a budget, counted from 0: a list, or a text such as "1-14+17".
+        write, mean, skip: explicit layers in place of a budget, counted from 0: a list, or a text such as "1-14+17".
         keep: drop visual rows as well: the share kept after `early` layers; 1 keeps all.
         early: for `keep`; "plan" takes the early layer of the model's plan.
         score: for `keep`, what ranks the rows.
@@ -49,6 +50,7 @@ class Freeze(Ranking):
 
     budget: float | None = None
     write: Layers = None
+    mean: Layers = None
     skip: Layers = None
     keep: float = 1.0
     early: int | Literal["plan"] = "plan"
@@ -60,28 +62,30 @@ class Freeze(Ranking):
         check_layer("early", self.early, "plan")
         if self.budget is not None and not (isinstance(self.budget, int | float) and 0 < self.budget <= 1):
             raise UserError(f"budget={self.budget!r} must be a share of the MACs, above 0 and at most 1, such as 0.6.")
-        if self.budget is not None and (self.write is not None or self.skip is not None):
-            raise UserError("Freeze takes a budget or explicit layers (write=, skip=), not both.")
-        for name in ("write", "skip"):
+        if self.budget is not None and any(getattr(self, how) is not None for how in get_args(How)):
+            raise UserError("Freeze takes a budget or explicit layers (write=, mean=, skip=), not both.")
+        for name in get_args(How):
             layers = getattr(self, name)
             object.__setattr__(self, name, None if layers is None else layers_of(name, layers))
 
     def steps(self, shape: Shape) -> tuple[Step, ...]:
         stages = self._stages(shape)
-        if self.write is not None or self.skip is not None:
-            chosen = {"write": self.write, "skip": self.skip}
-            return (*stages, *(Pass(layers, how) for how, layers in chosen.items() if layers))  # pyright: ignore
+        means = None if shape.plan is None else shape.plan.means
+        if any(getattr(self, how) is not None for how in get_args(How)):
+            chosen = {how: getattr(self, how) or () for how in get_args(How)}
+            check_once(chosen)
+            return (*stages, *passes({l: how for how, layers in chosen.items() for l in layers}, means))
         budget = BUDGET if self.budget is None else self.budget
         hows: dict[int, How] = {}
         changes = iter(order_of(shape))
-        while (share := share_of_steps((*stages, *passes(hows)), shape)) > budget:
+        while (share := share_of_steps((*stages, *passes(hows, means)), shape)) > budget:
             change = next(changes, None)
             if change is None:
                 if self.budget is None:
                     break
                 raise self._unreachable(budget, share, shape)
             hows[change.layer] = change.how
-        return (*stages, *passes(hows))
+        return (*stages, *passes(hows, means))
 
     def _stages(self, shape: Shape) -> tuple[Stage, ...]:
         if self.keep == 1:
@@ -102,6 +106,13 @@ class Freeze(Ranking):
         )
 
 
+def check_once(chosen: Mapping[How, Sequence[int]]) -> None:
+    """A layer is passed by in one way, else a `UserError`."""
+    layers = [l for each in chosen.values() for l in each]
+    if twice := {l for l in layers if layers.count(l) > 1}:
+        raise UserError(f"Layer {min(twice)} is given twice: write=, mean= and skip= name different layers.")
+
+
 def order_of(shape: Shape) -> tuple[Change, ...]:
     """The plan's order, else a write in every layer but the first, the last one first."""
     if shape.plan is not None and shape.plan.freezing:
@@ -109,9 +120,11 @@ def order_of(shape: Shape) -> tuple[Change, ...]:
     return tuple(Change(l, "write", 0.0) for l in range(shape.n_layers - 1, 0, -1))
 
 
-def passes(hows: Mapping[int, How]) -> tuple[Pass, ...]:
-    """Layer -> how, as steps."""
-    by_how: dict[How, list[int]] = {"write": [], "skip": []}
+def passes(hows: Mapping[int, How], means: MeanStates | None = None) -> tuple[Pass, ...]:
+    """Layer -> how, as steps; `means` are those of the layers at "mean"."""
+    by_how: dict[How, list[int]] = {how: [] for how in get_args(How)}
     for l, how in hows.items():
         by_how[how].append(l)
-    return tuple(Pass(layers, how) for how, layers in by_how.items() if layers)
+    if by_how["mean"] and means is None:
+        raise UserError("There are no mean states in the model's plan: calibrate --budget finds them, or use skip.")
+    return tuple(Pass(layers, how, means if how == "mean" else None) for how, layers in by_how.items() if layers)

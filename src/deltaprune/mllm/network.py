@@ -63,7 +63,7 @@ class MLLMConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return asdict(self)
+        return {**asdict(replace(self, plan=None)), "plan": None if self.plan is None else self.plan.to_dict()}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "MLLMConfig":
