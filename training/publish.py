@@ -24,10 +24,9 @@ from deltaprune.evaluate.paper import nearest_layer
 from deltaprune.evaluate.report import document
 from deltaprune.evaluate.statistics import change
 from runs.answering import answered
-from runs.provenance import NUMBERS, ROOT, footer, provenance, publish
+from runs.provenance import NUMBERS, footer, provenance, publish
 from training.card import card, table
-
-SHIPPED = ROOT / "src" / "deltaprune" / "models" / "_bundled"
+from training.freezing import SHIPPED, frozen
 
 
 def tested(n_layers: int) -> list[str]:
@@ -85,7 +84,7 @@ def main(
 ) -> None:
     """Calibrate, ship, measure, describe."""
     vlm, processor = dp.load(folder)
-    found = choose_plan(vlm, processor, samples, validation)
+    found = frozen(vlm, processor, choose_plan(vlm, processor, samples, validation), samples)
     config = replace(vlm.config, plan=found)
     save_folder(SHIPPED, vlm.model, processor.tokenizer, config)
     vlm, processor = dp.load("bundled")

@@ -18,6 +18,7 @@ from deltaprune.selection import floor_count
 from deltaprune.steps import Method
 
 ROUNDING = 1e-9  # a share is a quotient of floats
+STEP = 0.005  # between budgets that are tried
 Knob = Literal["budget", "keep", "share", "after"]
 
 
@@ -104,16 +105,16 @@ def _knob(method: type[Method], name: str) -> Knob:
 
 
 def _budget(config: MLLMConfig, method: Method, share: float, text_tokens: float, name: str) -> float:
-    """The method's own budget, smaller where this prompt's text makes the difference."""
-    value = share
-    while True:
-        try:
-            cost = share_of(config, _with(method, "budget", value), text_tokens)
-        except UserError as error:
-            raise UserError(f"{name} cannot meet a MACs share of {share:g} on {config.name}: {error}") from error
-        if cost <= share + ROUNDING:
-            return value
-        value = round(value - 0.005, 6)
+    """The method's own budget, which counts a short question's text: larger or smaller for this prompt's."""
+
+    def cost(value: float) -> float:
+        return share_of(config, _with(method, "budget", value), text_tokens)
+
+    steps = range(round(1 / STEP), 0, -1)
+    try:
+        return next(value for k in steps if cost(value := round(k * STEP, 6)) <= share + ROUNDING)
+    except (UserError, StopIteration) as error:
+        raise UserError(f"{name} cannot meet a MACs share of {share:g} on {config.name}: {error}") from error
 
 
 def _keep(config: MLLMConfig, method: Method, share: float, text_tokens: float, name: str) -> float:

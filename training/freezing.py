@@ -1,0 +1,41 @@
+"""Find in which order the bundled model's layers are frozen, and keep it in the plan that ships.
+
+    python -m training.freezing
+
+The model's own answers to all questions about 64 validation pictures decide, see `deltaprune.calibrate.freezing`; no
+label is read. `training.publish` does the same as a part of its work.
+"""
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+import deltaprune as dp
+from deltaprune.benchmarks.scenes import Scenes
+from deltaprune.checkpoints.folder import save_folder
+from deltaprune.cli._freezing import with_freezing
+from deltaprune.cli._progress import Working
+from runs.provenance import ROOT
+
+SHIPPED = ROOT / "src" / "deltaprune" / "models" / "_bundled"
+BUDGET = 0.2  # the order goes down to this share; every larger budget takes the beginning of it
+
+
+def frozen(vlm: dp.VLM, processor, plan: dp.Plan, pictures: int, seed: int = 0) -> dp.Plan:
+    """The plan with its order, from so many validation pictures."""
+    with Working("freezing") as working:
+        where = "val", seed, pictures
+        return with_freezing(plan, vlm, processor, Scenes(), where, BUDGET, False, None, working)
+
+
+def main(pictures: Annotated[int, typer.Option(help="Validation pictures.")] = 64) -> None:
+    """Calibrate the shipped model and write its folder again; the weights stay as they are."""
+    vlm, processor = dp.load("bundled")
+    plan = vlm.config.plan
+    assert plan is not None
+    save_folder(SHIPPED, vlm.model, processor.tokenizer, replace(vlm.config, plan=frozen(vlm, processor, plan, pictures)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
