@@ -1,6 +1,6 @@
-"""The paper's Tables 1, 3, 4, 5 and two of ours on the bundled model and `scenes`.
+"""The paper's Tables 1, 3, 4, 5 and five of ours on the bundled model and `scenes`.
 
-    python runs/tables_scenes.py table1     # or table3, table4, table5; early, keep
+    python runs/tables_scenes.py table1     # or table3, table4, table5; early, keep; freeze, freeze_others, budgets
     python runs/tables_scenes.py table1 --benchmark scenes1
 
 Every row answers the same questions. Writes numbers/scenes_table1.md and .json. Answers are kept in
@@ -39,6 +39,9 @@ class Name(StrEnum):
     TABLE5 = "table5"
     EARLY = "early"
     KEEP = "keep"
+    FREEZE = "freeze"
+    FREEZE_OTHERS = "freeze_others"
+    BUDGETS = "budgets"
 
 
 def text_tokens(processor: Any, benchmark: Benchmark, questions: int) -> float:
@@ -48,7 +51,7 @@ def text_tokens(processor: Any, benchmark: Benchmark, questions: int) -> float:
 
 
 def compared(entries: Sequence[Entry], rows: Sequence[MethodResult], summary: Summarise) -> list[Comparison]:
-    """Each block's first entry, DTP, against the others of its block."""
+    """Each block's first entry, DTP or Freeze, against the others of its block."""
     row_of = {row.method: row for row in rows}
     blocks = []
     for name in dict.fromkeys(entry.block for entry in entries if entry.block):

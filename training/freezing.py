@@ -34,7 +34,9 @@ def main(pictures: Annotated[int, typer.Option(help="Validation pictures.")] = 6
     vlm, processor = dp.load("bundled")
     plan = vlm.config.plan
     assert plan is not None
-    save_folder(SHIPPED, vlm.model, processor.tokenizer, replace(vlm.config, plan=frozen(vlm, processor, plan, pictures)))
+    save_folder(
+        SHIPPED, vlm.model, processor.tokenizer, replace(vlm.config, plan=frozen(vlm, processor, plan, pictures))
+    )
 
 
 if __name__ == "__main__":

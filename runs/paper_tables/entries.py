@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from deltaprune.calibrate import budget
 from deltaprune.cost import share_of
+from deltaprune.errors import UserError
 from deltaprune.evaluate.paper import PAPER, Printed
 from deltaprune.methods import parse
 from deltaprune.mllm.network import MLLMConfig
 
 NONE = "none"
+Table = Callable[[MLLMConfig, float], "list[Entry]"]
 UNPRUNED = next(row for row in PAPER if row.model == "cobra" and row.method == NONE)
 
 
@@ -95,6 +97,51 @@ def table5(config: MLLMConfig, text_tokens: float) -> list[Entry]:
     return [Entry("no pruning", NONE, paper=NONE), *(Entry(k, m, "keep=0.5", m) for k, m in asked.items())]
 
 
+FROZEN_SHARES = (0.606, 0.48, 0.33)
+MAIN = {  # beside Freeze in the table that leads
+    "uniqueness": "uniqueness",
+    "DART": "dart:exact_budget=true",
+    "FastV": "fastv",
+    "DTP": "dtp",
+    "MTR": "mtr",
+    "ShortV": "shortv",
+    "smaller picture": "downscale",
+    "VTW, nearest layer": "vtw",
+    "random tokens": "random",
+}
+OTHERS = {
+    "MMR": "mmr",
+    "SCOPE": "scope",
+    "V-CoLA": "vcola",
+    "Stateful": "stateful",
+    "DivPrune": "divprune",
+    "PyramidDrop": "pyramid",
+    "ToMe": "tome",
+    "UTRC": "utrc",
+    "FitPrune": "fitprune",
+    "hidden-state alignment": "alignment",
+    "evenly spread tokens": "uniform",
+    "DTP without late stage": "dtp:late=none",
+}  # every other method here that can be asked for a share
+
+
+def _against_freeze(rivals: dict[str, str], shares: Iterable[float]) -> Table:
+    """Freeze against rivals at shares of the MACs; a rival that cannot go so low is left out of that block."""
+
+    def table(config: MLLMConfig, text_tokens: float) -> list[Entry]:
+        entries = [Entry("no pruning", NONE)]
+        for share in shares:
+            for label, method in {"Freeze": "freeze", **rivals}.items():
+                try:
+                    found = budget(config, method, share, text_tokens)
+                except UserError:
+                    continue
+                entries.append(Entry(label, found.label, f"{100 * share:g} % of the MACs"))
+        return entries
+
+    return table
+
+
 RANKED = {
     "Δ_t": "dtp:late=none,early={after},keep={keep:g}",
     "random": "random:late=none,early={after},keep={keep:g}",
@@ -123,7 +170,6 @@ def _ranked(blocks: Iterable[tuple[str, int, float]]) -> Iterator[Entry]:
             yield Entry(label, method.format(after=after, keep=keep), block)
 
 
-Table = Callable[[MLLMConfig, float], list[Entry]]
 TABLES: dict[str, tuple[str, Table]] = {
     "table1": ("Table 1: methods at equal cost", table1),
     "table3": ("Table 3: what ranks the tokens", table3),
@@ -131,6 +177,9 @@ TABLES: dict[str, tuple[str, Table]] = {
     "table5": ("Table 5: the late stage", table5),
     "early": ("Where the early stage comes", early_layers),
     "keep": ("How much is kept", shares_kept),
+    "freeze": ("Freeze against its rivals at equal cost", _against_freeze(MAIN, FROZEN_SHARES)),
+    "freeze_others": ("Freeze against the other methods", _against_freeze(OTHERS, FROZEN_SHARES)),
+    "budgets": ("Freeze over budgets", _against_freeze(MAIN, (0.9, 0.75, 0.6, 0.48, 0.4, 0.33, 0.25))),
 }
 
 

@@ -7,6 +7,8 @@ from deltaprune.evaluate.page import cells, number, p_value, signed, within
 from paper_tables.comparisons import LEVEL
 from paper_tables.entries import NONE, Entry
 
+LEADERS = {"dtp": "DTP", "freeze": "Freeze"}  # the method that a table compares with the others
+
 
 def page(
     title: str,
@@ -42,7 +44,9 @@ def page(
         f"# {title}\n\n{first['model']} on `{first['benchmark']}`, split {first['split']}, seed {first['seed']}: "
         f"{first['n']:,} questions, the same in every row; percent right.{failed}"
     )
-    return "\n".join([head, "", *map(cells, lines), "", "## Where DTP wins", "", *_spaced(said), *_notes(first)]) + "\n"
+    leader = LEADERS[entries[1].method.partition(":")[0]]
+    tail = [f"## Where {leader} wins", "", *_spaced(said), *_notes(first, leader), *_unreached(entries)]
+    return "\n".join([head, "", *map(cells, lines), "", *tail]) + "\n"
 
 
 def _guessing(first: Mapping[str, Any], skills: Sequence[str], width: int) -> list[str]:
@@ -81,16 +85,27 @@ def _spaced(paragraphs: Sequence[str]) -> list[str]:
     return [line for paragraph in paragraphs for line in (paragraph, "")]
 
 
-def _notes(first: Mapping[str, Any]) -> list[str]:
+def _unreached(entries: Sequence[Entry]) -> list[str]:
+    """Which rows some blocks lack."""
+    blocks: dict[str, list[str]] = {}
+    for entry in entries[1:]:
+        blocks.setdefault(entry.block, []).append(entry.label)
+    labels = dict.fromkeys(label for block in blocks.values() for label in block)
+    lacking = {name: [label for label in labels if label not in block] for name, block in blocks.items()}
+    said = "; ".join(f"{name}: {', '.join(missing)}" for name, missing in lacking.items() if missing)
+    return [f"- Left out where a method's other fields do not allow so low a cost: {said}."] if said else []
+
+
+def _notes(first: Mapping[str, Any], leader: str) -> list[str]:
     """What the columns are."""
     return [
         "- MMACs: millions of multiply-accumulates of the LM's prefill, counted as the paper does, for one image and "
         f"{first['text_tokens']:.1f} text tokens; ratio: share of those without pruning.",
         "- mean: of the skills, with its 95 % bootstrap interval over pictures; against `none`: the difference on the "
         "same questions, with its interval and the two-sided p of the paired bootstrap.",
-        "- Where DTP wins: paired bootstrap of DTP against each other row of its block; a difference is named where p, "
-        f"after Holm's correction for all comparisons on this page, is below {LEVEL:g}. The points are DTP's less the "
-        "other's. Written by the script from the rows.",
+        f"- Where {leader} wins: paired bootstrap of {leader} against each other row of its block; a difference is "
+        f"named where p, after Holm's correction for all comparisons on this page, is below {LEVEL:g}. The points are "
+        f"{leader}'s less the other's. Written by the script from the rows.",
         "- paper: Cobra: the mean of the benchmarks that the paper's table has, of a much larger model on photographs; "
         "how the rows order is what may be compared, not the numbers.",
     ]

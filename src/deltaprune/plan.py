@@ -24,6 +24,22 @@ class Change(NamedTuple):
     js: float
 
 
+class Thinning(NamedTuple):
+    """How freezing and dropping rows are best combined, for budgets about this one.
+
+    Attributes:
+        budget: share of the MACs it was found at.
+        early: after how many layers rows are dropped.
+        changes: how many changes of the order of freezing are made; as many rows are kept as the budget then allows.
+        js: divergence of the answers at this budget, nats.
+    """
+
+    budget: float
+    early: int
+    changes: int
+    js: float
+
+
 @dataclass(frozen=True)
 class Plan:
     """Where a model prunes, each in "layers that still see all tokens", and where that comes from.
@@ -34,6 +50,7 @@ class Plan:
         withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None if not computed.
         freezing: in which order `Freeze` stops updating visual rows; empty where it was not calibrated.
         found: what a method's own calibration found, one number per layer, by the method's name.
+        thinning: how `Freeze` drops rows as well, by budget; empty where it was not calibrated.
         means: the mean states of the layers that are changed to "mean"; a digest stands for those not read.
     """
 
@@ -43,12 +60,14 @@ class Plan:
     withdrawal: int | None = None
     freezing: tuple[Change, ...] = ()
     found: Mapping[str, Sequence[float]] = field(default_factory=dict, hash=False)
+    thinning: tuple[Thinning, ...] = ()
     means: MeanStates | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.means, str):
             object.__setattr__(self, "means", MeanStates(self.means))
         object.__setattr__(self, "freezing", tuple(Change(*change) for change in self.freezing))
+        object.__setattr__(self, "thinning", tuple(Thinning(*each) for each in self.thinning))
         found = {name: tuple(float(value) for value in values) for name, values in self.found.items()}
         object.__setattr__(self, "found", found)
 

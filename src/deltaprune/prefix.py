@@ -126,7 +126,7 @@ def fingerprint(model: MLLM) -> str:
     config = {key: value for key, value in model.config.to_dict().items() if key not in ("name", "about")}
     if config["plan"] is not None:
         del config["plan"]["source"]
-        for name in ("found", "means"):  # models without them keep the fingerprints they had
+        for name in ("found", "means", "thinning"):  # models without them keep the fingerprints they had
             if not config["plan"][name]:
                 del config["plan"][name]
     weights = {name: _sample(weight.detach().flatten()) for name, weight in model.state_dict().items()}

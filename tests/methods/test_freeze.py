@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,6 +13,8 @@ from deltaprune.benchmarks.scenes import Scene
 from deltaprune.calibrate import load_plan, save_plan
 from deltaprune.calibrate.freezing import order, share_of
 from deltaprune.calibrate.own_answers import divergence_of, flows, lesson, mean_states
+from deltaprune.calibrate.thinning import BUDGETS, LEAST_KEPT, thin
+from deltaprune.calibrate.trials import Trials
 from deltaprune.checkpoints.folder import save_folder
 from deltaprune.cost import share_of as macs_share
 from deltaprune.counting import share_of_steps
@@ -21,8 +24,9 @@ from deltaprune.mean_states import FILE as MEANS
 from deltaprune.mean_states import MeanStates
 from deltaprune.methods import parse
 from deltaprune.methods.freeze import Freeze
-from deltaprune.plan import Change, Plan, Shape
-from deltaprune.steps import Pass, passes_of
+from deltaprune.plan import Change, Plan, Shape, Thinning
+from deltaprune.scores.uniqueness import Uniqueness
+from deltaprune.steps import Pass, passes_of, stages_of
 
 COBRA = Shape(n_layers=64, n_visual=729, plan=Plan(15, 45), write=0.37)
 QUESTIONS = ["How many objects are there?", "What is written on the sign?", "Is there a red star?"]
@@ -74,8 +78,24 @@ def test_explicit_layers() -> None:
 def test_with_fewer_rows() -> None:
     steps = Freeze(budget=0.4, keep=0.5).steps(COBRA)
     assert isinstance(steps[0], dp.Stage)
-    assert (steps[0].after, steps[0].keep) == (15, 0.5)
+    assert (steps[0].after, steps[0].keep) == (1, 0.5)
     assert share_of_steps(steps, COBRA) <= 0.4
+
+
+def test_a_combination_spends_the_whole_budget() -> None:
+    """So many changes as the plan says, and as many rows as the budget then allows; all of them at a large budget."""
+    order = tuple(Change(l, "write", 0.1) for l in range(7, 1, -1))
+    plan = Plan(1, 3, freezing=order, thinning=(Thinning(0.6, 2, 6, 0.0), Thinning(0.4, 1, 3, 0.0)))
+    shape = Shape(8, 100, plan, 0.4)
+    for budget, changes, early in ((0.45, 3, 1), (0.35, 3, 1), (0.52, 6, 2)):
+        stage, frozen = Freeze(budget=budget).steps(shape)
+        assert isinstance(stage, dp.Stage)
+        assert frozen == Pass(tuple(change.layer for change in order[:changes]), "write")
+        assert stage.after == early
+        one_more = dp.Stage(early, stage.keep + 0.01, stage.score)
+        assert share_of_steps((stage, frozen), shape) <= budget < share_of_steps((one_more, frozen), shape)
+    assert Freeze(budget=0.7).steps(shape) == Freeze(budget=0.7, keep=1.0).steps(shape)
+    assert stages_of(Freeze(budget=0.62, keep=0.9).steps(shape))[0].keep == 0.9, "a share that is given stays"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +124,7 @@ def given(tiny):
 def at_mean(vlm, means: MeanStates, order: tuple[Change, ...] = ()) -> Iterator[None]:
     """Within it the model's plan has these mean states."""
     before = vlm.model.config
-    vlm.use_plan(Plan(1, 3, {}, None, order, {}, means))
+    vlm.use_plan(Plan(1, 3, {}, None, order, means=means))
     try:
         yield
     finally:
@@ -139,6 +159,38 @@ def test_mean_states_are_those_of_the_pictures(given) -> None:
     for l, state in enumerate(prefix.states):
         for name, tensor in state.tensors().items():
             torch.testing.assert_close(means.layers[l][name], tensor.mean(0), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("store", [0, 2**31])
+def test_a_trial_with_fewer_rows_is_what_the_method_runs(given, store: int) -> None:
+    vlm, _, inputs, made = given
+    hows, stage = {2: "write", 3: "skip"}, dp.Stage(1, 0.5, Uniqueness())
+    search = Trials(vlm, [made], {}, 0.0, None, store)
+    method = Freeze(write=(2,), skip=(3,), keep=0.5, early=1)
+    firsts = torch.tensor([0, *torch.tensor(made.counts).cumsum(0)[:-1].tolist()])
+    ours = vlm.model.lm.logits(flows(vlm.model.lm, made, hows, stage=stage)[-1][1].x[made.answers])[firsts]
+    torch.testing.assert_close(ours, vlm.next_logits(vlm.start(inputs, method=method)), atol=1e-4, rtol=1e-4)
+    last = flows(vlm.model.lm, made, hows, stage=stage)[-1]
+    assert search(hows, stage) == pytest.approx(divergence_of(vlm.model.lm, made, last), rel=1e-4)
+
+
+def test_the_best_combination_of_each_budget(given) -> None:
+    """Each is the least of all that were tried, computed anew by the method's own prefill of the prompts."""
+    vlm, _, _, made = given
+    found = order(vlm, [made], 0.7)
+    plan = Plan(1, 3, {}, None, tuple(found.changes), means=found.means)
+    best = thin(vlm, plan, [made], 0.5, 2**31)
+    assert [each.budget for each in best] == [budget for budget in BUDGETS if budget >= 0.5][: len(best)]
+    search = Trials(vlm, [made], {}, 0.0, found.means, 0)
+    shape = replace(vlm.shape, plan=plan)
+    for each in best:
+        tried = {}
+        for changes in range(len(plan.freezing)):
+            trial = replace(plan, thinning=(Thinning(each.budget, 1, changes, 0.0),))
+            steps = Freeze(each.budget).steps(replace(shape, plan=trial))
+            if stages_of(steps) and stages_of(steps)[0].keep >= LEAST_KEPT:
+                tried[changes] = search(passes_of(steps), stages_of(steps)[0])
+        assert each.js <= min(tried.values()) * (1 + 1e-6) + 1e-12
 
 
 @pytest.mark.parametrize("store", [0, 2**31])
@@ -190,7 +242,10 @@ def test_a_plan_file_keeps_the_order(given, tmp_path) -> None:
 def test_mean_states_lie_beside_the_plan(given, tmp_path) -> None:
     vlm, _, _, made = given
     means = mean_states(vlm.model.lm, [made]).only({2, 3})
-    plan, file = Plan(1, 3, {}, None, (Change(3, "mean", 0.01),), {}, means), tmp_path / "plan.json"
+    plan, file = (
+        Plan(1, 3, {}, None, (Change(3, "mean", 0.01),), {}, (Thinning(0.3, 1, 1, 0.01),), means),
+        tmp_path / "plan.json",
+    )
     save_plan(plan, vlm.config, file)
     again = load_plan(file, vlm.config)
     assert again == plan

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from deltaprune.calibrate.own_answers import Flow, Lesson, divergence_of, flows, mean_states
+from deltaprune.calibrate.own_answers import Lesson, mean_states
+from deltaprune.calibrate.trials import Trials
 from deltaprune.counting import share_of_steps
 from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
@@ -55,49 +56,6 @@ class Found:
     means: MeanStates | None = None
 
 
-class _Search:
-    """The state of the greedy search over some lessons."""
-
-    def __init__(
-        self, vlm: VLM, lessons: Sequence[Lesson], known: Sequence[Change], means: MeanStates | None, store: int
-    ):
-        self.model, self.lessons, self.shape, self.means = vlm.model.lm, lessons, vlm.shape, means
-        self.hows: dict[int, How] = {change.layer: change.how for change in known}
-        size = sum(each.image.x.nbytes + each.text.x.nbytes for each in lessons) * (self.shape.n_layers + 1)
-        self.stores = size <= store
-        self.evaluations = 0
-        self.js = known[-1].js if known else 0.0
-        self.kept = self._kept(0, None)
-
-    def trial(self, l: int, how: How) -> float:
-        """JS if layer l changed."""
-        self.evaluations += 1
-        total, count = 0.0, 0
-        hows: dict[int, How] = {**self.hows, l: how}
-        for i, given in enumerate(self.lessons):
-            begin = (self.kept[i][l], l) if self.stores else (None, 0)
-            last = flows(self.model, given, hows, *begin, self.means)[-1]
-            total += len(given.counts) * divergence_of(self.model, given, last)
-            count += len(given.counts)
-        return total / count
-
-    def accept(self, change: Change) -> None:
-        """The change is part of the schedule from now on."""
-        self.hows[change.layer] = change.how
-        self.js = change.js
-        if self.stores:
-            self.kept = self._kept(change.layer, self.kept)
-
-    def _kept(self, first: int, before: list[list[Flow]] | None) -> list[list[Flow]]:
-        if not self.stores:
-            return []
-        return [
-            (before[i][:first] if before else [])
-            + flows(self.model, given, self.hows, before[i][first] if before else None, first, self.means)
-            for i, given in enumerate(self.lessons)
-        ]
-
-
 @torch.no_grad()
 @without_autocast
 def order(
@@ -129,7 +87,8 @@ def order(
         raise UserError("There is nothing to calibrate on: give at least one picture with a question.")
     begin, found = time.perf_counter(), Found(list(known))
     means = mean_states(vlm.model.lm, lessons) if "mean" in modes else None
-    search = _Search(vlm, lessons, known, means, store)
+    hows: dict[int, How] = {change.layer: change.how for change in known}
+    search = Trials(vlm, lessons, hows, known[-1].js if known else 0.0, means, store)
     found.questions = sum(len(each.counts) for each in lessons)
     found.pictures, found.one_shot = sum(len(each.image.lengths) for each in lessons), one_shot
     text_tokens = sum(len(each.text.x) for each in lessons) / found.questions
@@ -140,7 +99,7 @@ def order(
         change = _next(search, ranked, len(found.changes), vlm.shape, text_tokens, one_shot)
         if change is None:
             raise UserError(f"budget={budget} is out of reach: with {', '.join(modes)} the least is {share:.3f}.")
-        search.accept(change)
+        search.accept({**search.hows, change.layer: change.how}, change.js)
         share = share_of(search.hows, vlm.shape, text_tokens)
         found.changes.append(change)
         found.shares.append(share)
@@ -160,7 +119,7 @@ def share_of(hows: Mapping[int, How], shape: Shape, text_tokens: float) -> float
 
 
 def _next(
-    search: _Search,
+    search: Trials,
     ranked: list[tuple[float, int, int, How]],
     turn: int,
     shape: Shape,
@@ -175,6 +134,6 @@ def _next(
         if search.hows.get(l) == how or saved <= 0:
             continue  # a write after a skip, or a change that has been made
         if tried == turn or (one_shot and tried >= 0):
-            return Change(l, how, search.trial(l, how) if one_shot else search.js + rise * saved)
-        heapq.heappush(ranked, ((search.trial(l, how) - search.js) / saved, turn, l, how))
+            return Change(l, how, search({**search.hows, l: how}) if one_shot else search.js + rise * saved)
+        heapq.heappush(ranked, ((search({**search.hows, l: how}) - search.js) / saved, turn, l, how))
     return None

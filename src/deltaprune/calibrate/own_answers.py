@@ -14,8 +14,9 @@ from deltaprune.kernels import without_autocast
 from deltaprune.mean_states import MeanStates
 from deltaprune.plan import How
 from deltaprune.protocols import Block, Model, State
-from deltaprune.pruner import with_mean
+from deltaprune.pruner import Pruner, with_mean
 from deltaprune.rows import Rows
+from deltaprune.steps import Stage
 from deltaprune.vlm import VLM
 from deltaprune.walk import walk, walk_through
 
@@ -89,12 +90,25 @@ def flows(
     flow: Flow | None = None,
     first: int = 0,
     means: MeanStates | None = None,
+    stage: Stage | None = None,
 ) -> list[Flow]:
-    """What enters layers `first`, `first` + 1, ... and what leaves the last, under a schedule."""
+    """What enters layers `first`, `first` + 1, ... and what leaves the last, under a schedule.
+
+    Args:
+        model, given: the LM, and what it is asked.
+        hows: the schedule.
+        flow: what enters layer `first`; the beginning if None.
+        first: the layer to begin with.
+        means: the mean states, for layers at "mean".
+        stage: drops image rows after some layers; its score reads `hidden` alone.
+    """
+    pruner = Pruner(model, () if stage is None else (stage,))
 
     def run(l: int, block: Block, flow: Flow, before: State | None) -> tuple[Flow, State]:
         image, text = flow
         how = hows.get(l)
+        image = pruner.enter(l, image)
+        assert image is not None
         if how in ("skip", "mean"):
             before = None
             if how == "mean":

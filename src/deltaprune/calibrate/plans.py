@@ -18,7 +18,7 @@ from deltaprune.checks import check_local
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.mean_states import MeanStates, beside
 from deltaprune.mllm.network import MLLMConfig
-from deltaprune.plan import Change, How
+from deltaprune.plan import Change, How, Thinning
 from deltaprune.steps import Plan
 
 JS = "js"
@@ -106,6 +106,7 @@ def plan_document(plan: Plan, config: MLLMConfig) -> dict[str, Any]:
         "late": plan.late,
         "withdrawal": plan.withdrawal,
         "freezing": [list(change) for change in plan.freezing],
+        **({"thinning": [list(each) for each in plan.thinning]} if plan.thinning else {}),
         **({} if plan.means is None else {"means": plan.means.digest}),
         **({"found": {name: _rounded(values) for name, values in plan.found.items()}} if plan.found else {}),
         "source": dict(plan.source),
@@ -147,7 +148,8 @@ def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
     _check_found(path, found, config.lm.n_layers)
     freezing = _freezing(path, raw.get("freezing", []), config.lm.n_layers)
     means = None if raw.get("means") is None else MeanStates.load(beside(path), raw["means"])
-    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing, found, means)
+    thinning = _thinning(path, raw.get("thinning", []), config.lm.n_layers)
+    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing, found, thinning, means)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -209,6 +211,27 @@ def _freezing(path: str | Path, raw: object, n_layers: int) -> tuple[Change, ...
         raise UserError(f"{path} has a 'freezing' that is no list of [layer, {hows}, number]: {MAKE} again.")
     assert isinstance(raw, list)
     return tuple(Change(*each) for each in raw)
+
+
+def _thinning(path: str | Path, raw: object, n_layers: int) -> tuple[Thinning, ...]:
+    """How `Freeze` drops rows by budget: [budget, early layer, number of changes, divergence] each."""
+    fits = isinstance(raw, list) and all(
+        isinstance(each, list)
+        and len(each) == 4
+        and all(type(value) in (int, float) for value in each)
+        and 0 < each[0] <= 1
+        and type(each[1]) is int
+        and 0 < each[1] < n_layers
+        and type(each[2]) is int
+        and each[2] >= 0
+        for each in raw
+    )
+    if not fits:
+        raise UserError(
+            f"{path} has a 'thinning' that is no list of [budget, layer, number of changes, number]: {MAKE} again."
+        )
+    assert isinstance(raw, list)
+    return tuple(Thinning(*each) for each in raw)
 
 
 def _check_found(path: str | Path, found: object, n_layers: int) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark, Sample
     from deltaprune.calibrate.freezing import Found
     from deltaprune.mllm.processor import Inputs, Processor
-    from deltaprune.plan import Plan
+    from deltaprune.plan import Plan, Thinning
     from deltaprune.vlm import VLM
 
 PICTURES = 16  # that run at once
@@ -43,8 +43,9 @@ def with_freezing(
         one_shot: rank layers by what each does alone.
         out: of the plan; what is found is kept beside it until the search ends.
     """
-    from deltaprune.calibrate.freezing import order
+    from deltaprune.calibrate.freezing import STORED, order
     from deltaprune.calibrate.own_answers import lesson
+    from deltaprune.calibrate.thinning import thin
 
     about = {"budget": budget, "one_shot": one_shot, "model": vlm.fingerprint, "samples": [benchmark.name, *where]}
     partial = None if out is None else Path(f"{out}.partial")
@@ -64,10 +65,18 @@ def with_freezing(
 
     working.say("freezing: trying each layer")
     found = order(vlm, lessons, budget, one_shot=one_shot, known=known, on_change=told)
+    source: dict[str, Any] = {**plan.source, "freezing": _source(found, where, budget)}
+    made = replace(plan, freezing=tuple(found.changes), source=source, means=found.means)
+    if not one_shot:
+
+        def thinned(best: "Thinning") -> None:
+            working.say(f"freezing: {best.changes} changes at {best.budget:g} of the MACs, JS {best.js:.2g}")
+
+        working.say("freezing: trying fewer rows")
+        made = replace(made, thinning=thin(vlm, made, lessons, budget, STORED, thinned))
     if partial is not None:
         partial.unlink(missing_ok=True)
-    source: dict[str, Any] = {**plan.source, "freezing": _source(found, where, budget)}
-    return replace(plan, freezing=tuple(found.changes), source=source, means=found.means)
+    return made
 
 
 def _source(found: "Found", where: tuple[str, int, int], budget: float) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Freeze: every visual row stays, but most layers no longer update it."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
@@ -37,9 +38,11 @@ class Freeze(Ranking):
         budget: share of the LM prefill's MACs that may be used, for an image and a short question. Where neither it
             nor layers are given, 0.6 or as near to it as freezing alone comes.
         write, mean, skip: explicit layers in place of a budget, counted from 0: a list, or a text such as "1-14+17".
-        keep: drop visual rows as well: the share kept after `early` layers; 1 keeps all.
-        early: for `keep`; "plan" takes the early layer of the model's plan.
-        score: for `keep`, what ranks the rows.
+        keep: drop visual rows as well: the share kept after `early` layers; 1 keeps all. "plan": as calibration found
+            best at the nearest budget, which freezes fewer layers and keeps as many rows as the budget then allows;
+            without a calibration, or with explicit layers, all.
+        early: after how many layers rows are dropped; "plan" goes with `keep`, and is 1 without a calibration.
+        score: what ranks the rows.
 
     Which rows survive and what is written does not depend on the question, so image prefixes hold. Prior art: ShortV
     (arXiv 2504.00502) freezes visual tokens in ineffective layers of transformers and keeps their keys and values;
@@ -52,13 +55,14 @@ class Freeze(Ranking):
     write: Layers = None
     mean: Layers = None
     skip: Layers = None
-    keep: float = 1.0
+    keep: float | Literal["plan"] = "plan"
     early: int | Literal["plan"] = "plan"
     score: Score | str = field(default_factory=Uniqueness)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_keep(self.keep)
+        if self.keep != "plan":
+            check_keep(self.keep)
         check_layer("early", self.early, "plan")
         if self.budget is not None and not (isinstance(self.budget, int | float) and 0 < self.budget <= 1):
             raise UserError(f"budget={self.budget!r} must be a share of the MACs, above 0 and at most 1, such as 0.6.")
@@ -69,13 +73,33 @@ class Freeze(Ranking):
             object.__setattr__(self, name, None if layers is None else layers_of(name, layers))
 
     def steps(self, shape: Shape) -> tuple[Step, ...]:
-        stages = self._stages(shape)
+        budget = BUDGET if self.budget is None else self.budget
         means = None if shape.plan is None else shape.plan.means
         if any(getattr(self, how) is not None for how in get_args(How)):
-            chosen = {how: getattr(self, how) or () for how in get_args(How)}
+            chosen: dict[How, Sequence[int]] = {how: getattr(self, how) or () for how in get_args(How)}
             check_once(chosen)
-            return (*stages, *passes({l: how for how, layers in chosen.items() for l in layers}, means))
-        budget = BUDGET if self.budget is None else self.budget
+            return (*self._stages(1, 1), *passes({l: how for how, layers in chosen.items() for l in layers}, means))
+        return self._combined(shape, budget) or self._frozen(shape, budget)
+
+    def _combined(self, shape: Shape, budget: float) -> tuple[Step, ...] | None:
+        """As the plan says for the nearest budget; None where it does not, or where every row can be kept."""
+        if self.keep != "plan" or shape.plan is None or not shape.plan.thinning:
+            return None
+        best = min(shape.plan.thinning, key=lambda each: abs(each.budget - budget))
+        frozen = passes({change.layer: change.how for change in shape.plan.freezing[: best.changes]}, shape.plan.means)
+
+        def stages(rows: int) -> tuple[Stage, ...]:
+            return self._stages(rows / shape.n_visual, best.early)
+
+        def within(rows: int) -> bool:
+            return share_of_steps((*stages(rows), *frozen), shape) <= budget
+
+        rows = bisect_left(range(1, shape.n_visual + 1), True, key=lambda rows: not within(rows))
+        return (*stages(rows), *frozen) if 0 < rows < shape.n_visual else None
+
+    def _frozen(self, shape: Shape, budget: float) -> tuple[Step, ...]:
+        """As many changes of the order as the budget asks for."""
+        stages, means = self._stages(1, 1), None if shape.plan is None else shape.plan.means
         hows: dict[int, How] = {}
         changes = iter(order_of(shape))
         while (share := share_of_steps((*stages, *passes(hows, means)), shape)) > budget:
@@ -87,12 +111,11 @@ class Freeze(Ranking):
             hows[change.layer] = change.how
         return (*stages, *passes(hows, means))
 
-    def _stages(self, shape: Shape) -> tuple[Stage, ...]:
-        if self.keep == 1:
-            return ()
-        early = shape.layer(self.early, "early")
-        assert early is not None
-        return (Stage(early, self.keep, self.ranks),)
+    def _stages(self, keep: float, early: int) -> tuple[Stage, ...]:
+        """What drops rows: the fields, and these where they say "plan"."""
+        keep = keep if self.keep == "plan" else self.keep
+        early = early if self.early == "plan" else self.early
+        return () if keep == 1 else (Stage(early, keep, self.ranks),)
 
     def _unreachable(self, budget: float, share: float, shape: Shape) -> UserError:
         how = (
@@ -102,7 +125,7 @@ class Freeze(Ranking):
         )
         return UserError(
             f"budget={budget} cannot be met by freezing {how}, which ends at {share:.3f} of the MACs: give at least "
-            f"{share:.3f}, a keep below {self.keep:g}, or run deltaprune calibrate --budget {budget}."
+            f"{share:.3f}, a smaller keep, or run deltaprune calibrate --budget {budget}."
         )
 
 
