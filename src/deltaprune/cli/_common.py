@@ -145,9 +145,7 @@ def read_model_config(
 
 def patch_grid(config: "MLLMConfig") -> tuple[int, int]:
     """Rows and columns of patches, which all towers share."""
-    tower = next(iter(config.towers.values()))
-    side = tower.image_size // tower.patch_size
-    return side, side
+    return config.grid
 
 
 def print_json(document: Any) -> None:
