@@ -108,9 +108,10 @@ def _usage(error: Any, argv: Sequence[str]) -> str:
     if type(error).__name__ == "NoSuchOption":
         known = [name for each in params for name in each.opts if name.startswith("--")]
         return f"{command} has no option {error.option_name!r}: {did_you_mean(error.option_name, known)}."
-    written = None if param is None or error.ctx is None else (error.ctx.default_map or {}).get(param.name)
-    if written is not None and not any(word.split("=")[0] in param.opts for word in argv):
-        return f"In the file of --config, {param.name} is {written!r}: {getattr(error, 'message', error)}."
+    if param is not None and error.ctx is not None and not any(word.split("=")[0] in param.opts for word in argv):
+        written = (error.ctx.default_map or {}).get(param.name)
+        if written is not None:
+            return f"In the file of --config, {param.name} is {written!r}: {getattr(error, 'message', error)}."
     if param is not None and type(param.default) is int:
         return (
             f"{param.opts[0]} takes a whole number, such as {param.default}: {_given(param.opts[0], argv)!r} is none."
