@@ -80,8 +80,8 @@ def test_a_plugin_may_be_named_there(cli: Callable[..., Any], tmp_path: Path, ow
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("limt: 3", "there is no option 'limt' there, did you mean 'limit'?"),
-        ("json: true", "there is no option 'json' there"),
+        ("limt: 3", "the command has no option 'limt': did you mean 'limit'?"),
+        ("json: true", "the command has no option 'json'"),
         ("limit: [1, 2]", "limit takes one value."),
         ("limit: {a: 1}", "limit takes one value."),
         ("method: {a: 1}", "method takes a list of texts."),

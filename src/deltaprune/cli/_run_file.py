@@ -48,7 +48,7 @@ def _value(file: str, name: str, value: Any, params: Mapping[str, Any]) -> Any:
     """A value as the option takes it; None where it says that it is not given."""
     known = name.replace("-", "_")
     if known not in params:
-        raise UserError(f"--config {file!r}: there is no option {name!r} there, {did_you_mean(known, params)}.")
+        raise UserError(f"--config {file!r}: the command has no option {name!r}: {did_you_mean(known, params)}.")
     several, is_flag = getattr(params[known], "multiple", False), getattr(params[known], "is_flag", False)
     if isinstance(value, str) and value in EMPTY:
         return None
