@@ -15,6 +15,7 @@ import runpy
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ def allowed(name: str) -> bool:
 def pretend() -> None:
     """From now on, in the whole process."""
     import fcntl
+
+    with suppress(ImportError):
+        import psutil  # noqa: F401  # its part for Linux reads `resource`; Windows has a part of its own
 
     flags = fcntl.fcntl
     get_flags = fcntl.F_GETFL

@@ -7,7 +7,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "deltaprune"
 FLOORS: list[set[str]] = [
-    {"errors", "registry", "checks", "disk", "plugins", "similarity", "tensors", "timing", "mean_states"},
+    {"errors", "registry", "checks", "disk", "plugins", "similarity", "tensors", "timing", "mean_states", "overlay"},
     {"active", "rows", "trace", "plan", "steps", "selection", "scoring", "merge", "counting"},
     {"kernels"},
     {"scores", "methods"},

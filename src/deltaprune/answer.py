@@ -1,32 +1,91 @@
 """What a prompt gave, what was kept for it, and how long it took."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor
 
+from deltaprune.errors import UserError
+from deltaprune.mllm.pictures import Picture, read_picture
+from deltaprune.overlay import as_png, overlay
 from deltaprune.prefill import Kept, Prefilled
 from deltaprune.prefix import ImagePrefix
+from deltaprune.vision.pixels import to_picture
+from deltaprune.vision.towers import TowerConfig
+
+
+@dataclass(frozen=True)
+class Look:
+    """The pictures as the model saw them.
+
+    Attributes:
+        grid: rows and columns of patches that a picture became.
+        pixels: what one of its towers was given, normalised; None where the pictures had been run before.
+        tower: that tower.
+        image_index: the picture of each row of the prompt; None: row b has picture b.
+    """
+
+    grid: tuple[int, int]
+    pixels: Float[Tensor, "I 3 H W"] | None = None
+    tower: TowerConfig | None = None
+    image_index: Sequence[int] | None = None
+
+    def picture(self, row: int) -> Image.Image | None:
+        """The picture of a row, at the tower's size; None where its pixels are not there."""
+        if self.pixels is None or self.tower is None:
+            return None
+        return to_picture(self.pixels[row if self.image_index is None else self.image_index[row]], self.tower)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a prompt gave, and what it took.
+    """What a prompt gave, and what it took. In a notebook it is shown as the picture with what was kept of it.
 
     Attributes:
         ids: new ids, rows that end early filled up with end-of-text.
         prefilled: the state after the prompt; `continue_from` answers from it again.
         ms: milliseconds of `vision` (towers and projector; 0 where they had run before), `prefill` and `decode`.
         prefix: the images' prefix that the prompt went on from, if one was given.
+        look: the pictures as the model saw them; None where there was none.
     """
 
     ids: Int[Tensor, "B L"]
-    prefilled: Prefilled
+    prefilled: Prefilled = field(repr=False)
     ms: Mapping[str, float]
-    prefix: ImagePrefix | None = None
+    prefix: ImagePrefix | None = field(default=None, repr=False)
+    look: Look | None = field(default=None, repr=False)
 
     @property
     def kept(self) -> tuple[Kept, ...]:
         """What each stage of the method left."""
         return self.prefilled.kept
+
+    def overlay(self, image: Picture | None = None, row: int = 0, title: str | None = None) -> Image.Image:
+        """The picture with the patches that were dropped greyed and struck through, see `deltaprune.analysis.overlay`.
+
+        Args:
+            image: the picture, as the processor takes it; None makes it from the pixels, small and square as the model
+                saw it.
+            row: which row of the prompt.
+            title: the caption's first line.
+
+        Raises:
+            UserError: no such row, no picture in the prompt, or none given where the pixels are not there.
+        """
+        if self.look is None:
+            raise UserError("There is nothing to draw: this prompt had no picture.")
+        if not 0 <= row < len(self.ids):
+            raise UserError(f"There is no row {row}: the rows of this answer are 0 to {len(self.ids) - 1}.")
+        shown = self.look.picture(row) if image is None else read_picture(image)
+        if shown is None:
+            raise UserError("This prompt went on from a picture that was run before: give the picture, overlay(image).")
+        kept = [stage.origin[row].cpu().numpy() for stage in self.kept]
+        return overlay(shown, kept, self.look.grid, [stage.after for stage in self.kept], title)
+
+    def _repr_png_(self) -> bytes | None:
+        """The overlay of the first row, for notebooks; None where there are no pixels, so that the text is shown."""
+        if self.look is None or self.look.pixels is None:
+            return None
+        return as_png(self.overlay())

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from deltaprune.cost import share_of
@@ -14,20 +15,22 @@ from deltaprune.cuda_graphs.prefills import WARM_UP
 from deltaprune.errors import UserError
 from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
-from deltaprune.mllm.pictures import Picture
+from deltaprune.mllm.pictures import Picture, read_picture
 from deltaprune.mllm.processor import Inputs, Processor
+from deltaprune.overlay import as_png, overlay
 from deltaprune.steps import Method, side_of
 from deltaprune.timing import timed
 from deltaprune.vlm import VLM
 
 REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer where they take more than 500 ms together
+UNWRITTEN = ("kept_origin", "grid", "picture")  # of a row, in JSON
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class AskRow:
-    """One answer.
+    """One answer. In a notebook it is shown as the picture with what was kept of it.
 
     Attributes:
         question: as it was asked.
@@ -41,6 +44,8 @@ class AskRow:
         text_tokens: of the prompt, template included.
         new_tokens: of the answer, end-of-text included.
         kept_origin: for each stage, the indices of the visual tokens it left, row by row; not part of the JSON row.
+        grid: rows and columns of patches that the picture became; not part of the JSON row.
+        picture: the picture asked about, upright RGB; not part of the JSON row.
     """
 
     question: str
@@ -53,10 +58,37 @@ class AskRow:
     text_tokens: int
     new_tokens: int
     kept_origin: tuple[np.ndarray, ...] = field(repr=False, compare=False)
+    grid: tuple[int, int] = field(repr=False, compare=False)
+    picture: Image.Image = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON row."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "kept_origin"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in UNWRITTEN}
+
+    def overlay(self, image: Picture | None = None, title: str | None = None) -> Image.Image:
+        """The picture with the patches that were dropped greyed and struck through, see `deltaprune.analysis.overlay`.
+
+        Args:
+            image: drawn on instead of the picture asked about.
+            title: the caption's first line; None names method and answer.
+        """
+        title = f"{self.method}: {self.answer}" if title is None else title
+        return overlay(
+            self.picture if image is None else read_picture(image), self.kept_origin, self.grid, self.after, title
+        )
+
+    def _repr_png_(self) -> bytes:
+        """The overlay, for notebooks."""
+        return as_png(self.overlay())
+
+
+class Asked(NamedTuple):
+    """One question under one method, written as `label`."""
+
+    question: str
+    label: str
+    method: Method
+    picture: Image.Image
 
 
 def ask(
@@ -88,7 +120,8 @@ def ask(
     for chosen in runs.values():
         chosen.checked_steps(vlm.shape)
     check_questions(questions)
-    pixels = processor.encode_images([image]).to(vlm.device)
+    picture = read_picture(image)
+    pixels = processor.encode_images([picture]).to(vlm.device)
     say("warming up (the first run on a machine compiles the kernels)")
     sides = {label: side_of(chosen.checked_steps(vlm.shape)) for label, chosen in runs.items()}
     first: dict[int | None, Method] = {}  # a method for each size of picture
@@ -102,7 +135,8 @@ def ask(
         inputs = _text(processor, question, pixels)
         for label, chosen in runs.items():
             visual, vision_ms = seen[sides[label]]
-            rows.append(_row(vlm, processor, inputs, visual, (question, label, chosen), vision_ms, max_new_tokens))
+            asked = Asked(question, label, chosen, picture)
+            rows.append(_row(vlm, processor, inputs, visual, asked, vision_ms, max_new_tokens))
     return rows
 
 
@@ -135,12 +169,12 @@ def _row(
     processor: Processor,
     inputs: Inputs,
     visual: Tensor,
-    asked: tuple[str, str, Method],
+    asked: Asked,
     vision_ms: float,
     max_new_tokens: int,
 ) -> AskRow:
     """Measure one question under one method."""
-    question, label, method = asked
+    method = asked.method
     for _ in range(WARM_UP if vlm.device.type == "cuda" else 0):  # this length's CUDA graph is captured
         vlm.start(inputs, method=method, visual=visual)
     answers = repeated(
@@ -149,8 +183,8 @@ def _row(
     last, text_tokens = answers[-1], int(inputs["attention_mask"].sum())
     ms = {part: median(answer.ms[part] for answer in answers) for part in ("prefill", "decode")}
     return AskRow(
-        question=question,
-        method=label,
+        question=asked.question,
+        method=asked.label,
         answer=processor.decode(last.ids[0]),
         kept=[stage.counts[0] for stage in last.kept] or None,
         macs_share=share_of(vlm.config, method, text_tokens),
@@ -159,6 +193,8 @@ def _row(
         text_tokens=text_tokens,
         new_tokens=last.ids.shape[1],
         kept_origin=tuple(stage.origin[0].cpu().numpy() for stage in last.kept),
+        grid=vlm.config.shrunk(side_of(method.checked_steps(vlm.shape))).grid,
+        picture=asked.picture,
     )
 
 

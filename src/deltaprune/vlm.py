@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deltaprune.active import activate, active, switched
-from deltaprune.answer import Answer
+from deltaprune.answer import Answer, Look
 from deltaprune.errors import UserError
 from deltaprune.generate import Sampler, Sampling, first_logits, generate, greedy
 from deltaprune.methods import as_method
@@ -218,7 +218,17 @@ class VLM:
             visual, vision = timed(lambda: self.see(inputs, method), self.device)
         prefilled, reading = timed(lambda: self.start(inputs, prefix, method, visual=visual), self.device)
         ids, decoding = timed(lambda: self.continue_from(prefilled, max_new_tokens, sampler), self.device)
-        return Answer(ids, prefilled, {"vision": vision, "prefill": reading, "decode": decoding}, prefix)
+        ms = {"vision": vision, "prefill": reading, "decode": decoding}
+        seen = visual is not None or prefix is not None
+        return Answer(ids, prefilled, ms, prefix, self._look(inputs, method) if seen else None)
+
+    def _look(self, inputs: Mapping[str, Any], method: Method | str | None) -> Look:
+        """The pictures of a prompt as this model sees them, by the pixels of its first tower if they are there."""
+        with self.pruned_by(method):
+            grid = self.config.shrunk(side_of(self.steps)).grid
+        name, tower = next(iter(self.config.towers.items()))
+        index = inputs.get("image_index")
+        return Look(grid, inputs.get(PIXELS + name), tower, None if index is None else index.tolist())
 
     def continue_from(
         self, prefilled: Prefilled, max_new_tokens: int = 16, sampler: Sampler = greedy

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from deltaprune.analysis import overlay, side_by_side
-from deltaprune.analysis.overlay import _caption
 from deltaprune.errors import UserError
+from deltaprune.overlay import _caption
 
 NONE = np.array([], dtype=np.int64)
 

@@ -38,6 +38,7 @@ def test_a_folder_of_answers(cli, model, tmp_path):
         (("--split", "tset"), "scenes has no split 'tset': did you mean 'test'?"),
         (("--workers", 0), "--workers 0 is out of range"),
         (("--workers", 2), 'The engine "local" is one process on this machine'),
+        (("--track", "wanbd:lab"), "There is no tracker 'wanbd': did you mean 'wandb'?"),
         (("--address", "auto"), 'The engine "local" is one process on this machine'),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",

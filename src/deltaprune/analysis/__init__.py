@@ -9,10 +9,10 @@ from deltaprune.analysis.attention import attention as attention
 from deltaprune.analysis.attention import implicit_attention as implicit_attention
 from deltaprune.analysis.drift import Drift as Drift
 from deltaprune.analysis.drift import drift as drift
-from deltaprune.analysis.overlay import overlay as overlay
-from deltaprune.analysis.overlay import side_by_side as side_by_side
 from deltaprune.analysis.scores import LayerScores as LayerScores
 from deltaprune.analysis.scores import ScoreStatistics as ScoreStatistics
 from deltaprune.analysis.scores import layer_scores as layer_scores
 from deltaprune.analysis.stability import Stability as Stability
 from deltaprune.analysis.stability import stability as stability
+from deltaprune.overlay import overlay as overlay
+from deltaprune.overlay import side_by_side as side_by_side

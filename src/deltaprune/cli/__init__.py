@@ -3,18 +3,16 @@
 Whatever is slow to import is imported inside the command that needs it, so that `--help` is quick.
 """
 
-import functools
-import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from deltaprune import __version__
-from deltaprune.cli._options import PluginOption
+from deltaprune.cli._around import surrounded
 from deltaprune.cli.ask import ask
 from deltaprune.cli.bench import bench
 from deltaprune.cli.budget import budget
@@ -44,27 +42,9 @@ USAGE: Any = typer.BadParameter.__mro__[1]  # UsageError, whether typer brings i
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def _with_plugins(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with --plugin as its last option; the files are imported before it runs."""
-
-    @functools.wraps(command)
-    def run(*, plugin: list[str] | None, **values: Any) -> Any:
-        from deltaprune.plugins import load_plugin
-
-        for file in plugin or ():
-            load_plugin(file)
-        return command(**values)
-
-    signature, wrapped = inspect.signature(command), cast(Any, run)
-    last = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PluginOption)
-    wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), last])  # what typer reads
-    wrapped.__annotations__ = {**command.__annotations__, "plugin": PluginOption}
-    return wrapped
-
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=HELP)
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_with_plugins(_command))
+    app.command(_name)(surrounded(_name, _command))
 
 
 @app.callback(invoke_without_command=True)
@@ -128,6 +108,10 @@ def _usage(error: Any, argv: Sequence[str]) -> str:
     if type(error).__name__ == "NoSuchOption":
         known = [name for each in params for name in each.opts if name.startswith("--")]
         return f"{command} has no option {error.option_name!r}: {did_you_mean(error.option_name, known)}."
+    if param is not None and error.ctx is not None and not any(word.split("=")[0] in param.opts for word in argv):
+        written = (error.ctx.default_map or {}).get(param.name)
+        if written is not None:
+            return f"In the file of --config, {param.name} is {written!r}: {getattr(error, 'message', error)}."
     if param is not None and type(param.default) is int:
         return (
             f"{param.opts[0]} takes a whole number, such as {param.default}: {_given(param.opts[0], argv)!r} is none."

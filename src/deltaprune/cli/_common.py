@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deltaprune.cli._manner import manner
 from deltaprune.cli._progress import Working
 from deltaprune.errors import UserError, did_you_mean
 
@@ -145,11 +146,14 @@ def read_model_config(
 
 def patch_grid(config: "MLLMConfig") -> tuple[int, int]:
     """Rows and columns of patches, which all towers share."""
-    tower = next(iter(config.towers.values()))
-    side = tower.image_size // tower.patch_size
-    return side, side
+    return config.grid
 
 
 def print_json(document: Any) -> None:
-    """One document on stdout."""
-    print(json.dumps(document, indent=2))
+    """One document on stdout, as JSON or, if that is asked for, as CSV."""
+    if manner().form == "csv":
+        from deltaprune.cli._forms import csv
+
+        print(csv(document), end="")
+    else:
+        print(json.dumps(document, indent=2))

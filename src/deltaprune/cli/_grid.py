@@ -8,6 +8,8 @@ from rich.console import Console, ConsoleDimensions
 from rich.table import Table
 from rich.text import Text
 
+from deltaprune.cli._manner import manner
+
 GAP, EDGE = 2, 1  # blanks between two columns, and at the left of the first
 TEXT = 16  # no column of free text is made narrower
 
@@ -76,8 +78,13 @@ def show(*grids: Grid) -> None:
     """Print tables on stdout, as wide as the console: the terminal, COLUMNS, or 80 letters in a pipe or a file.
 
     Free text wraps, and columns that do not fit go into a further block; no number is cut: a line whose name alone
-    fills the width runs over.
+    fills the width runs over. As LaTeX or Markdown, if that is asked for, each is whole.
     """
+    from deltaprune.cli._forms import TEXTS
+
+    if manner().form in TEXTS:
+        print("\n\n".join(map(TEXTS[manner().form], grids)))
+        return
     console = Console()
     for grid in grids:
         if grid.title:

@@ -1,5 +1,6 @@
 """Progress on stderr."""
 
+import logging
 import sys
 import time
 from datetime import timedelta
@@ -8,19 +9,23 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from deltaprune.cli._manner import manner
+
+_LOG = logging.getLogger("deltaprune.cli")
 LINE_EVERY = 10.0  # seconds between lines of progress where stderr is a file
 
 
 class Working:
     """Progress on stderr: a line with a spinner, and a bar while something is counted; gone when the block ends.
 
-    Where stderr is no terminal, counting writes a line every ten seconds and everything else is silent. Rate and time
-    left count this run only, not what was there when counting began.
+    Where stderr is no terminal, counting writes a line every ten seconds and everything else is silent; with --quiet
+    all is. Rate and time left count this run only, not what was there when counting began.
     """
 
     def __init__(self, message: str):
         console = Console(stderr=True)
-        self._live = console.is_terminal
+        self._quiet = manner().loudness < 0
+        self._live = console.is_terminal and not self._quiet
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(*columns, console=console, transient=True, disable=not self._live)
         self._message = message
@@ -29,7 +34,8 @@ class Working:
         self._last_line = time.monotonic()
 
     def say(self, message: str) -> None:
-        """What is being done now."""
+        """What is being done now; with --verbose also a line of its own."""
+        _LOG.info(message)
         self._message = message
         self._progress.update(self._task, description=message)
 
@@ -46,7 +52,7 @@ class Working:
                 TimeRemainingColumn(),
             )
         self._progress.update(self._task, completed=done, total=total)
-        if not self._live and now - self._last_line > LINE_EVERY:
+        if not self._live and not self._quiet and now - self._last_line > LINE_EVERY:
             self._last_line = now
             print(f"{self._message}: {done} of {total}{self._pace(now, done, total)}", file=sys.stderr, flush=True)
 

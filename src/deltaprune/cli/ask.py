@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltaprune.cli._common import check_target, check_whole, load_model, patch_grid, print_json, write
+from deltaprune.cli._manner import manner
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
     DeviceOption,
@@ -81,7 +82,7 @@ def ask(
     dicts = [row.to_dict() for row in rows]
     print_json(dicts) if json else show(*ask_tables(dicts, vlm.device.type))
     if overlay is not None:
-        print(_told(overlay, drawn), file=sys.stderr if json else sys.stdout)
+        print(_told(overlay, drawn), file=sys.stdout if manner().form == "table" else sys.stderr)
 
 
 def _check_overlay(overlay: str, image: str) -> None:

@@ -70,6 +70,9 @@ def evaluate(
         int | None,
         typer.Option("--workers", help="Ray: how many processes. [default: one per GPU, or CPU]", show_default=False),
     ] = None,
+    track: Annotated[
+        str | None, typer.Option("--track", metavar="NAME[:PROJECT]", help="Tell wandb or trackio the results.")
+    ] = None,
     plan: PlanOption = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
@@ -88,6 +91,7 @@ def evaluate(
         from deltaprune.evaluate import evaluate
         from deltaprune.evaluate.engines import Place
         from deltaprune.evaluate.engines import registry as engines
+        from deltaprune.evaluate.recorders import open_tracker
         from deltaprune.evaluate.report import write_report
         from deltaprune.methods import parse
 
@@ -95,6 +99,7 @@ def evaluate(
         for text in methods:
             parse(text)
         engines[engine]  # an unknown one is refused before the model is loaded
+        recorders = [] if track is None else [open_tracker(track)]
         chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images, no_ocr)
         split = split or chosen.split
         limit = 500 if limit is None and benchmark == "scenes" else limit
@@ -119,6 +124,7 @@ def evaluate(
             engine=engine,
             place=Place(address, workers, device if elsewhere else None),
             prefix=prefix,
+            recorders=recorders,
         )
         if out is not None:
             write("--out", out, lambda folder: write_report(folder, rows))

@@ -1,5 +1,8 @@
 """Model x methods x benchmark -> answers, kept in a folder so that a run can be resumed -> rows."""
 
+from deltaprune.evaluate.recorders import Recorder as Recorder
+from deltaprune.evaluate.recorders import Tracker as Tracker
 from deltaprune.evaluate.results import MethodResult as MethodResult
 from deltaprune.evaluate.results import Record as Record
+from deltaprune.evaluate.results import Report as Report
 from deltaprune.evaluate.run import evaluate as evaluate

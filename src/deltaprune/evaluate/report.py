@@ -89,7 +89,7 @@ def _label(row: MethodResult) -> str:
 
 def csv(document: Mapping[str, Any]) -> str:
     """One line per method; a number that does not exist is an empty cell."""
-    lines = [_flat(row) for row in document["rows"]]
+    lines = [flat(row) for row in document["rows"]]
     header = list(dict.fromkeys(name for line in lines for name in line))
     text = StringIO()
     writer = DictWriter(text, header, restval="", lineterminator="\n")
@@ -98,7 +98,7 @@ def csv(document: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the document without lists or objects in it."""
     low, high = row["interval"] or (None, None)
     against = row["against_none"] or dict.fromkeys(("points", "low", "high", "p", "mcnemar"))

@@ -1,8 +1,14 @@
-"""The results of an evaluation: a `Record` for each answer, a `MethodResult` for each method."""
+"""The results of an evaluation: a `Record` for each answer, a `MethodResult` for each method, a `Report` of all."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from deltaprune.benchmarks import Graded, Summary
+from deltaprune.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -81,3 +87,38 @@ class MethodResult:
         """The JSON row: everything but the single answers; `kept` is null where nothing is pruned."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("failed", "records")}
         return values | {"kept": list(self.kept) or None}
+
+
+class Report(list[MethodResult]):
+    """The rows of an evaluation, in the order of the methods: a list, which can be turned into a table.
+
+    Args:
+        rows: one of each method.
+        summary: the protocol's; None looks it up by the rows' benchmark and protocol.
+    """
+
+    def __init__(self, rows: Iterable[MethodResult] = (), summary: Callable[[Sequence[Graded]], Summary] | None = None):
+        super().__init__(rows)
+        self.summary = summary
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON: every row's fields, intervals, tests and the paper's numbers; see `report.document`."""
+        from deltaprune.evaluate.report import document
+
+        return document(self, self.summary)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A line for each method with the columns of `report.csv`; a number that does not exist is missing there too.
+
+            report.to_pandas()[["method", "accuracy", "macs_share"]].to_latex(index=False)
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise UserError("to_pandas needs pandas, which is not installed: pip install pandas.") from error
+        from deltaprune.evaluate.report import flat
+
+        return pandas.DataFrame([flat(row) for row in self.document()["rows"]])

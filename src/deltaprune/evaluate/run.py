@@ -17,7 +17,8 @@ from deltaprune.errors import UserError
 from deltaprune.evaluate.asked import check_model, check_numbers, find_benchmark, find_methods
 from deltaprune.evaluate.engines import Engine, Place
 from deltaprune.evaluate.engines import registry as engines
-from deltaprune.evaluate.results import MethodResult
+from deltaprune.evaluate.recorders import Recorder, check_recorders, tell
+from deltaprune.evaluate.results import Report
 from deltaprune.evaluate.store import Key, Note, Store, prompt_hash
 from deltaprune.evaluate.tally import Sheet, Tally
 from deltaprune.evaluate.work import Done, Unit, Worker, first_ids, group, mean_text_tokens
@@ -44,7 +45,8 @@ def evaluate(
     engine: str = "local",
     place: Place | None = None,
     prefix: bool = True,
-) -> list[MethodResult]:
+    recorders: Sequence[Recorder] = (),
+) -> Report:
     """Answer a benchmark with each method; rows come in the order of the methods.
 
         rows = evaluate(model, processor, "scenes", ["none", "dtp:keep=0.5"], limit=60)
@@ -60,6 +62,7 @@ def evaluate(
         out: folder in which answers are kept; None keeps them in memory only.
         engine, place: where the work is done, "local" or "ray"; see `evaluate.engines`.
         prefix: run a picture once for all its questions.
+        recorders: hear of the rows at the end, see `evaluate.recorders`.
 
     Raises:
         UserError: not a model and its processor, no benchmark, no method or one asked for twice, no samples, samples
@@ -68,6 +71,7 @@ def evaluate(
     """
     check_model(vlm, processor)
     benchmark, chosen = find_benchmark(benchmark), find_methods(methods)
+    check_recorders(recorders)
     check_numbers(seed, limit=limit, batch_size=batch_size, max_new_tokens=max_new_tokens)
     for method in chosen.values():
         method.checked_steps(vlm.shape)
@@ -90,7 +94,9 @@ def evaluate(
         _run(worker, group(samples, batch_size), book, run_units, place)
     text_tokens = mean_text_tokens(processor, prompts)
     tally = Tally(vlm.config, benchmark, split, seed, samples, text_tokens, tuple(sheets.values()))
-    return [tally.row(label, sheets[method]) for label, method in chosen.items()]
+    report = Report((tally.row(label, sheets[method]) for label, method in chosen.items()), benchmark.rules.summary)
+    tell(recorders, report)
+    return report
 
 
 def _rules(benchmark: Benchmark, processor: Processor, max_new_tokens: int | None) -> Protocol:

@@ -45,6 +45,13 @@ class MLLMConfig:
         return next(iter(self.towers.values())).n_patches
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches, which all towers share."""
+        tower = next(iter(self.towers.values()))
+        side = tower.image_size // tower.patch_size
+        return side, side
+
+    @property
     def shape(self) -> Shape:
         """What a pruning method may know of the model."""
         return Shape(self.lm.n_layers, self.n_visual, self.plan, self.lm.write_share)

@@ -57,6 +57,13 @@ def normalise(pixels: Float[Tensor, "*b 3 H W"], config: TowerConfig) -> Float[T
     return (pixels - mean) / std
 
 
+def to_picture(pixels: Float[Tensor, "3 H W"], config: TowerConfig) -> Image.Image:
+    """The inverse of `normalise`, as an RGB picture: what a tower was shown."""
+    mean, std = torch.tensor(config.mean).view(3, 1, 1), torch.tensor(config.std).view(3, 1, 1)
+    levels = ((pixels.detach().float().cpu() * std + mean) * 255).round().clamp(0, 255)
+    return Image.fromarray(levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+
+
 def shrink(pixels: Float[Tensor, "B 3 _ _"], size: int) -> Float[Tensor, "B 3 _ _"]:
     """Normalised square pixels at another size: bicubic, antialiased, as `resize` does it.
 

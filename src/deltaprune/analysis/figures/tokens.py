@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from deltaprune.analysis.figures._page import WIDTH, page, style
-from deltaprune.analysis.overlay import check_kept, enlarged, shaded
+from deltaprune.overlay import check_kept, enlarged, shaded
 
 COLUMNS = 3
 

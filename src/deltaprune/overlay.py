@@ -1,6 +1,7 @@
 """A picture with the patches that pruning dropped greyed and struck through; a line below says how many were kept."""
 
 from collections.abc import Sequence
+from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -55,6 +56,13 @@ def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
         out.paste(picture, (left, 0))
         left += picture.width + gap
     return out
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file, which is what notebooks show."""
+    file = BytesIO()
+    picture.save(file, format="PNG")
+    return file.getvalue()
 
 
 def check_kept(
