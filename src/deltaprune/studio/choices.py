@@ -1,11 +1,13 @@
 """What can be chosen: the methods and scores that fit a model, and the text that names a setting."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from deltaprune.methods import fields_of
+from deltaprune.errors import UserError
+from deltaprune.methods import fields_of, parse
 from deltaprune.methods import registry as methods
 from deltaprune.methods.freeze import BUDGET
+from deltaprune.plan import Shape
 from deltaprune.protocols import Block
 from deltaprune.pruner import HIDDEN
 from deltaprune.scores import registry as scores
@@ -63,6 +65,22 @@ class Setting:
                     written.append(f"{name}={value}")
         fields = ",".join([*written, *parts])
         return f"{self.method}:{fields}" if fields else self.method
+
+
+def fitting(method: str, shape: Shape) -> Setting:
+    """A method with its own defaults; its budget is the next larger one that the model can meet, in steps of 0.05."""
+    setting = Setting.of(method)
+    while "budget" in setting.controls and setting.budget < 1 and not _fits(setting, shape):
+        setting = replace(setting, budget=min(1.0, round(setting.budget + 0.05, 2)))
+    return setting
+
+
+def _fits(setting: Setting, shape: Shape) -> bool:
+    try:
+        parse(setting.text).checked_steps(shape)
+    except UserError:
+        return False
+    return True
 
 
 def _plain(number: str | None) -> str | None:

@@ -19,7 +19,7 @@ from deltaprune.methods import parse
 from deltaprune.mllm.processor import Inputs, Processor
 from deltaprune.prefix import ImagePrefix
 from deltaprune.scores import as_score
-from deltaprune.studio.choices import BY_HAND, Setting
+from deltaprune.studio.choices import BY_HAND, fitting
 from deltaprune.studio.layers import KEPT, last_choice, patch_at
 from deltaprune.studio.result import Asked, Result, asked_from, grid_of, measured
 from deltaprune.studio.share import spans
@@ -28,6 +28,7 @@ from deltaprune.vlm import VLM
 
 UNPRUNED, HAND = "Unpruned", "By hand"
 COMPARED = ("A", "B")
+FIRST = ("dtp", "freeze")  # what A and B begin with
 SHOWN = (*COMPARED, HAND)
 REMEMBERED = 50  # questions in the list on the page
 P = ParamSpec("P")
@@ -68,7 +69,7 @@ class Session:
     def __init__(self, vlm: VLM, processor: Processor):
         self.vlm, self.processor = vlm, processor
         self.notice = ""
-        self.settings = {"A": Setting.of("dtp"), "B": Setting.of("freeze")}
+        self.settings = {name: fitting(method, vlm.shape) for name, method in zip(COMPARED, FIRST, strict=True)}
         self.shown, self.score = "A", "delta"
         self.layer = self._first_stage()
         self._warm: set[str] = set()
@@ -105,7 +106,7 @@ class Session:
 
     def _ask(self, question: str) -> None:
         self.question = question
-        self._results: dict[str, Result] = {}
+        self._results: dict[str, Result | str] = {}
         self._heat: dict[str, Float32[np.ndarray, "L P"]] = {}
         rows = self.rows()
         whole = rows["A"] if isinstance(rows["A"], Result) else rows[UNPRUNED]
@@ -119,7 +120,7 @@ class Session:
     @told
     def choose(self, which: str, method: str) -> None:
         """Another method for A or B, with its own defaults."""
-        self.settings[which] = Setting.of(method)
+        self.settings[which] = fitting(method, self.vlm.shape)
         self.shown = which
 
     @told
@@ -199,13 +200,12 @@ class Session:
         """Measured once for a picture and a question."""
         if text not in self._results:
             kind = text.partition(":")[0] + text.partition("score=")[2]
+            given = (self.vlm, self.processor, self.sight, self.question, text)
             try:
-                self._results[text] = measured(
-                    self.vlm, self.processor, self.sight, self.question, text, kind in self._warm
-                )
+                self._results[text] = measured(*given, warm=kind in self._warm)
+                self._warm.add(kind)
             except (UserError, NotFinite) as error:
-                return " ".join(str(error).split())
-            self._warm.add(kind)
+                self._results[text] = " ".join(str(error).split())
         return self._results[text]
 
     def _first_stage(self) -> int:
