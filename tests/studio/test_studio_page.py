@@ -127,7 +127,7 @@ def test_every_control(visit: Page) -> None:
     expect(page.locator("#dp-keep-A")).to_be_hidden()
     slide(page, "#dp-budget-B", "0.7")
     shows_method(page, "B", "freeze:budget=0.7")
-    slide(page, "#dp-budget-B", "0.2")
+    slide(page, "#dp-budget-B", "0.05")
     expect(page.locator("#dp-answers .failed")).to_contain_text("cannot be met by freezing")
     slide(page, "#dp-budget-B", "0.6")
     expect(page.locator("#dp-answers .failed")).to_have_count(0)

@@ -98,7 +98,7 @@ def test_patches_are_drawn_where_they_are() -> None:
     (gone,) = elements(drawn, "clipPath")
     assert gone[0].get("d") == "M160 0h160v160h-160zM0 160h160v160h-160z"
     hatched = {e.get("fill"): e.get("d") for e in elements(drawn, "path") if (e.get("fill") or "").startswith("url")}
-    assert hatched == {"url(#dp-written)": "M320 0h160v160h-160z", "url(#dp-skipped)": "M480 0h160v160h-160z"}
+    assert hatched == {"url(#dp-write)": "M320 0h160v160h-160z", "url(#dp-skip)": "M480 0h160v160h-160z"}
     whole = pictures.patches(uri, (40, 20), (2, 4), np.full(8, KEPT, dtype=np.uint8))
     assert elements(whole, "clipPath") == []
 

@@ -24,15 +24,15 @@ class ChosenPruning(Method):
 
     paper: ClassVar[str] = "ours: the user's own choice"
 
-    drop: str | int | Sequence[int] = ()
+    drop: str | int | Sequence[int] | None = None
     after: int = 0
 
     def __post_init__(self) -> None:
         check_layer("after", self.after)
-        object.__setattr__(self, "drop", numbers_of("drop", self.drop, "patches"))
+        object.__setattr__(self, "drop", self._patches())
 
     def steps(self, shape: Shape) -> tuple[Stage, ...]:
-        drop = numbers_of("drop", self.drop, "patches")
+        drop = self._patches()
         if not drop:
             return ()
         if drop[-1] >= shape.n_visual:
@@ -41,3 +41,6 @@ class ChosenPruning(Method):
             )
         left = shape.n_visual - len(drop)
         return (Stage(self.after, left / shape.n_visual, Chosen(drop) if left else None),)
+
+    def _patches(self) -> tuple[int, ...]:
+        return () if self.drop is None else numbers_of("drop", self.drop, "patches")

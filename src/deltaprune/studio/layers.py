@@ -8,8 +8,15 @@ from jaxtyping import UInt8
 from deltaprune.pruner import Kept
 from deltaprune.steps import Step, passes_of
 
-KEPT, WRITTEN, SKIPPED, DROPPED = range(4)
-WORDS = ("kept", "frozen, writes the state", "frozen, not seen by the layer", "dropped")
+KEPT, WRITTEN, AVERAGED, SKIPPED, DROPPED = range(5)
+FROZEN = {"write": WRITTEN, "mean": AVERAGED, "skip": SKIPPED}  # by how visual rows pass a layer by, see `steps.Pass`
+WORDS = (
+    "kept",
+    "frozen, write the state",
+    "frozen, an average image in their place",
+    "frozen, not seen by the layer",
+    "dropped",
+)
 
 
 def patch_states(
@@ -24,12 +31,12 @@ def patch_states(
         n_patches: of the picture that the towers were given.
 
     Returns:
-        `[k, p]`: DROPPED where a stage at or before k dropped the patch; else WRITTEN or SKIPPED where layer k passed
-        it by; else KEPT.
+        `[k, p]`: DROPPED where a stage at or before k dropped the patch; else one of `FROZEN` where layer k passed it
+        by; else KEPT.
     """
     states = np.full((n_layers + 1, n_patches), KEPT, dtype=np.uint8)
     for l, how in passes_of(steps).items():
-        states[l + 1] = WRITTEN if how == "write" else SKIPPED
+        states[l + 1] = FROZEN[how]
     for stage in kept:
         gone = np.isin(np.arange(n_patches), stage.origin[0].cpu().numpy(), invert=True)
         states[stage.after :, gone] = DROPPED

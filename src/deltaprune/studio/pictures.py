@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from deltaprune.studio.layers import DROPPED, SKIPPED, WRITTEN
+from deltaprune.studio.layers import DROPPED, FROZEN
 from deltaprune.studio.svg import n, svg
 
 SIDE = 640  # the long side of a drawn picture, in its own units
@@ -43,7 +43,7 @@ def icon() -> bytes:
 
 
 def patches(uri: str, size: tuple[int, int], grid: tuple[int, int], states: UInt8[np.ndarray, "P"]) -> str:
-    """The picture with dropped patches grey, dark and struck through, and frozen ones under a blue pattern.
+    """The picture with dropped patches grey, dark and struck through, and frozen ones under blue lines.
 
     A stroke has a light core and a dark rim, so it is seen on any picture. The grid is stretched over the picture, as
     the towers' square is.
@@ -56,7 +56,7 @@ def patches(uri: str, size: tuple[int, int], grid: tuple[int, int], states: UInt
     """
     width, height = _fitted(size)
     w, h = width / grid[1], height / grid[0]
-    where = {state: np.flatnonzero(states == state).tolist() for state in (DROPPED, WRITTEN, SKIPPED)}
+    where = {state: np.flatnonzero(states == state).tolist() for state in (DROPPED, *FROZEN.values())}
 
     def cells(state: int) -> str:
         return "".join(f"M{n(p % grid[1] * w)} {n(p // grid[1] * h)}h{n(w)}v{n(h)}h{n(-w)}z" for p in where[state])
@@ -75,10 +75,9 @@ def patches(uri: str, size: tuple[int, int], grid: tuple[int, int], states: UInt
         else ""
     )
     body = (
-        f"<defs>{GREY_FILTER}{_hatch('dp-written', w, h, False)}{_hatch('dp-skipped', w, h, True)}</defs>"
-        f"{image}/>{gone}"
-        f'<path d="{cells(WRITTEN)}" fill="url(#dp-written)"/><path d="{cells(SKIPPED)}" fill="url(#dp-skipped)"/>'
-        f"{_lines(width, height, grid)}"
+        f"<defs>{GREY_FILTER}{''.join(_hatch(how, w, h) for how in FROZEN)}</defs>{image}/>{gone}"
+        + "".join(f'<path d="{cells(state)}" fill="url(#dp-{how})"/>' for how, state in FROZEN.items() if where[state])
+        + _lines(width, height, grid)
     )
     return svg(width, height, body)
 
@@ -112,11 +111,12 @@ def _fitted(size: tuple[int, int]) -> tuple[float, float]:
     return max(size[0] * scale, SIDE / 4), max(size[1] * scale, SIDE / 4)
 
 
-def _hatch(name: str, w: float, h: float, crossed: bool) -> str:
-    """A pattern of one patch: blue diagonals between white ones, in one direction or in both."""
-    way = f"M0 {n(h)}L{n(w)} 0" + (f"M0 0L{n(w)} {n(h)}" if crossed else "")
+def _hatch(how: str, w: float, h: float) -> str:
+    """A pattern of one patch, blue lines with a white rim: diagonals, level lines, or diagonals both ways."""
+    up, level, down = f"M0 {n(h)}L{n(w)} 0", f"M0 {n(h / 2)}H{n(w)}", f"M0 0L{n(w)} {n(h)}"
+    way = {"write": up, "mean": level, "skip": up + down}[how]
     return (
-        f'<pattern id="{name}" width="{n(w)}" height="{n(h)}" patternUnits="userSpaceOnUse">'
+        f'<pattern id="dp-{how}" width="{n(w)}" height="{n(h)}" patternUnits="userSpaceOnUse">'
         f'<rect width="{n(w)}" height="{n(h)}" fill="#0072b2" fill-opacity="0.28"/>'
         f'<path d="{way}" stroke="#fff" stroke-opacity="0.75" stroke-width="{n(max(1.6, w / 14))}"/>'
         f'<path d="{way}" stroke="#00507e" stroke-width="{n(max(0.8, w / 28))}"/></pattern>'

@@ -9,7 +9,7 @@ import numpy as np
 from deltaprune.studio import pictures, share, tables
 from deltaprune.studio.choices import CONTROLS
 from deltaprune.studio.curve import spread_curve
-from deltaprune.studio.layers import DROPPED, WORDS, WRITTEN
+from deltaprune.studio.layers import DROPPED, KEPT, WORDS, WRITTEN
 from deltaprune.studio.session import COMPARED, Session
 from deltaprune.studio.sight import EXAMPLES
 
@@ -78,7 +78,7 @@ def counts(session: Session, states: np.ndarray) -> str:
     entries = "".join(
         f'<li><i class="state-{state}"></i>{(states == state).sum()} {escape(word)}</li>'
         for state, word in enumerate(WORDS)
-        if state in (0, DROPPED) or (states == state).any()
+        if state in (KEPT, DROPPED) or (states == state).any()
     )
     return f'<p class="dp-where"><b>{escape(session.shown)}</b>, {where}</p><ul class="dp-legend">{entries}</ul>'
 
