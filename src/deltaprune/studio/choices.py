@@ -49,7 +49,7 @@ class Setting:
     @property
     def controls(self) -> frozenset[str]:
         """Which of `CONTROLS` the method has."""
-        return frozenset(CONTROLS) & fields_of(methods[self.method]).keys()
+        return frozenset(CONTROLS).intersection(fields_of(methods[self.method]))
 
     @property
     def text(self) -> str:

@@ -13,6 +13,12 @@ THEME = themes.Default(
     spacing_size=themes.sizes.spacing_sm,
     font=FONTS,
     font_mono=MONO,
+).set(  # dark enough on white to be read
+    body_text_color_subdued="*neutral_500",
+    block_info_text_color="*neutral_500",
+    block_label_text_color="*neutral_600",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
 )
 CSS = (Path(__file__).parent / "assets" / "studio.css").read_text(encoding="utf-8")
 HEAD = """<style>
