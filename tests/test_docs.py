@@ -34,6 +34,7 @@ RUN = {  # pages whose Python and commands run, and how many blocks of Python ea
     "guides/hybrids": 3,
     "guides/evaluate": 3,
     "guides/own_method": 3,
+    "guides/studio": 1,
 }
 
 

@@ -6,6 +6,7 @@ from .errors import UserError as UserError
 from .load import load as load
 from .merge import Merge as Merge
 from .merge import MergeChunks as MergeChunks
+from .methods.chosen import ChosenPruning as ChosenPruning
 from .methods.dart import DART as DART
 from .methods.divprune import DivPrune as DivPrune
 from .methods.downscale import Downscale as Downscale
@@ -28,6 +29,7 @@ from .methods.vcola import VCoLA as VCoLA
 from .methods.vtw import VTW as VTW
 from .prefix import ImagePrefix as ImagePrefix
 from .rows import Rows as Rows
+from .scores.chosen import Chosen as Chosen
 from .scores.clipped_output import ClippedOutput as ClippedOutput
 from .scores.coverage import Coverage as Coverage
 from .scores.delta import Delta as Delta

@@ -55,6 +55,7 @@ CUTS: dict[str, list[tuple[int, float, Importance | None]]] = {
 }
 ELSEWHERE = {
     "uniqueness": "tests/methods/test_uniqueness_method.py",  # tests/scores has a file of the shorter name
+    "chosen": "tests/methods/test_chosen_pruning.py",  # tests/scores has a file of the shorter name
     "dart": "tests/scores/test_duplication.py",
     "divprune": "tests/scores/test_diversity.py",
     "mtr": "tests/methods/test_merging.py",

@@ -23,6 +23,7 @@ from deltaprune.cli.evaluate import evaluate
 from deltaprune.cli.methods import methods
 from deltaprune.cli.plot import plot
 from deltaprune.cli.score import score
+from deltaprune.cli.studio import studio
 from deltaprune.errors import NotFinite, UserError, did_you_mean
 
 COMMANDS = {
@@ -36,6 +37,7 @@ COMMANDS = {
     "plot": plot,
     "convert": convert,
     "methods": methods,
+    "studio": studio,
 }
 USAGE: Any = typer.BadParameter.__mro__[1]  # UsageError, whether typer brings its own click or not
 

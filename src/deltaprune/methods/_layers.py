@@ -12,12 +12,17 @@ def layers_of(name: str, layers: str | int | Iterable[int]) -> tuple[int, ...]:
     Raises:
         UserError: it is neither.
     """
-    numbers = (layers,) if isinstance(layers, int) else _read(layers) if isinstance(layers, str) else layers
+    return numbers_of(name, layers, "layers")
+
+
+def numbers_of(name: str, given: str | int | Iterable[int], what: str) -> tuple[int, ...]:
+    """As `layers_of`, for other things that are counted from 0; `what` is their name in the message."""
+    numbers = (given,) if isinstance(given, int) else _read(given) if isinstance(given, str) else given
     if isinstance(numbers, Iterable):
         listed = tuple(numbers)
         if all(isinstance(l, int) and not isinstance(l, bool) and l >= 0 for l in listed):
             return tuple(sorted(set(listed)))
-    raise UserError(f"{name}={layers!r} must be a list of layers counted from 0, such as (1, 2, 3) or '1-3+7'.")
+    raise UserError(f"{name}={given!r} must be a list of {what} counted from 0, such as (1, 2, 3) or '1-3+7'.")
 
 
 def _read(text: str) -> list[int] | None:

@@ -1,0 +1,45 @@
+"""`deltaprune studio`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from deltaprune.cli._common import load_model
+from deltaprune.cli._options import DeviceOption, DtypeOption, ModelOption
+from deltaprune.cli._progress import Working
+from deltaprune.errors import UserError
+
+
+def studio(
+    model: ModelOption = "bundled",
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="On which port.")] = 7860,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = None,
+) -> None:
+    """See what pruning does, in the browser: a picture, a question, two methods, layer by layer.
+
+    Needs the extra `studio`. Nothing is loaded from elsewhere. Ctrl-C ends it.
+    """
+    if not 1 <= port <= 65535:
+        raise UserError(f"--port {port} is no port: it is a whole number from 1 to 65535, such as 7860.")
+    with Working("starting") as working:
+        from deltaprune.studio.app import check_port, own_app, serve, warm_up
+
+        check_port(host, port)
+        opened = load_model(model, device, working, dtype=dtype)
+        working.say("warming up (the first run on a machine compiles the kernels)")
+        warm_up(opened)
+        given = {"source": (model, "bundled"), "device": (device, "cpu"), "dtype": (dtype, None)}
+        app = own_app(opened, {name: str(value) for name, (value, default) in given.items() if value != default})
+    print(f"The studio is at http://{_shown(host)}:{port}/studio/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    serve(app, host, port)
+
+
+def _shown(host: str) -> str:
+    """An address that a browser on this machine takes."""
+    known = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    return known.get(host, f"[{host}]" if ":" in host else host)

@@ -1,0 +1,42 @@
+"""A setting as a command line and as three lines of Python."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """{0, 1, 2, 7} -> "0-2+7", as `--method chosen:drop=...` takes it."""
+    ascending = sorted(set(numbers))
+    runs = [list(run) for _, run in groupby(enumerate(ascending), lambda pair: pair[1] - pair[0])]
+    ends = [(run[0][1], run[-1][1]) for run in runs]
+    return "+".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
+
+
+def command_line(picture: str, question: str, method: str, loads: Mapping[str, str]) -> str:
+    """`deltaprune ask` with this setting, for a shell.
+
+    Args:
+        picture: the file's name.
+        question, method: as they were asked.
+        loads: what differs from the defaults of `load`: "source", "device", "dtype".
+    """
+    names = {"source": "--model", "device": "--device", "dtype": "--dtype"}
+    options = ["--method", method, *(word for name, value in loads.items() for word in (names[name], value))]
+    asked = [picture, question]
+    dashed = any(word.startswith("-") for word in asked)  # it would be read as an option
+    return shlex.join(["deltaprune", "ask", *([*options, "--", *asked] if dashed else [*asked, *options])])
+
+
+def python_lines(picture: str, question: str, method: str, loads: Mapping[str, str]) -> str:
+    """The same in Python: the import and three lines; takes what `command_line` takes."""
+    given = [repr(loads.get("source", "bundled")), *(f"{k}={v!r}" for k, v in loads.items() if k != "source")]
+    return "\n".join(
+        (
+            "import deltaprune as dp",
+            "",
+            f"model, processor = dp.load({', '.join(given)})",
+            f"inputs = processor(images={picture!r}, text={question!r})",
+            f"print(processor.batch_decode(model.generate(**inputs, method={method!r}))[0])",
+        )
+    )
