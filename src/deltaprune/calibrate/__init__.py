@@ -5,6 +5,7 @@ from deltaprune.calibrate.budget import budget as budget
 from deltaprune.calibrate.contribution import contribution as contribution
 from deltaprune.calibrate.divergence import Divergence as Divergence
 from deltaprune.calibrate.divergence import divergence as divergence
+from deltaprune.calibrate.fitting import fitting as fitting
 from deltaprune.calibrate.measure import Curves as Curves
 from deltaprune.calibrate.measure import measure as measure
 from deltaprune.calibrate.plans import NAMES as NAMES
