@@ -25,6 +25,7 @@ from deltaprune.cli.evaluate import evaluate
 from deltaprune.cli.methods import methods
 from deltaprune.cli.plot import plot
 from deltaprune.cli.score import score
+from deltaprune.cli.sweep import sweep
 from deltaprune.errors import NotFinite, UserError, did_you_mean
 
 COMMANDS = {
@@ -32,6 +33,7 @@ COMMANDS = {
     "cost": cost,
     "budget": budget,
     "evaluate": evaluate,
+    "sweep": sweep,
     "score": score,
     "calibrate": calibrate,
     "bench": bench,
