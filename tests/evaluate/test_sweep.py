@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_a_sweep_is_its_evaluations_and_goes_on_where_it_stopped(
     tiny: tuple[dp.VLM, Processor], tmp_path: Path
 ) -> None:
     vlm, processor = tiny
-    how = {"limit": 12, "batch_size": 4}
+    how: dict[str, Any] = {"limit": 12, "batch_size": 4}
     calls: list[tuple[int, int]] = []
 
     def stop(done: int, total: int) -> None:
@@ -86,7 +87,7 @@ def test_a_sweep_is_its_evaluations_and_goes_on_where_it_stopped(
         "dart:keep=0.25",
         "dart:keep=0.75",
     ]
-    alone = evaluate(vlm, processor, Scenes(), [row.method for row in done.rows], **how)  # pyright: ignore
+    alone = evaluate(vlm, processor, Scenes(), [row.method for row in done.rows], **how)
     assert done.rows == alone
     more = sweep(vlm, processor, "scenes", ["dtp"], (0.25, 0.5), out=tmp_path, **how)
     assert [row.n for row in more.rows] == [12] * 3

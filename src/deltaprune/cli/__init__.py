@@ -15,6 +15,7 @@ import typer
 
 from deltaprune import __version__
 from deltaprune.cli._options import PluginOption
+from deltaprune.cli.analyse import analyse
 from deltaprune.cli.ask import ask
 from deltaprune.cli.bench import bench
 from deltaprune.cli.budget import budget
@@ -36,6 +37,7 @@ COMMANDS = {
     "sweep": sweep,
     "score": score,
     "calibrate": calibrate,
+    "analyse": analyse,
     "bench": bench,
     "plot": plot,
     "convert": convert,
