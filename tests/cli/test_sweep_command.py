@@ -9,7 +9,7 @@ from deltaprune.analysis import figures
 from deltaprune.cli._ranges import numbers_of
 from deltaprune.errors import UserError
 
-ASK = ("sweep", "--limit", 12, "--method", "dtp", "--method", "freeze")
+ASK = ("sweep", "--limit", 12, "--method", "dtp")
 
 
 def test_rows_a_report_and_a_figure(cli, model, tmp_path, monkeypatch) -> None:
@@ -21,14 +21,26 @@ def test_rows_a_report_and_a_figure(cli, model, tmp_path, monkeypatch) -> None:
 
     tradeoff = figures.tradeoff_curves
     monkeypatch.setattr(figures, "tradeoff_curves", draw)
-    argv = (*ASK, "--model", model, "--share", "0.86:0.89:2", "--out", tmp_path / "out", "--plot", tmp_path / "f.svg")
+    argv = (
+        *ASK,
+        "--method",
+        "fastv",
+        "--model",
+        model,
+        "--share",
+        "0.86:0.89:2",
+        "--out",
+        tmp_path / "out",
+        "--plot",
+        tmp_path / "f.svg",
+    )
     rows = cli(*argv, "--json").rows
-    assert [row["method"].split(":")[0] for row in rows] == ["none", "dtp", "dtp", "freeze", "freeze"]
+    assert [row["method"].split(":")[0] for row in rows] == ["none", "dtp", "dtp", "fastv", "fastv"]
     assert all(row["macs_share"] <= share + 0.01 for row, share in zip(rows, (1, 0.86, 0.89, 0.86, 0.89), strict=True))
     single = cli("evaluate", "--limit", 12, "--model", model, "--method", rows[1]["method"], "--json").rows[0]
     assert {**rows[1], "ms": 0} == {**rows[1], **single, "ms": 0}
     assert rows[1]["interval"][0] <= rows[1]["mean"] <= rows[1]["interval"][1]
-    assert list(drawn["methods"]) == ["dtp", "freeze"]
+    assert list(drawn["methods"]) == ["dtp", "fastv"]
     assert [point[0] for point in drawn["methods"]["dtp"]] == [row["macs_share"] for row in rows[1:3]]
     assert drawn["unpruned"][1] == rows[0]["mean"]
     assert (tmp_path / "f.svg").stat().st_size > 1000
@@ -42,7 +54,7 @@ def test_rows_a_report_and_a_figure(cli, model, tmp_path, monkeypatch) -> None:
 
 
 def test_a_point_out_of_reach_is_left_out_aloud(cli, model) -> None:
-    ran = cli(*ASK, "--model", model, "--share", "0.7,0.88", "--json")
+    ran = cli(*ASK, "--method", "freeze", "--model", model, "--share", "0.7,0.88", "--json")
     assert ran.code == 0
     assert [row["method"].split(":")[0] for row in json.loads(ran.out)].count("freeze") == 1
     assert "Left out: freeze cannot meet a MACs share of 0.7" in ran.err
