@@ -95,7 +95,7 @@ def test_a_recipe_by_hand() -> None:
     assert len(steps) == 2  # behind the second layer and the third, the only ones that let more go
 
 
-@pytest.mark.parametrize("shape", [MEASURED, Shape(64, 729), Shape(20, 256)], ids=["measured", "cobra", "bundled"])
+@pytest.mark.parametrize("shape", [Shape(5, 20), Shape(64, 729), Shape(20, 256)], ids=["small", "cobra", "bundled"])
 def test_a_larger_budget_is_spent_and_keeps_more(shape: Shape) -> None:
     least = share_of_steps((Stage(1, 0.0),), shape)
     budgets = [least + 1e-3 + i / 12 for i in range(12) if least + 1e-3 + i / 12 <= 1]
@@ -104,6 +104,7 @@ def test_a_larger_budget_is_spent_and_keeps_more(shape: Shape) -> None:
         assert all(a <= b for a, b in zip(fewer, more, strict=True))
     assert all(share_of_steps(FitPrune(budget).steps(shape), shape) <= budget for budget in budgets)
     assert FitPrune(1.0).steps(shape) == ()
+    assert FitPrune().steps(shape) == (FitPrune(0.6).steps(shape) if least < 0.6 else (Stage(1, 0.0),))
     with pytest.raises(UserError, match=r"is below what dropping all tokens costs: give at least 0\."):
         FitPrune(least - 1e-3).steps(shape)
 

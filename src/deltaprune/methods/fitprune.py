@@ -14,6 +14,7 @@ from deltaprune.scores.hidden_attention import HiddenAttention
 from deltaprune.selection import floor_count
 from deltaprune.steps import Score, Shape, Stage
 
+BUDGET = 0.6
 LEVELS = tuple((k / 16) ** 2 for k in range(1, 16))  # of alpha, at which a plan holds a curve; dense where it is small
 STEPS = 2**14  # into which [0, 1] is cut to find alpha
 
@@ -28,7 +29,8 @@ class FitPrune(Ranking):
     tokens they are is decided by each prompt's own scores.
 
     Attributes:
-        budget: share of the LM prefill's MACs that may be used, for an image and a short question.
+        budget: share of the LM prefill's MACs that may be used, for an image and a short question. Where it is not
+            given, 0.6 or as near to it as dropping all tokens after the first layer comes.
         score: what ranks the tokens, read at every stage anew.
 
     Deviations: FitPrune ranks by the attention from the text times the attention among visual tokens; the second costs
@@ -40,12 +42,13 @@ class FitPrune(Ranking):
 
     paper: ClassVar[str] = "FitPrune, Ye et al., AAAI 2025 (arXiv 2409.10197)"
 
-    budget: float = 0.6
+    budget: float | None = None
     score: Score | str = field(default_factory=HiddenAttention)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.budget, bool) or not isinstance(self.budget, int | float) or not 0 < self.budget <= 1:
+        given = self.budget is not None
+        if given and not (isinstance(self.budget, int | float) and 0 < self.budget <= 1):
             raise UserError(f"budget={self.budget!r} must be a share of the MACs, above 0 and at most 1, such as 0.6.")
 
     def steps(self, shape: Shape) -> tuple[Stage, ...]:
@@ -54,10 +57,11 @@ class FitPrune(Ranking):
         def share(step: int) -> float:
             return share_of_steps(self._stages(shape, curves, step / STEPS), shape)
 
-        step = bisect_left(range(STEPS), True, key=lambda step: share(step) <= self.budget)
-        if share(step) > self.budget:
+        budget = BUDGET if self.budget is None else self.budget
+        step = bisect_left(range(STEPS), True, key=lambda step: share(step) <= budget)
+        if self.budget is not None and share(step) > budget:
             least = f"{share(STEPS) + 5e-4:.3f}"
-            raise UserError(f"budget={self.budget} is below what dropping all tokens costs: give at least {least}.")
+            raise UserError(f"budget={budget} is below what dropping all tokens costs: give at least {least}.")
         return self._stages(shape, curves, step / STEPS)
 
     def _stages(self, shape: Shape, curves: Sequence[Sequence[float]], alpha: float) -> tuple[Stage, ...]:
