@@ -59,6 +59,7 @@ FIGURES = {
     "keep": lambda: figures.keep_curves(
         [0.05, 0.5, 1.0], [0.3, 0.01, 0.0], [3e-3, 4e-3, 5e-3], 5e-3, "Keeping less, x"
     ),
+    "keep, none left": lambda: figures.keep_curves([0.01, 1.0], [0.4, 0.0], [float("nan"), 5e-3], 5e-3),
     "keep, large": lambda: figures.keep_curves([1.0, 0.1], [0.0, 0.6931], [420.0, 900.0], 700.0),
     "correlation": lambda: figures.correlation_curves(
         RANDOM.uniform(-1, 1, (20, 8)), RANDOM.random((20, 8)), 0.5, "Implicit attention and Delta(), bundled"

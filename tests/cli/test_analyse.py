@@ -38,6 +38,14 @@ def test_the_curve_over_keep(cli, model, tmp_path) -> None:
     assert (alone[0]["late"], alone[0]["std_by_layer"][3] is None) == (None, False)
 
 
+def test_a_share_that_keeps_no_token_has_no_spread(cli, model) -> None:
+    argv = ("analyse", "keep", "--model", model, "--samples", 2, "--keep", "0.05,1")
+    none, every = cli(*argv, "--json").rows
+    assert none["std"] is None
+    assert none["std_by_layer"][0] == every["std_by_layer"][0]
+    assert cli(*argv).code == 0
+
+
 def test_plans_of_disjoint_sets(cli, model) -> None:
     ran = cli("analyse", "sets", "--model", model, "--samples", 4, "--sets", 2, "--json").rows
     assert [(row["set"], row["samples"]) for row in ran] == [(1, 4), (2, 4)]

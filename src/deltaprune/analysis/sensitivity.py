@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from deltaprune.analysis.drift import next_token_js
@@ -80,60 +80,54 @@ def sensitivity(
                 raise UserError(f"There is no {name} layer {k}: they are counted from 1 to {most} here.")
     if not inputs:
         raise UserError("There is nothing to measure: give at least one sample with an image.")
-    methods = [DTP(keep, k, None, Delta() if score is None else score) for k in early]
-    js, same = [], []
-    for i, batch in enumerate(inputs):
+    ranks, parts = Delta() if score is None else score, []
+    for batch in inputs:
         with vlm.pruned_by(NoPruning()):
             tokens = vlm.pack(batch)
         if not all(tokens.n_visual):
             raise UserError("A sample has no image: give each one.")
-        unpruned = vlm.model.lm.logits(_last(*_run_all(vlm, tokens)))
-        moved = []
-        for j, method in enumerate(methods):
-            moved.append(_moved(vlm, tokens, method, late, unpruned))
+        rows, _ = walk_through(vlm.model.lm, tokens, (), run_fully)
+        unpruned = vlm.model.lm.logits(_last(rows))
+        for k in early:
+            parts.append(_moved(vlm, tokens, DTP(keep, k, None, ranks), k, late, unpruned))
             if on_progress is not None:
-                on_progress(i * len(early) + j + 1, len(inputs) * len(early))
-        js.append(torch.stack([each for each, _ in moved]))
-        same.append(torch.stack([each for _, each in moved]))
-    every, equal = torch.cat(js, dim=2), torch.cat(same, dim=2)
-    percent = torch.where(every.isnan(), torch.nan, 100.0 * equal.double()).mean(2)
-    return Sensitivity(early, late, every.mean(2).numpy(), percent.numpy(), keep, every.shape[2])
+                on_progress(len(parts), len(inputs) * len(early))
+    js, same = (
+        torch.cat([torch.stack(each[i : i + len(early)]) for i in range(0, len(parts), len(early))], dim=2)
+        for each in zip(*parts, strict=True)
+    )
+    return Sensitivity(early, late, js.mean(2).numpy(), same.mean(2).numpy(), keep, js.shape[2])
 
 
-def _run_all(vlm: VLM, tokens: Rows) -> tuple[Tensor, Rows]:
-    rows, _ = walk_through(vlm.model.lm, tokens, (), run_fully)
-    return rows.x, rows
-
-
-def _last(x: Float[Tensor, "T d"], rows: Rows) -> Float[Tensor, "B d"]:
-    return x[rows.cu_seqlens[1:].long() - 1]
+def _last(rows: Rows) -> Float[Tensor, "B d"]:
+    """The last row of each sample."""
+    return rows.x[rows.cu_seqlens[1:].long() - 1]
 
 
 def _moved(
-    vlm: VLM, tokens: Rows, method: DTP, late: Sequence[int], unpruned: Float[Tensor, "B V"]
-) -> tuple[Float64[Tensor, "K B"], Bool[Tensor, "K B"]]:
-    """JS of each late layer and sample, NaN where it is not after the early one; whether the token is the same."""
+    vlm: VLM, tokens: Rows, method: DTP, early: int, late: Sequence[int], unpruned: Float[Tensor, "B V"]
+) -> tuple[Float64[Tensor, "K B"], Float64[Tensor, "K B"]]:
+    """JS of each late layer and sample, and 100 where the token is the same, else 0; NaN where there is no pair."""
     lm, depth = vlm.model.lm, vlm.shape.n_layers
-    assert isinstance(method.early, int)
     words = [total - n for total, n in zip(tokens.lengths, tokens.n_visual, strict=True)]
     pruner, rows, text = Pruner(lm, method.checked_steps(vlm.shape)), tokens, {}
 
     def run(l: int, block: Block, entering: Rows, state: State | None) -> tuple[Rows, State] | None:
-        if l in late and l > method.early:  # pyright: ignore[reportOperatorIssue]
+        if l in late and l > early:
             text[l] = entering.x[entering.text]
         return pruner(l, block, entering, state)
 
     for leaving, _ in walk(lm, tokens, (), run):
         rows = leaving
     ends = {k: torch.stack([each[-1] for each in found]) for k, found in withdrawn_rows(lm, text, words).items()}
-    ends[depth] = _last(rows.x, rows)
+    ends[depth] = _last(rows)
     js = torch.full((len(late), len(words)), torch.nan, dtype=torch.float64)
-    same = torch.zeros(len(late), len(words), dtype=torch.bool)
+    same = js.clone()
     for i, k in enumerate(late):
-        if k in ends and k > method.early:
+        if k > early:
             logits = lm.logits(ends[k])
             js[i] = next_token_js(unpruned, logits).cpu()
-            same[i] = (logits.argmax(-1) == unpruned.argmax(-1)).cpu()
+            same[i] = 100.0 * (logits.argmax(-1) == unpruned.argmax(-1)).cpu()
             if not js[i].isfinite().all():
                 raise NonFiniteLogits(overflowed(lm))
     return js, same

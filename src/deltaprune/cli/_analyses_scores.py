@@ -36,9 +36,9 @@ def curve_over_keep(asked: Asked) -> Done:
             "keep": keep,
             "js": js,
             "same": same,
-            "std": std,
+            "std": _number(std),
             "std_unpruned": full,
-            "std_by_layer": [None if value != value else value for value in line.tolist()],
+            "std_by_layer": [_number(value) for value in line],
             "macs_share": asked.macs(method),
         }
         for method, keep, js, same, std, line in zip(
@@ -52,7 +52,7 @@ def curve_over_keep(asked: Asked) -> Done:
         f"std: of the scores of the tokens left (eq. 7), mean of {where}, beside that of all tokens · "
         "MACs: share of the LM prefill's without pruning"
     )
-    lines = [[f"{row['keep']:g}", f"{row['std']:.3g}", f"{row['std'] / full:.2f}", *moved(row)] for row in rows]
+    lines = [[f"{row['keep']:g}", *_spread(row["std"], full), *moved(row)] for row in rows]
     figure = None
     if asked.drawn:
         from deltaprune.analysis.figures import keep_curves
@@ -107,6 +107,11 @@ def attention_and_score(asked: Asked) -> Done:
         title = f"Implicit attention and {asked.score!r}, {asked.vlm.config.name}\n{found.spearman.shape[1]} pictures"
         figure = correlation_curves(found.spearman, found.mass, found.keep, title)
     return Done(rows, table(about, ["layer", *columns], lines), figure)
+
+
+def _spread(std: float | None, full: float) -> tuple[str, str]:
+    """The spread, and its ratio to that of all tokens; empty where no token is left."""
+    return ("", "") if std is None else (f"{std:.3g}", f"{std / full:.2f}")
 
 
 def _number(value: Any) -> float | None:

@@ -47,5 +47,5 @@ def keep_curves(
     below.set_ylabel(f"std of scores{unit}")
     below.set_xlabel("visual tokens kept, %")
     for axes, values in ((above, js), (below, spread)):
-        axes.set_ylim(0, 1.1 * max(values) or 1)
+        axes.set_ylim(0, 1.1 * np.nanmax(values) or 1)
     return figure
