@@ -79,8 +79,8 @@ MUTATIONS = (
     Mutation(
         "pass: a skipped layer's state sees the image",
         f"{SRC}/pruner.py",
-        'if how == "skip":',
-        'if how == "nothing":',
+        'if how in ("skip", "mean"):',
+        'if how in ("mean",):',
         ("tests/test_pass.py",),
     ),
     Mutation(

@@ -81,6 +81,7 @@ class Telling:
 
     offers: ClassVar[frozenset[str]] = ROLES
     offers_writing: ClassVar[frozenset[str]] = ROLES
+    decays_over_gaps: ClassVar[bool] = True
 
 
 class Layered:

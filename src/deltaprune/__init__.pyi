@@ -4,14 +4,17 @@ from .answer import Answer as Answer
 from .calibrate.plans import load_plan as load_plan
 from .errors import UserError as UserError
 from .load import load as load
+from .merge import Align as Align
 from .merge import Merge as Merge
 from .merge import MergeChunks as MergeChunks
+from .methods.alignment import Alignment as Alignment
 from .methods.chosen import ChosenPruning as ChosenPruning
 from .methods.dart import DART as DART
 from .methods.divprune import DivPrune as DivPrune
 from .methods.downscale import Downscale as Downscale
 from .methods.dtp import DTP as DTP
 from .methods.fastv import FastV as FastV
+from .methods.fitprune import FitPrune as FitPrune
 from .methods.freeze import Freeze as Freeze
 from .methods.mmr import MMR as MMR
 from .methods.mtr import MTR as MTR

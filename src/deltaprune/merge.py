@@ -1,4 +1,4 @@
-"""Merge, MergeChunks: a dropped visual row does not leave, it is folded into a kept one."""
+"""Merge, MergeChunks: a dropped visual row is folded into a kept one. Align: it leaves, and the state decays on."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deltaprune.checks import check_choice, check_positive, check_share
 from deltaprune.errors import UserError
-from deltaprune.rows import Rows
+from deltaprune.rows import GAP, Rows, on_device
 from deltaprune.selection import Selection, floor_count, select_chunks
 from deltaprune.similarity import cosine
 from deltaprune.steps import Reduce, Stage
@@ -112,3 +112,31 @@ class MergeChunks(Reduce):
                 x[firsts] = logits.softmax(-1).to(x.dtype) @ x[image]
                 size[firsts] = (member * size[image]).sum(1)
         return replace(rows, x=x, size=size).take(kept.rows, kept.lengths, kept.n_visual)
+
+
+@dataclass(frozen=True)
+class Align(Reduce):
+    """Drop the rows, but let the state decay over them in all layers that follow (hidden-state alignment, ToP-ViM).
+
+        h <- exp(g Delta_t A) h   after each kept row t    g: how many rows were dropped between it and the next
+
+    A dropped row has no step size of its own any more; that of the kept row before it is taken, which is the power of
+    A-bar that its distance asks for. Rows dropped before the first kept one decay nothing: there is no state yet. It
+    costs a multiplication per channel and state for each row, which is not counted in the MACs. The layers have to
+    offer it (`protocols.DecaysOverGaps`): Mamba-1 does.
+
+    Source: arXiv 2409.18962, section on pruning-aware hidden state alignment. Its released code
+    (github.com/ZLKong/ToP-ViM) has no such step.
+    """
+
+    def __call__(self, rows: Rows, kept: Selection) -> Rows:
+        gap = rows.beside.get(GAP, torch.zeros_like(rows.origin))
+        left = rows.take(kept.rows, kept.lengths, kept.n_visual)
+        if len(left.x) == 0:
+            return left
+        before = torch.cat([gap.new_zeros(1), (1 + gap).cumsum(0)])  # the original length up to each row
+        behind = torch.cat([before[kept.rows[1:]], before[-1:]])  # and up to the next one that is kept
+        some = on_device([b for b, length in enumerate(kept.lengths) if length], gap.device)
+        last = left.cu_seqlens[1:].long()[some] - 1  # of each sample: what comes next is the sample's end
+        behind = behind.index_copy(0, last, before[rows.cu_seqlens[1:].long()[some]])
+        return replace(left, beside={**left.beside, GAP: behind - before[kept.rows] - 1})

@@ -84,6 +84,13 @@ class Block(Layer, Protocol):
 
 
 @runtime_checkable
+class DecaysOverGaps(Protocol):
+    """A block in which the state decays over dropped rows as well, where `Rows.beside` says how many: `merge.Align`."""
+
+    decays_over_gaps: ClassVar[bool]
+
+
+@runtime_checkable
 class Model(Layers, Protocol):
     """An LM: embedding, blocks, final norm, head."""
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from deltaprune.errors import NotFinite, UserError
 from deltaprune.mean_states import SUFFIX, MeanStates
-from deltaprune.protocols import Block, Layers, State
-from deltaprune.rows import Rows, join, joined, on_device
+from deltaprune.protocols import Block, DecaysOverGaps, Layers, State
+from deltaprune.rows import GAP, Rows, join, joined, on_device
 from deltaprune.scoring import importance
 from deltaprune.steps import Stage, Step, means_of, passes_of, stages_of
 from deltaprune.trace import Trace
@@ -99,6 +99,13 @@ class Pruner:
         """The rows that enter layer l; None where a stage has to wait for text."""
         if self.waiting is not None and l == self.depth:
             rows = self._joined(l, rows, *self.waiting)
+        left = self._staged(l, rows)
+        if left is not None and GAP in left.beside and not isinstance(self.model.blocks[l], DecaysOverGaps):
+            raise UserError(f"Align() needs layers that decay over dropped rows, which layer {l} does not: use Drop().")
+        return left
+
+    def _staged(self, l: int, rows: Rows) -> Rows | None:
+        """The rows after the stage before layer l, if there is one."""
         stage = self.stages.get(l)
         if stage is None:
             return rows

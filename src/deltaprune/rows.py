@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+GAP = "gap"  # in `Rows.beside`: how many dropped rows follow each row and still decay the state, see `merge.Align`
+
 
 def on_device(numbers: Sequence[int], device: torch.device | str, dtype: torch.dtype = torch.int64) -> Int[Tensor, "_"]:
     """Host integers as a tensor; they are copied to a GPU from pinned memory, without waiting for it.
@@ -187,6 +189,11 @@ def join(old: Rows, new: Rows) -> Rows:
     def rows(first: Tensor, second: Tensor) -> Tensor:
         return torch.cat([first, second])[index]
 
+    def companion(name: str, first: Tensor) -> Tensor:
+        if name == GAP and name not in new.beside:  # none was dropped behind rows that no stage has seen
+            return rows(first, first.new_zeros(len(new.x)))
+        return rows(first, new.beside[name])
+
     lengths = tuple(a + b for a, b in zip(old.lengths, new.lengths, strict=True))
     return Rows(
         x=rows(old.x, new.x),
@@ -199,5 +206,5 @@ def join(old: Rows, new: Rows) -> Rows:
         n_image=tuple(a + b for a, b in zip(old.n_image, new.n_image, strict=True)),
         key=old.key,
         images_first=old.images_first and not any(new.n_visual),
-        beside={name: rows(companion, new.beside[name]) for name, companion in old.beside.items()},
+        beside={name: companion(name, first) for name, first in old.beside.items()},
     )

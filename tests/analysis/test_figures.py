@@ -44,7 +44,27 @@ def tokens(size: tuple[int, int], n_stages: int) -> Figure:
     return figures.kept_tokens(Image.new("RGB", size, "teal"), left, [12 + i for i in range(n_stages)], (8, 8), name)
 
 
+def layer_map(depth: int, step: int = 1, scale: float = 1.0) -> Figure:
+    early, late = tuple(range(1, depth, step)), tuple(range(2, depth + 1, step))
+    js = scale * RANDOM.lognormal(sigma=4, size=(len(early), len(late)))
+    js[np.array(early)[:, None] >= np.array(late)] = np.nan
+    title = "Early and late layer, bundled\nkeep 0.5, 16 pictures; ring: the plan"
+    return figures.sensitivity_map(js, early, late, depth, (early[0], late[1]), title)
+
+
 FIGURES = {
+    "map, 4": lambda: layer_map(4),
+    "map, 20": lambda: layer_map(20),
+    "map, 64": lambda: layer_map(64, 3, 1e-5),
+    "keep": lambda: figures.keep_curves(
+        [0.05, 0.5, 1.0], [0.3, 0.01, 0.0], [3e-3, 4e-3, 5e-3], 5e-3, "Keeping less, x"
+    ),
+    "keep, none left": lambda: figures.keep_curves([0.01, 1.0], [0.4, 0.0], [float("nan"), 5e-3], 5e-3),
+    "keep, large": lambda: figures.keep_curves([1.0, 0.1], [0.0, 0.6931], [420.0, 900.0], 700.0),
+    "correlation": lambda: figures.correlation_curves(
+        RANDOM.uniform(-1, 1, (20, 8)), RANDOM.random((20, 8)), 0.5, "Implicit attention and Delta(), bundled"
+    ),
+    "correlation, 1": lambda: figures.correlation_curves(np.ones((3, 1)), np.ones((3, 1)), 0.25),
     "spread": lambda: figures.spread_curve(RANDOM.random(64) * 1e-3, 15, 45, "Spread of token importance, cobra"),
     "spread, near": lambda: figures.spread_curve([0.3, 0.2, 0.5, 0.1] * 4, 14, 15),
     "spread, steep": lambda: figures.spread_curve([0.003, 0.005, 0.004, 0.003, 0.007, 0.2], 2, 5, "Spread, bundled"),

@@ -54,6 +54,20 @@ def test_contribution_finds_the_layers_of_shortv(cli: Callable[..., Any], model:
     assert both < by_plan[0]["share"] < 1
 
 
+def test_fitprune_finds_how_many_tokens_each_layer_can_lose(
+    cli: Callable[..., Any], model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    argv = ("calibrate", "--model", model, "--samples", 2, "--rule", "argmin", "--fitprune", "--out", path, "--json")
+    found = cli(*argv).rows["found"]
+    assert [name.split()[0] for name in found] == ["fitprune"] * 15
+    assert all(len(curve) == 4 for curve in found.values())
+    asked = ("cost", "--model", model, "--json", "--method", "fitprune:budget=0.8")
+    with_plan, without = cli(*asked, "--plan", path).rows[0], cli(*asked).rows[0]
+    assert with_plan["kept"] != without["kept"]
+    assert with_plan["share"] <= 0.8
+
+
 def test_eta_moves_the_withdrawal(cli: Callable[..., Any], model: Path) -> None:
     argv = ("calibrate", "--model", model, "--samples", 2, "--rule", "argmin")
     always, never = cli(*argv, "--eta", 1e9, "--json").rows, cli(*argv, "--eta", 1e-30, "--json").rows

@@ -129,7 +129,7 @@ def test_help_is_short_too_and_every_command_takes_plugins(name: str, cli: Calla
 
 
 def test_every_command_that_loads_a_model_takes_device_and_dtype(cli: Callable[..., Any]) -> None:
-    loading = ("ask", "evaluate", "calibrate", "bench", "plot", "studio")
+    loading = ("ask", "evaluate", "sweep", "calibrate", "analyse", "bench", "plot", "studio")
     for name in loading:
         text = cli(name, "-h").out
         assert "--device cpu|cuda|auto" in text
@@ -189,7 +189,7 @@ def test_a_web_address_is_told_as_it_was_written(name: str, what: str, cli: Call
     values = {"IMAGE": scene, "QUESTION": QUESTION, "PREDICTIONS": scene, "SRC": "x", "DEST": "x", "REPORT": ""}
     needed = {"ask": ["IMAGE", "QUESTION"], "score": ["PREDICTIONS"], "convert": ["SRC", "DEST"], "plot": ["REPORT"]}
     argv = [URL if word == what else values[word] for word in needed.get(name, [])]
-    argv = (["tradeoff"] if name == "plot" else []) + [word for word in argv if word]
+    argv = {"plot": ["tradeoff"], "analyse": ["map"]}.get(name, []) + [word for word in argv if word]
     more = {"score": ["--benchmark", "scenes"], "budget": ["--macs", 0.5]}.get(name, [])
     ran = cli(name, *argv, *more, *([what, URL] if what.startswith("--") else []))
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)

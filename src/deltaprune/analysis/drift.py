@@ -62,6 +62,17 @@ def next_token_kl(full: Float[Tensor, "B V"], pruned: Float[Tensor, "B V"]) -> F
     return (p.exp() * (p - q)).sum(-1)
 
 
+def next_token_js(full: Float[Tensor, "B V"], pruned: Float[Tensor, "B V"]) -> Float64[Tensor, "B"]:
+    """JS of the softmax of each row in nats, float64."""
+    return jensen_shannon(full.double().log_softmax(-1), pruned.double().log_softmax(-1))
+
+
+def jensen_shannon(p: Float[Tensor, "B V"], q: Float[Tensor, "B V"]) -> Float[Tensor, "B"]:
+    """JS of two distributions given as log-probabilities, in nats."""
+    middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype, device=p.device))
+    return ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1)) / 2
+
+
 @torch.no_grad()
 def _drift(
     vlm: VLM, inputs: Batch, method: Method, max_new_tokens: int

@@ -6,7 +6,7 @@ float32 where the original casts them to the weights' dtype; the SSM state is al
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from deltaprune import kernels
 from deltaprune.blocks import blocks, registry
+from deltaprune.blocks._gaps import weave
 from deltaprune.blocks._mixer import Mixer
 from deltaprune.blocks._phases import Index, phases, places
 from deltaprune.blocks.sizes import MambaConfig
+from deltaprune.errors import UserError
 from deltaprune.kernels import (
     LayerWeights,
     Scan,
@@ -31,7 +33,7 @@ from deltaprune.kernels import (
     selective_scan,
 )
 from deltaprune.protocols import State
-from deltaprune.rows import Rows, cumulate
+from deltaprune.rows import GAP, Rows, cumulate
 from deltaprune.trace import Trace
 
 IN_THE_SCAN = {"delta": "delta", "step": "delta_mean", "output": "y"}  # role -> its name in `Scan`
@@ -67,6 +69,7 @@ class MambaBlock(nn.Module):
 
     offers: ClassVar[frozenset[str]] = frozenset({"step", "delta", "key", "value", "query", "decay", "output"})
     offers_writing: ClassVar[frozenset[str]] = frozenset({"step", "delta", "key", "value", "query", "decay"})
+    decays_over_gaps: ClassVar[bool] = True
 
     def __init__(self, config: MambaConfig):
         super().__init__()
@@ -102,7 +105,8 @@ class MambaBlock(nn.Module):
         inner, m = self.config.d_inner, self.mixer
         xz = product("in_proj", self._normed(rows), m.in_proj.weight)
         known = self._inputs(xz[:, :inner], rows, state)
-        scan = self._scan(known, slice(None), xz[:, inner:], rows.cu_seqlens, state and state.ssm, needs)
+        run = self._scan_over_gaps if GAP in rows.beside else self._scan_all
+        scan = run(known, xz[:, inner:], rows, state and state.ssm, needs)
         trace = self._trace(rows, known, needs, {role: getattr(scan, name) for role, name in IN_THE_SCAN.items()})
         x = residual_add(rows.x, product("out_proj", scan.out, m.out_proj.weight))
         return rows.with_x(x), MambaState(ssm=scan.state, conv=known.conv), trace
@@ -117,6 +121,8 @@ class MambaBlock(nn.Module):
         """
         if not any(rows.n_visual):
             return self.prefill(rows, state, needs)
+        if GAP in rows.beside:
+            raise UserError('Align() lets updated rows decay the state: no Pass(how="write") may come after it.')
         inner, m, x = self.config.d_inner, self.mixer, rows.x
         normed = self._normed(rows)
         known = self._inputs(product("in_proj_u", normed, m.in_proj.weight[:inner]), rows, state)
@@ -177,6 +183,19 @@ class MambaBlock(nn.Module):
             initial_state=ssm,
             extras=extras,
         )
+
+    def _scan_all(self, known: _Inputs, z: Tensor, rows: Rows, ssm: Tensor | None, needs: frozenset[str]) -> Scan:
+        """The scan of all rows."""
+        return self._scan(known, slice(None), z, rows.cu_seqlens, ssm, needs)
+
+    def _scan_over_gaps(self, known: _Inputs, z: Tensor, rows: Rows, ssm: Tensor | None, needs: frozenset[str]) -> Scan:
+        """The scan of all rows, in which the state also decays where rows were dropped behind one."""
+        bias, gap = self.mixer.dt_proj.bias.float(), rows.beside[GAP]
+        woven = weave(known.u, known.dt, known.b, known.c, z, bias, gap)
+        both = known._replace(u=woven.u, dt=woven.dt, b=woven.b, c=woven.c)
+        scan = self._scan(both, slice(None), woven.z, 2 * rows.cu_seqlens, ssm, needs)
+        told = {name: getattr(scan, name) for name in ("out", *IN_THE_SCAN.values())}
+        return replace(scan, **{name: None if value is None else value[::2] for name, value in told.items()})
 
     def _scan_state(
         self, known: _Inputs, index: Index, bounds: Tensor, ssm: Tensor, needs: frozenset[str]

@@ -86,6 +86,24 @@ def check_share(name: str, share: float) -> None:
         raise UserError(f"{name} {share:g} is no share of the MACs: it lies above 0 and not above 1 (try {nearest:g}).")
 
 
+def at_keep(config: MLLMConfig, text: str, value: float, text_tokens: float) -> str:
+    """A method's text with this `keep`; one that is not set by a keep meets this share of the MACs instead.
+
+    Args:
+        config, text_tokens: as for `budget`.
+        text: a method without its knob, such as "dtp:late=none".
+        value: of the visual tokens, in [0, 1].
+
+    Raises:
+        UserError: as for `budget`.
+    """
+    asked = _parse(text)
+    if _knob(type(asked), text) != "keep":
+        return budget(config, text, value, text_tokens).label
+    parse(label := _set(text, "keep", value))
+    return label
+
+
 def _parse(text: str) -> Method:
     """A method's text without its knob -> the method, its knob at 1 for now."""
     name = text.partition(":")[0].strip()

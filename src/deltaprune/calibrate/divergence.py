@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune.analysis.drift import jensen_shannon
 from deltaprune.calibrate.spread import Choice, check_some
 from deltaprune.methods.dtp import DTP
 from deltaprune.methods.none import NoPruning
@@ -72,12 +73,6 @@ def js_of(vlm: VLM, inputs: Mapping[str, Tensor], keep: float) -> Float[Tensor, 
     if not js.isfinite().all():
         raise NonFiniteScore("The next token's logits are not finite (NaN or infinite): the weights are broken.")
     return js
-
-
-def jensen_shannon(p: Float[Tensor, "B V"], q: Float[Tensor, "B V"]) -> Float[Tensor, "B"]:
-    """JS of two distributions given as log-probabilities, in nats."""
-    middle = torch.logaddexp(p, q) - torch.log(torch.tensor(2.0, dtype=p.dtype, device=p.device))
-    return ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1)) / 2
 
 
 def least(found: Divergence) -> Choice:

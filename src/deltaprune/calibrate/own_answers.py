@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deltaprune.calibrate.divergence import jensen_shannon
+from deltaprune.analysis.drift import jensen_shannon
 from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, overflowed
 from deltaprune.kernels import without_autocast

@@ -22,15 +22,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune.analysis.withdrawn import withdrawn_rows
 from deltaprune.calibrate._full_pass import FullPass, full_pass
 from deltaprune.calibrate.spread import Choice, check_some
 from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, overflowed
 from deltaprune.kernels import without_autocast
-from deltaprune.protocols import Block, State
-from deltaprune.rows import Rows
 from deltaprune.vlm import VLM
-from deltaprune.walk import run_fully, walk_through
 
 ETA = 0.003  # nats; the official default (LLaVA-1.5-7B)
 
@@ -69,14 +67,9 @@ def kl_of(vlm: VLM, full: FullPass) -> Float[Tensor, "L B"]:
     lm, tokens = vlm.model.lm, full.tokens
     words = tuple(total - n for total, n in zip(tokens.lengths, tokens.n_visual, strict=True))
 
-    def run(l: int, block: Block, before: list[Tensor], _: State | None) -> tuple[list[Tensor], State]:
-        texts = before + list(full.text[l].split(words))  # the samples of k = l join those of k < l
-        rows, state = run_fully(l, block, Rows.pack([text[:0] for text in texts], texts), None)
-        return list(rows.x.split(rows.lengths)), state
-
-    texts, _ = walk_through(lm, [], (), run)
+    rows = withdrawn_rows(lm, dict(enumerate(full.text)), words)
     unpruned = _log_p(vlm, tokens.x, tokens.cu_seqlens)
-    withdrawn = lm.logits(torch.stack([text[-1] for text in texts])).double().log_softmax(-1)
+    withdrawn = lm.logits(torch.stack([each[-1] for k in sorted(rows) for each in rows[k]])).double().log_softmax(-1)
     withdrawn = withdrawn.unflatten(0, (len(lm.blocks), len(words)))
     kl = (withdrawn.exp() * (withdrawn - unpruned)).sum(-1).cpu()
     if not kl.isfinite().all():

@@ -13,6 +13,7 @@ import typer
 
 from deltaprune import __version__
 from deltaprune.cli._around import surrounded
+from deltaprune.cli.analyse import analyse
 from deltaprune.cli.ask import ask
 from deltaprune.cli.bench import bench
 from deltaprune.cli.budget import budget
@@ -24,6 +25,7 @@ from deltaprune.cli.methods import methods
 from deltaprune.cli.plot import plot
 from deltaprune.cli.score import score
 from deltaprune.cli.studio import studio
+from deltaprune.cli.sweep import sweep
 from deltaprune.errors import NotFinite, UserError, did_you_mean
 
 COMMANDS = {
@@ -31,8 +33,10 @@ COMMANDS = {
     "cost": cost,
     "budget": budget,
     "evaluate": evaluate,
+    "sweep": sweep,
     "score": score,
     "calibrate": calibrate,
+    "analyse": analyse,
     "bench": bench,
     "plot": plot,
     "convert": convert,

@@ -11,7 +11,7 @@ from deltaprune.cli._manner import FORMS, chosen_form, spoken
 from deltaprune.cli._options import PluginOption, local
 from deltaprune.cli._run_file import read_config, save_config
 
-LONG = ("evaluate", "calibrate", "bench")  # their runs can be files
+LONG = ("evaluate", "sweep", "calibrate", "bench")  # their runs can be files
 PROSE = ("convert",)  # it says one sentence where others print a table
 
 FormatOption = Annotated[

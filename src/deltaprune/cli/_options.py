@@ -66,6 +66,31 @@ PlanOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the benchmark's split, from 0 up.")]
 
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", help="Questions that run at once.")]
+EngineOption = Annotated[str, typer.Option("--engine", metavar="local|ray", help="Where the work is done.")]
+AddressOption = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", help="Ray: how many processes. [default: one per GPU, or CPU]", show_default=False),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", help="How many questions. [default: all, of scenes 500]", show_default=False)
+]
+AnySplitOption = Annotated[
+    str | None, typer.Option("--split", metavar="NAME", help="Which part. [default: the one the field reports]")
+]
+PlotOption = Annotated[
+    str | None,
+    typer.Option(
+        "--plot", callback=local, metavar="FILE", help="Also draw it: .png, .svg or .pdf; no suffix: PNG and SVG."
+    ),
+]
+AnswersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out", callback=local, metavar="DIR", help="Keep the answers there, resume after a stop, write a report."
+    ),
+]
 DataOption = Annotated[
     str | None,
     typer.Option("--data", callback=local, metavar="DIR", help="The benchmark's files, as they are downloaded."),

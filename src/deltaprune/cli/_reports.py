@@ -10,6 +10,7 @@ from deltaprune.errors import UserError
 
 MAKE = "give the report.json of deltaprune evaluate --out DIR"
 ABOUT = ("model", "benchmark", "protocol", "split", "seed")
+KNOBS = ("budget=", "keep=", "share=", "after=")  # see `calibrate.budget`
 READ = (*ABOUT, "method", "n", "mean", "interval", "macs_share", "label")
 
 Point = tuple[float, float, float, float]
@@ -67,12 +68,10 @@ def heading(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _series(method: str) -> str:
-    """A method without what sets its cost: without keep, and of one that has no keep without after."""
+    """A method without what sets its cost: the first of its fields budget, keep, share and after."""
     name, *fields = (part.strip() for part in re.split("[:,;()]", method))
-    kept = [field for field in fields if field and not field.startswith("keep=")]
-    if not any(field.startswith("keep=") for field in fields):
-        kept = [field for field in kept if not field.startswith("after=")]
-    return ", ".join([name, *kept])
+    knob = next((knob for knob in KNOBS for field in fields if field.startswith(knob)), None)
+    return ", ".join([name, *(field for field in fields if field and not (knob and field.startswith(knob)))])
 
 
 def _rows(file: str) -> list[dict[str, Any]]:

@@ -89,6 +89,30 @@ def evaluate_table(rows: Sequence[JsonRow], split: str) -> Grid:
     return table(about, ["method", "mean", *skills, "agreement", "MACs"], lines)
 
 
+def sweep_table(rows: Sequence[JsonRow], split: str) -> Grid:
+    """Percent right with its interval and the difference to the unpruned model, beside the cost."""
+    first = rows[0]
+    of = f"PARTIAL: {first['n']} of {first['total']}" if first["partial"] else first["n"]
+    about = (
+        f"{first['model']} on {first['benchmark']}: percent right of {of} questions, split {split}, seed "
+        f"{first['seed']}, protocol {first['protocol']} · 95 %: interval over pictures · "
+        "against none: paired, points · same: answers equal to the unpruned ones · "
+        "MACs: share of the LM prefill's without pruning"
+    )
+    lines = []
+    for row in rows:
+        change = row["against_none"]
+        moved = ""
+        if change is not None and row is not first:
+            moved = f"{change['points']:+.1f}"
+            if change["low"] is not None:
+                moved += f" [{change['low']:+.1f}, {change['high']:+.1f}]"
+        between = "{:.1f} to {:.1f}".format(*row["interval"]) if row["interval"] else ""
+        cells = [f"{row['mean']:.1f}", between, moved, f"{row['agreement']:.1f}"]
+        lines.append([row["method"], *cells, _percent(row["macs_share"])])
+    return table(about, ["method", "mean", "95 %", "against none", "same", "MACs"], lines)
+
+
 def score_table(score: JsonRow) -> Grid:
     """Percent: the headline above its parts; further metrics are beside the figure they belong to."""
     graded = f"{score['n']:,} questions"

@@ -50,6 +50,9 @@ def calibrate(
     contribution: Annotated[
         bool, typer.Option("--contribution", help="Measure each layer for shortv too: a prefill for every layer.")
     ] = False,
+    fitprune: Annotated[
+        bool, typer.Option("--fitprune", help="Measure attention for fitprune too: quadratic in the tokens.")
+    ] = False,
     seed: SeedOption = 0,
     split: SplitOption = "val",
     out: Annotated[
@@ -92,6 +95,9 @@ def calibrate(
         if contribution:
             lc = contributions(vlm, processor, chosen, asked, working)
             found = replace(found, found={**found.found, "shortv": lc})
+        if fitprune:
+            fitted = fitted_curves(vlm, processor, chosen, asked, working)
+            found = replace(found, found={**found.found, **fitted})
     if out is not None:
         write("--out", out, lambda path: save_plan(found, vlm.config, path))
     document = plan_document(found, vlm.config)
@@ -135,6 +141,16 @@ def contributions(
 
     working.say("measuring each layer's contribution")
     return contribution(vlm, batches(vlm, processor, benchmark, asked, working))
+
+
+def fitted_curves(
+    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+) -> dict[str, tuple[float, ...]]:
+    """FitPrune's statistics, with progress."""
+    from deltaprune.calibrate import fitting
+
+    working.say("measuring attention")
+    return fitting(vlm, batches(vlm, processor, benchmark, asked, working))
 
 
 def batches(

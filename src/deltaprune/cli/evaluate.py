@@ -1,6 +1,7 @@
 """`deltaprune evaluate`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,13 +10,19 @@ import typer
 from deltaprune.cli._common import check_device, check_dtype, check_whole, load_model, print_json, write
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
+    AddressOption,
+    AnswersOption,
+    AnySplitOption,
+    BatchSizeOption,
     BenchmarkOption,
     DataOption,
     DeviceOption,
     DtypeOption,
+    EngineOption,
     HubOption,
     ImagesOption,
     JsonOption,
+    LimitOption,
     MethodsOption,
     ModelOption,
     OcrOption,
@@ -25,7 +32,7 @@ from deltaprune.cli._options import (
     SeedOption,
     TokenizerOption,
     TowersOption,
-    local,
+    WorkersOption,
 )
 from deltaprune.cli._progress import Working
 from deltaprune.cli._tables import evaluate_table, show
@@ -34,6 +41,9 @@ from deltaprune.errors import UserError
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark
     from deltaprune.evaluate import MethodResult
+    from deltaprune.evaluate.engines import Place
+    from deltaprune.mllm.processor import Processor
+    from deltaprune.vlm import VLM
 
 
 def evaluate(
@@ -45,31 +55,18 @@ def evaluate(
     method: MethodsOption = None,
     protocol: ProtocolOption = "official",
     no_ocr: OcrOption = False,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", help="How many questions. [default: all, of scenes 500]", show_default=False),
-    ] = None,
+    limit: LimitOption = None,
     seed: SeedOption = 0,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="Which part. [default: the one the field reports]")
-    ] = None,
+    split: AnySplitOption = None,
     allow_partial: PartialOption = False,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out", callback=local, metavar="DIR", help="Keep the answers there, resume after a stop, write a report."
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Questions that run at once.")] = 32,
+    out: AnswersOption = None,
+    batch_size: BatchSizeOption = 32,
     prefix: Annotated[
         bool, typer.Option("--prefix/--no-prefix", help="Run a picture once for all its questions, or for each.")
     ] = True,
-    engine: Annotated[str, typer.Option("--engine", metavar="local|ray", help="Where the work is done.")] = "local",
-    address: Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster.")] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="Ray: how many processes. [default: one per GPU, or CPU]", show_default=False),
-    ] = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     track: Annotated[
         str | None, typer.Option("--track", metavar="NAME[:PROJECT]", help="Tell wandb or trackio the results.")
     ] = None,
@@ -90,7 +87,6 @@ def evaluate(
     with Working("starting") as working:
         from deltaprune.evaluate import evaluate
         from deltaprune.evaluate.engines import Place
-        from deltaprune.evaluate.engines import registry as engines
         from deltaprune.evaluate.recorders import open_tracker
         from deltaprune.evaluate.report import write_report
         from deltaprune.methods import parse
@@ -98,16 +94,12 @@ def evaluate(
         methods = method or list(DEFAULT_METHODS)
         for text in methods:
             parse(text)
-        engines[engine]  # an unknown one is refused before the model is loaded
         recorders = [] if track is None else [open_tracker(track)]
         chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images, no_ocr)
-        split = split or chosen.split
-        limit = 500 if limit is None and benchmark == "scenes" else limit
-        next(chosen.samples(split, seed, limit), None)  # so are an unknown split and a wrong count
-        elsewhere = engine != "local"  # the model is then read to the CPU, and goes to its device there
-        check_device(device, here=not elsewhere)
-        check_dtype(dtype)
-        vlm, processor = load_model(model, "cpu" if elsewhere else device, working, plan, towers, tokenizer, dtype)
+        split, limit = check_questions(chosen, split, seed, limit)
+        vlm, processor, place = load_for(
+            engine, Place(address, workers, device), model, working, plan, towers, tokenizer, dtype
+        )
         working.say("answering")
         unpruned = [] if "none" in methods else ["none"]  # it answers anyway; the report compares with it
         rows = evaluate(
@@ -122,7 +114,7 @@ def evaluate(
             on_progress=working.count,
             out=None if out is None else Path(out),
             engine=engine,
-            place=Place(address, workers, device if elsewhere else None),
+            place=place,
             prefix=prefix,
             recorders=recorders,
         )
@@ -130,7 +122,37 @@ def evaluate(
             write("--out", out, lambda folder: write_report(folder, rows))
     dicts = [row.to_dict() for row in rows[: len(methods)]]
     print_json(dicts) if json else show(evaluate_table(dicts, split))
-    return _failed(rows)
+    return failed(rows)
+
+
+def check_questions(benchmark: "Benchmark", split: str | None, seed: int, limit: int | None) -> tuple[str, int | None]:
+    """The split and the number of questions; an unknown split and a wrong count are refused before any work."""
+    split = split or benchmark.split
+    limit = 500 if limit is None and benchmark.name == "scenes" else limit
+    next(benchmark.samples(split, seed, limit), None)
+    return split, limit
+
+
+def load_for(
+    engine: str,
+    place: "Place",
+    model: str,
+    working: Working,
+    plan: str | None,
+    towers: list[str] | None,
+    tokenizer: str | None,
+    dtype: str | None,
+) -> "tuple[VLM, Processor, Place]":
+    """A model for an engine, and the place of work: elsewhere the model is read to the CPU and moves there."""
+    from deltaprune.evaluate.engines import registry as engines
+
+    engines[engine]  # an unknown one is refused before the model is loaded
+    elsewhere = engine != "local"
+    assert place.device is not None
+    check_device(place.device, here=not elsewhere)
+    check_dtype(dtype)
+    vlm, processor = load_model(model, "cpu" if elsewhere else place.device, working, plan, towers, tokenizer, dtype)
+    return vlm, processor, place if elsewhere else replace(place, device=None)
 
 
 def open_benchmark(
@@ -158,10 +180,10 @@ def open_benchmark(
     return cls(protocol=protocol, **given)
 
 
-def _failed(rows: "list[MethodResult]") -> int:
+def failed(rows: "list[MethodResult]") -> int:
     """Say on stderr what failed; the exit code."""
-    failed = rows[0].failed
-    if failed:
-        name, why = next(iter(failed.items()))
-        print(f"{len(failed)} questions failed and are left out; {name} under {why}", file=sys.stderr)
-    return 1 if failed else 0
+    questions = rows[0].failed
+    if questions:
+        name, why = next(iter(questions.items()))
+        print(f"{len(questions)} questions failed and are left out; {name} under {why}", file=sys.stderr)
+    return 1 if questions else 0

@@ -6,3 +6,5 @@ from deltaprune.evaluate.results import MethodResult as MethodResult
 from deltaprune.evaluate.results import Record as Record
 from deltaprune.evaluate.results import Report as Report
 from deltaprune.evaluate.run import evaluate as evaluate
+from deltaprune.evaluate.sweep import Sweep as Sweep
+from deltaprune.evaluate.sweep import sweep as sweep

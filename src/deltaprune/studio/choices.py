@@ -41,15 +41,16 @@ class Setting:
         keep, budget = (known.get(name) or "none" for name in ("keep", "budget"))
         return cls(
             method,
-            budget=cls.budget if budget == "none" else float(budget),
-            keep=cls.keep if keep == "none" else float(keep),
+            budget=cls.budget if _word(budget) else float(budget),
+            keep=cls.keep if _word(keep) else float(keep),
             score=known.get("score") or cls.score,
         )
 
     @property
     def controls(self) -> frozenset[str]:
-        """Which of `CONTROLS` the method has."""
-        return frozenset(CONTROLS).intersection(fields_of(methods[self.method]))
+        """Which of `CONTROLS` the method has; a number whose default is a word ("plan") is typed among `more`."""
+        known = fields_of(methods[self.method])
+        return frozenset(name for name in CONTROLS if name in known and (name == "score" or _number(known[name])))
 
     @property
     def text(self) -> str:
@@ -58,7 +59,7 @@ class Setting:
         named = {part.partition("=")[0].strip() for part in self.more.replace(";", ",").split(",")}
         written: list[str] = []
         for name in CONTROLS:
-            if name in known and name not in named:
+            if name in self.controls and name not in named:
                 value = self.score if name == "score" else f"{getattr(self, name):g}"
                 default = known[name] if name == "score" else _plain(known[name])
                 if value != default or (name != "score" and not written):
@@ -85,7 +86,17 @@ def _fits(setting: Setting, shape: Shape) -> bool:
 
 def _plain(number: str | None) -> str | None:
     """A default as it would be written from a slider."""
-    return number if number in (None, "none") else f"{float(number):g}"
+    return number if number is None or _word(number) else f"{float(number):g}"
+
+
+def _word(default: str) -> bool:
+    """A default that is no number."""
+    return not default.replace(".", "", 1).isdigit()
+
+
+def _number(default: str | None) -> bool:
+    """A default that a slider can show, or none."""
+    return default is not None and (default == "none" or not _word(default))
 
 
 def method_names() -> list[str]:

@@ -13,8 +13,11 @@ from deltaprune.analysis.figures._page import paths as paths
 from deltaprune.analysis.figures._page import save as save
 from deltaprune.analysis.figures._page import style as style
 from deltaprune.analysis.figures.attention import attention_maps as attention_maps
+from deltaprune.analysis.figures.correlation import correlation_curves as correlation_curves
 from deltaprune.analysis.figures.growth import growth_curves as growth_curves
+from deltaprune.analysis.figures.keep_curve import keep_curves as keep_curves
 from deltaprune.analysis.figures.scores import score_maps as score_maps
+from deltaprune.analysis.figures.sensitivity import sensitivity_map as sensitivity_map
 from deltaprune.analysis.figures.spread import spread_curve as spread_curve
 from deltaprune.analysis.figures.tokens import kept_tokens as kept_tokens
 from deltaprune.analysis.figures.tradeoff import COLOURS as COLOURS
