@@ -57,6 +57,7 @@ def logits(
     kept: dict[int, Tensor],
     turn: tuple[int, Mapping[int, Tensor]] = (0, {}),
     skipped: Collection[int] = (),
+    written: Collection[int] = (),
 ) -> Tensor:
     """Logits behind the last of `more` tokens that follow the prompt of one sample.
 
@@ -67,6 +68,8 @@ def logits(
             None.
         kept: after -> the original indices of the prompt's rows that survived; filled when first known.
         skipped: layers that the prompt's image passes by.
+        written: layers in which image rows are not updated: the layer runs for all rows, and what it makes of the image
+            is thrown away.
         turn: where the last turn of a chat begins, and after -> the earlier rows that an earlier turn left.
     """
     prompt = inputs["input_ids"].shape[1]
@@ -96,6 +99,8 @@ def logits(
             handed["position_embeddings"] = tuple(table[:, live[runs]] for table in tables)
         entered, x = x, x.clone()
         x[:, runs], row = run(layer, target.mixers[l], entered[:, runs], handed)
+        if l in written:
+            x[:, visual[live]] = entered[:, visual[live]]
         if l < len(deep):
             features = torch.zeros(len(visual), x.shape[-1])
             features[visual] = deep[l]
@@ -154,13 +159,14 @@ def greedy(
     read: Read,
     tokens: int,
     skipped: Collection[int] = (),
+    written: Collection[int] = (),
 ) -> tuple[list[int], Tensor, dict[int, list[int]]]:
     """Tokens, their logits, and the visual rows that each stage kept."""
     more: list[int] = []
     steps: list[Tensor] = []
     kept: dict[int, Tensor] = {}
     for _ in range(tokens):
-        steps.append(logits(model, inputs, more, stages, read, kept, skipped=skipped))
+        steps.append(logits(model, inputs, more, stages, read, kept, skipped=skipped, written=written))
         allowed = steps[-1].clone()
         allowed[IMAGE] = -torch.inf  # a recomputation would take it for a picture
         more.append(int(allowed.argmax()))

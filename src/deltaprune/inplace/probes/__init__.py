@@ -30,6 +30,22 @@ class Seen:
     keys_valid: Bool[Tensor, "B n"] | None = None
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a mixer computes of a row that only writes its state.
+
+    Attributes:
+        columns: name of a projection -> those of its columns that are needed; the others are left zero. A projection
+            that is not named runs in full.
+        output: the name of the projection that makes the mixer's output, which such a row does without.
+        reach: how many rows back a row that is updated reads columns that are not needed (a convolution over queries).
+    """
+
+    columns: Mapping[str, tuple[slice, ...]]
+    output: str
+    reach: int = 0
+
+
 class Probe(ABC):
     """One kind of mixer. It computes again, from what entered the mixer, what the layer does not hand out.
 
@@ -43,9 +59,18 @@ class Probe(ABC):
     offers: ClassVar[frozenset[str]] = frozenset()
     offers_writing: ClassVar[frozenset[str]] = frozenset()
 
+    def __init_subclass__(cls) -> None:
+        cls.offers_writing = cls.offers  # all rows enter a mixer that image rows only write to
+
     @abstractmethod
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
         """role -> `(B, W, ...)` float32, for each role in `needs`."""
+
+    def written(self, mixer: Any) -> Written | None:
+        """For `sees="state"`: what a row that only writes takes; None runs the mixer in full for it, and spares it the
+        rest of the layer alone.
+        """
+        return None
 
 
 registry: Registry[type[Probe]] = Registry("probe", "deltaprune.inplace.probes", Probe)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from deltaprune.inplace.probes import Probe, Seen, registry
+from deltaprune.inplace.probes import Probe, Seen, Written, registry
 from deltaprune.inplace.probes._convolution import causal_convolution
 
 
@@ -32,3 +32,8 @@ class GatedDelta(Probe):
             told["key"] = normalize(key.float().unflatten(-1, (-1, mixer.head_k_dim)), dim=-1).flatten(-2)
             told["value"] = value.float()
         return told
+
+    def written(self, mixer: Any) -> Written:
+        """k, v, beta and g of every row; z, and q, which the convolution reads some rows back, of updated ones."""
+        columns = {"in_proj_qkv": (slice(mixer.key_dim, None),), "in_proj_z": ()}
+        return Written(columns, "out_proj", reach=mixer.conv_kernel_size - 1)

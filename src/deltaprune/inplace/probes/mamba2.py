@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
-from deltaprune.inplace.probes import Probe, Seen, registry
+from deltaprune.inplace.probes import Probe, Seen, Written, registry
 from deltaprune.inplace.probes._convolution import causal_convolution
 
 
@@ -30,6 +30,12 @@ class Mamba2(Probe):
             mixed = causal_convolution(mixer.conv1d, mixed, seen.valid, mixer.activation).float()
             told["value"], told["key"], _ = mixed.split([inner, state, state], -1)
         return told
+
+    def written(self, mixer: Any) -> Written:
+        """x, B and dt of every row; the gate, and C, which the convolution reads some rows back, of updated ones."""
+        inner, state = mixer.intermediate_size, mixer.n_groups * mixer.ssm_state_size
+        columns = slice(inner, 2 * inner + state), slice(inner + mixer.conv_dim, None)
+        return Written({"in_proj": columns}, "out_proj", reach=mixer.conv_kernel_size - 1)
 
 
 def _columns(projection: Any, x: Tensor, first: int, number: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deltaprune.inplace.probes import Probe, Seen, registry
+from deltaprune.inplace.probes import Probe, Seen, Written, registry
 
 
 @registry.register("Lfm2ShortConv")
@@ -18,3 +18,8 @@ class ShortConvolution(Probe):
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
         key, _, value = mixer.in_proj(seen.hidden).float().chunk(3, -1)
         return {"key": key, "value": value}
+
+    def written(self, mixer: Any) -> Written:
+        """B and x of every row; C, which no later row reads, of updated ones."""
+        d = mixer.conv.in_channels
+        return Written({"in_proj": (slice(0, d), slice(2 * d, 3 * d))}, "out_proj")
