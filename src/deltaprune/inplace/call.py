@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
 from deltaprune.errors import UserError
 from deltaprune.inplace.cache import PrunedLayer, check_cache, is_continued, is_pruned, pruned_layer
@@ -91,6 +91,11 @@ class Call:
             return hidden
         split = passing.split
         self._read(l, hidden, split.whole, passing.rotary, handed.get("cache"))
+        if probe.writes_alone and hidden.device.type == "cpu" and split.runs is not None:
+            handed["attention_mask"] = None
+            if handed.get("cache") is None:
+                handed["cache"] = DynamicCache(config=self.target.text.config)
+            return passing.in_turn(split.runs, self.target.mixers[l], probe, hidden, handed)
         passing.mixing = True
         if not isinstance(probe, Attention):
             handed["attention_mask"] = passing.mask
@@ -103,11 +108,8 @@ class Call:
 
     def writing(self, l: int) -> Passing | None:
         """Layer l if image rows only write there."""
-        return (
-            self.passing
-            if self.passing is not None and (l, "write") == (self.passing.layer, self.passing.how)
-            else None
-        )
+        now = self.passing
+        return now if now is not None and now.layer == l and now.how == "write" else None
 
     def _read(self, l: int, hidden: Tensor, view: View, rotary: Any, cache: Cache | None) -> None:
         """Tell the stages behind layer l what they read; `hidden` is what its mixer takes, after the layer's norm."""
@@ -153,13 +155,13 @@ class Call:
         assert self.pruner is not None
         if self._split is None:
             self._split = Split(self.view, self.rows, hidden.device)
-        sees, how = self.target.blocks[l].sees, self.pruner.passes[l]
-        if how == "skip" or sees == "none":
+        if self.pruner.passes[l] == "skip":
             self._check_pads(self._split.text)
+        if self.pruner.passes[l] == "skip" or self.target.blocks[l].sees == "none":
             return Passing(l, "skip", self._split, hidden)
         rotary = mapped(handed.get("position_embeddings"), self.view.of)
         mask = handed.get("attention_mask") if self.view.columns is None else _valid(self.view)
-        return Passing(l, how, self._split, hidden, mask, rotary)
+        return Passing(l, "write", self._split, hidden, mask, rotary)
 
     def _check_pads(self, view: View) -> None:
         if view.layout.valid is not None and view.columns is not None and self.continued:

@@ -72,6 +72,15 @@ class Split:
         return self.whole.layout.unpack(packed)
 
     @cached_property
+    def runs(self) -> list[tuple[bool, int]] | None:
+        """(image?, columns) of the runs of columns, where these are the same in all samples and there are no pads; read
+        from the device.
+        """
+        found = [self.rows.runs(b) for b in range(len(self.rows.lengths))]
+        same = self.whole.layout.valid is None and all(each == found[0] for each in found)
+        return [run for run in found[0] if run[1]] if same else None
+
+    @cached_property
     def places(self) -> Int[Tensor, "B w"]:
         """The column of the whole view in which each text row is; a pad is given the last column."""
         layout = self.whole.layout

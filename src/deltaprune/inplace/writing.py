@@ -6,10 +6,11 @@ nothing but their own output needs (`probes.Written`). An attention layer runs f
 and values join the text's where these enter the cache.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
@@ -31,6 +32,7 @@ class Passing:
         rotary: the rotary tables of all these rows.
         mixing: whether the mixer itself runs, and no probe that reads it.
         narrowed: whether the mixer gives its output for the text rows alone.
+        before: what the mixer gave for text before the last image, where it runs in turn.
     """
 
     layer: int
@@ -41,6 +43,7 @@ class Passing:
     rotary: tuple[Tensor, Tensor] | None = None
     mixing: bool = False
     narrowed: bool = False
+    before: list[Tensor] = field(default_factory=list)
     _inputs: dict[str, Tensor] = field(default_factory=dict)
 
     def leave(self, output: Tensor) -> Tensor:
@@ -49,7 +52,20 @@ class Passing:
 
     def output(self, given: Tensor) -> Tensor:
         """The text rows of what the mixer gives."""
-        return given if self.narrowed else self.split.narrow(given)
+        return torch.cat([*self.before, given], 1) if self.narrowed else self.split.narrow(given)
+
+    def in_turn(
+        self, runs: Sequence[tuple[bool, int]], mixer: Any, probe: Probe, hidden: Tensor, handed: Mapping[str, Any]
+    ) -> Tensor:
+        """Run by run, the text through the mixer and the image into its state; what is left to do, the last text."""
+        parts = hidden.split([n for _, n in runs], 1)
+        for (image, _), part in zip(runs[:-1], parts, strict=False):
+            if image:
+                probe.write(mixer, part, handed["cache"])
+            else:
+                self.before.append(mixer.forward(hidden_states=part, **handed))
+        self.narrowed = True
+        return parts[-1]
 
     def last(self, x: Tensor) -> Tensor:
         """What the output's projection is handed in place of `x`."""

@@ -53,11 +53,13 @@ class Probe(ABC):
         sees: how the layer takes its mask: "all" rows at once (attention), "state" (rows one by one), or neither (an
             MLP, whose rows do not see each other).
         offers: the roles of a `Trace` that it can fill.
+        writes_alone: whether it has a `write`.
     """
 
     sees: ClassVar[Literal["all", "state", "none"]]
     offers: ClassVar[frozenset[str]] = frozenset()
     offers_writing: ClassVar[frozenset[str]] = frozenset()
+    writes_alone: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         cls.offers_writing = cls.offers  # all rows enter a mixer that image rows only write to
@@ -71,6 +73,10 @@ class Probe(ABC):
         rest of the layer alone.
         """
         return None
+
+    def write(self, mixer: Any, hidden: Tensor, cache: Any) -> None:
+        """For `writes_alone`: rows `(B, n, d)`, n > 0, only write; the state behind them goes into the cache."""
+        raise NotImplementedError
 
 
 registry: Registry[type[Probe]] = Registry("probe", "deltaprune.inplace.probes", Probe)

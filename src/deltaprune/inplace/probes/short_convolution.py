@@ -20,6 +20,5 @@ class ShortConvolution(Probe):
         return {"key": key, "value": value}
 
     def written(self, mixer: Any) -> Written:
-        """B and x of every row; C, which no later row reads, of updated ones."""
-        d = mixer.conv.in_channels
-        return Written({"in_proj": (slice(0, d), slice(2 * d, 3 * d))}, "out_proj")
+        """The rows that the convolution reaches back to; no later row reads the others."""
+        return Written({"in_proj": ()}, "out_proj", reach=mixer.conv_kernel_size - 1)
