@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn.functional import conv1d, linear, normalize, pad, softplus
+from torch import Tensor
+from torch.nn.functional import conv1d, normalize, pad, softplus
 from transformers.activations import ACT2FN
 
 from deltaprune.inplace.probes import Probe, Seen, Written, registry
+from deltaprune.inplace.probes._columns import columns
 from deltaprune.inplace.probes._convolution import causal_convolution
 
 CHUNK = 64  # rows that `last_state` takes at once
@@ -41,34 +42,28 @@ class GatedDelta(Probe):
 
     def written(self, mixer: Any) -> Written:
         """k, v, beta and g of every row; z, and q, which the convolution reads some rows back, of updated ones."""
-        columns = {"in_proj_qkv": (slice(mixer.key_dim, None),), "in_proj_z": ()}
-        return Written(columns, "out_proj", reach=mixer.conv_kernel_size - 1)
+        needed = {"in_proj_qkv": (slice(mixer.key_dim, None),), "in_proj_z": ()}
+        return Written(needed, "out_proj", reach=mixer.conv_kernel_size - 1)
 
     def write(self, mixer: Any, hidden: Tensor, cache: Any) -> None:
         """The convolution's state and S behind these rows; no row is read, so q is left out but for the former."""
         l, queries, width = mixer.layer_idx, mixer.key_dim, mixer.conv_kernel_size
         before, state = cache.get_conv_state(l, state_idx=0), cache.get_recurrent_state(l, state_idx=0)
-        near = mixer.in_proj_qkv(hidden[:, -width:])  # the rows that a later one's convolution may read
-        mixed = torch.cat([keys_and_values(mixer, hidden[:, :-width]), near[..., queries:]], 1).transpose(1, 2)
-        earlier = mixed.new_zeros(*mixed.shape[:2], width - 1) if before is None else before[:, queries:, 1 - width :]
+        mixed = columns(mixer.in_proj_qkv, hidden, slice(queries, None))  # k and v
+        asked = columns(mixer.in_proj_qkv, hidden[:, -width:], slice(queries))  # q, for the convolution
+        reached = torch.cat([asked, mixed[:, -width:]], -1).transpose(1, 2)
+        earlier = mixed.new_zeros(len(mixed), width - 1, mixed.shape[-1])
+        if before is not None:
+            earlier = before[:, queries:, 1 - width :].transpose(1, 2)
         weight, bias = mixer.conv1d.weight[queries:], mixer.conv1d.bias
-        mixed = conv1d(
-            torch.cat([earlier, mixed], -1), weight, None if bias is None else bias[queries:], groups=len(weight)
-        )
+        mixed = torch.cat([earlier, mixed], 1).transpose(1, 2)
+        mixed = conv1d(mixed, weight, None if bias is None else bias[queries:], groups=len(weight))
         key, value = ACT2FN[mixer.activation](mixed).transpose(1, 2).split([mixer.key_dim, mixer.value_dim], -1)
         decay = -mixer.A_log.float().exp() * softplus(mixer.in_proj_a(hidden).float() + mixer.dt_bias)
         key, value = key.unflatten(-1, (-1, mixer.head_k_dim)), value.unflatten(-1, (-1, mixer.head_v_dim))
         state = last_state(key, value, decay, mixer.in_proj_b(hidden).sigmoid(), state)
-        cache.update_conv_state(near.transpose(1, 2), l, conv_kernel_size=width)
+        cache.update_conv_state(reached, l, conv_kernel_size=width)
         cache.update_recurrent_state(state, l)
-
-
-def keys_and_values(mixer: Any, hidden: Tensor) -> Tensor:
-    """k and v before the convolution, `(B, n, c)`; q as well where the projection is more than its weight."""
-    projection, queries = mixer.in_proj_qkv, mixer.key_dim
-    if type(projection) is not nn.Linear:
-        return projection(hidden)[..., queries:]
-    return linear(hidden, projection.weight[queries:], None if projection.bias is None else projection.bias[queries:])
 
 
 def last_state(
@@ -95,7 +90,7 @@ def last_state(
     batch, heads, groups = len(key), value.shape[2], key.shape[2]
     shared, width = heads // groups, value.shape[-1]
     key = key.float()
-    key = key * (key.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
+    key = key * (torch.linalg.vector_norm(key, dim=-1, keepdim=True).square() + 1e-6).rsqrt()
     k = _chunks(key)  # (n / c, B G, c, K)
     v = _chunks(value.unflatten(2, (groups, shared)))  # (n / c, B G, c, H / G, V), as below
     b, g = (_chunks(x.unflatten(2, (groups, shared))).transpose(-1, -2) for x in (beta, decay))
