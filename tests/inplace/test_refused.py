@@ -1,5 +1,6 @@
 """What cannot work on a model of transformers' own ends in one sentence."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from families import make, one, prompt
 
 import deltaprune as dp
 from deltaprune.inplace.cache import PrunedLayer
+from deltaprune.mean_states import MeanStates
 from deltaprune.methods import parse
-from deltaprune.steps import Method
+from deltaprune.steps import Method, Pass, Shape
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 METHOD = Cuts(((2, 0.5),))
@@ -55,6 +57,15 @@ def test_attention_that_takes_no_masks() -> None:
     assert said.startswith("Layers that image rows only write to have masks of their own, which 'flash_attention_2'")
     with dp.Freeze(skip=1)(model):
         pass
+
+
+def test_mean_states() -> None:
+    @dataclass(frozen=True)
+    class Mean(Method):
+        def steps(self, shape: Shape) -> tuple[Pass, ...]:
+            return (Pass((1,), "mean", MeanStates("")),)
+
+    assert refused(Mean(), make("qwen3_5")).startswith("Mean states are found and kept for models of deltaprune's own")
 
 
 def test_a_norm_that_is_not_known() -> None:

@@ -62,6 +62,11 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
             f"Layers that image rows only write to have masks of their own, which {attention!r} attention does not "
             'take: load the model with attn_implementation="sdpa".'
         )
+    if "mean" in passes_of(steps).values():
+        raise UserError(
+            "Mean states are found and kept for models of deltaprune's own alone: here image rows write, or a layer "
+            'does not see them, how="write" or "skip".'
+        )
     if any(isinstance(step, Shrink) for step in steps):
         raise UserError(
             "Pictures are shrunk by the model's own processor here: hand it smaller ones, without a method."
