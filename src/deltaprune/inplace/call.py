@@ -13,7 +13,7 @@ from deltaprune.inplace.families import Added
 from deltaprune.inplace.inputs import Inputs
 from deltaprune.inplace.layout import Layout
 from deltaprune.inplace.masks import Masks, New
-from deltaprune.inplace.probes import Seen
+from deltaprune.inplace.probes import LAYER, Seen
 from deltaprune.inplace.probes.attention import Attention
 from deltaprune.inplace.target import Target
 from deltaprune.inplace.views import Split, View, taken
@@ -76,12 +76,12 @@ class Call:
         self._mask(l, hidden, cache, handed, view)
         return hidden
 
-    def leave(self, hidden: Tensor) -> Tensor:
-        """What left a layer that the image passes by, with the image as it was."""
+    def leave(self, output: Any) -> Any:
+        """What left a layer that the image passes by, with the image as it was; some layers give more beside it."""
         if self.passing is None:
-            return hidden
+            return output
         passing, self.passing = self.passing, None
-        return passing.leave(hidden)
+        return (passing.leave(output[0]), *output[1:]) if isinstance(output, tuple) else passing.leave(output)
 
     def mix(self, l: int, hidden: Tensor, handed: dict[str, Any]) -> Tensor:
         """What enters the mixer of layer l in place of `hidden`, which comes from the layer's norm; as for `enter`."""
@@ -125,7 +125,8 @@ class Call:
             keys_valid=layer.valid if isinstance(layer, PrunedLayer) else self.inputs.earlier,
         )
         told = self.target.blocks[l](self.target.mixers[l], seen, needs)
-        self.pruner.tell(l, Trace({role: view.layout.pack(told[role]) for role in needs}))
+        rows = {role: view.layout.pack(told[role]) for role in needs - LAYER}
+        self.pruner.tell(l, Trace(rows, {role: told[role] for role in needs & LAYER}))
 
     def finish(self) -> None:
         """After the last layer: what was kept, and whether every score was finite."""

@@ -18,6 +18,7 @@ from deltaprune.steps import Method
 
 USUAL = 256  # visual tokens of one image
 NORMS = ("input_layernorm", "operator_norm", "norm")  # in front of a layer's mixer
+FINAL_NORMS = ("norm_f", "final_layernorm")  # other names than a family's own
 EARLY, LATE = 15 / 64, 45 / 64  # the paper's layers as shares of Cobra's depth
 
 
@@ -80,7 +81,8 @@ class Target:
 
     def norm(self, x: Tensor) -> Tensor:
         """The final norm."""
-        return self.text.get_submodule(self.family.norm)(x)
+        parts = dict(self.text.named_children())
+        return next(parts[name] for name in (self.family.norm, *FINAL_NORMS) if name in parts)(x)
 
 
 def plan_by_depth(n_layers: int) -> Plan:

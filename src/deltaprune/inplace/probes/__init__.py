@@ -66,7 +66,7 @@ class Probe(ABC):
 
     @abstractmethod
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
-        """role -> `(B, W, ...)` float32, for each role in `needs`."""
+        """role -> `(B, W, ...)` float32, for each role in `needs`; one of `LAYER` without the first two axes."""
 
     def written(self, mixer: Any) -> Written | None:
         """For `sees="state"`: what a row that only writes takes; None runs the mixer in full for it, and spares it the
@@ -79,6 +79,7 @@ class Probe(ABC):
         raise NotImplementedError
 
 
+LAYER = frozenset({"decay"})  # roles that a probe gives for the layer as a whole
 registry: Registry[type[Probe]] = Registry("probe", "deltaprune.inplace.probes", Probe)
 
 

@@ -16,6 +16,9 @@ from deltaprune.inplace.probes import Probe, Seen, registry
 @registry.register("LlamaAttention")
 @registry.register("Lfm2Attention")
 @registry.register("NemotronHAttention")
+@registry.register("JambaAttention")
+@registry.register("BambaAttention")
+@registry.register("GraniteMoeHybridAttention")
 class Attention(Probe):
     """key: the keys as they are attended to, heads side by side. value likewise. attention: what the last row pays to
     each row, the softmax over all earlier ones, mean over heads; the other rows of the matrix are never computed.
@@ -70,6 +73,7 @@ class Attention(Probe):
 
 @registry.register("Qwen3_5Attention")
 @registry.register("Qwen3_5MoeAttention")
+@registry.register("Qwen3NextAttention")
 class GatedAttention(Attention):
     """The same where `q_proj` gives each head a query and a gate."""
 

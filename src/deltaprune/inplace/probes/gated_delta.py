@@ -1,4 +1,7 @@
-"""Gated DeltaNet (Qwen3.5, MiniCPM-V 4.6): S_t = alpha_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T."""
+"""Gated DeltaNet (Qwen3.5, MiniCPM-V 4.6, Qwen3-Next).
+
+S_t = alpha_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,11 +37,16 @@ class GatedDelta(Probe):
             told["delta"] = mixer.in_proj_b(seen.hidden).sigmoid().float()
             told["step"] = told["delta"].mean(-1)
         if needs & {"key", "value"}:
-            mixed = causal_convolution(mixer.conv1d, mixer.in_proj_qkv(seen.hidden), seen.valid, mixer.activation)
-            _, key, value = mixed.split([mixer.key_dim, mixer.key_dim, mixer.value_dim], -1)
-            told["key"] = normalize(key.float().unflatten(-1, (-1, mixer.head_k_dim)), dim=-1).flatten(-2)
-            told["value"] = value.float()
+            told |= self._convolved(mixer, mixer.in_proj_qkv(seen.hidden), seen)
         return told
+
+    @staticmethod
+    def _convolved(mixer: Any, mixed: Tensor, seen: Seen) -> dict[str, Tensor]:
+        """k and v from q, k and v before the convolution."""
+        mixed = causal_convolution(mixer.conv1d, mixed, seen.valid, mixer.activation)
+        _, key, value = mixed.split([mixer.key_dim, mixer.key_dim, mixer.value_dim], -1)
+        key = normalize(key.float().unflatten(-1, (-1, mixer.head_k_dim)), dim=-1).flatten(-2)
+        return {"key": key, "value": value.float()}
 
     def written(self, mixer: Any) -> Written:
         """k, v, beta and g of every row; z, and q, which the convolution reads some rows back, of updated ones."""
@@ -64,6 +72,32 @@ class GatedDelta(Probe):
         state = last_state(key, value, decay, mixer.in_proj_b(hidden).sigmoid(), state)
         cache.update_conv_state(reached, l, conv_kernel_size=width)
         cache.update_recurrent_state(state, l)
+
+
+@registry.register("Qwen3NextGatedDeltaNet")
+class GroupedGatedDelta(GatedDelta):
+    """The same where one projection gives q, k, v and z, a group of them for each head of the keys."""
+
+    writes_alone = False
+
+    def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
+        told = {}
+        if needs & {"step", "delta"}:
+            both = mixer.in_proj_ba(seen.hidden).unflatten(-1, (mixer.num_k_heads, 2, -1))
+            told["delta"] = both[..., 0, :].flatten(-2).sigmoid().float()
+            told["step"] = told["delta"].mean(-1)
+        if needs & {"key", "value"}:
+            apart = mixer.fix_query_key_value_ordering(mixer.in_proj_qkvz(seen.hidden), mixer.in_proj_ba(seen.hidden))
+            mixed = torch.cat([part.flatten(2) for part in apart[:3]], -1)
+            told |= self._convolved(mixer, mixed, seen)
+        return told
+
+    def written(self, mixer: Any) -> Written:
+        """As above: k and v of each group."""
+        k, v = mixer.head_k_dim, mixer.head_v_dim * mixer.num_v_heads // mixer.num_k_heads
+        starts = range(0, mixer.num_k_heads * 2 * (k + v), 2 * (k + v))
+        needed = tuple(slice(start + k, start + 2 * k + v) for start in starts)
+        return Written({"in_proj_qkvz": needed}, "out_proj", reach=mixer.conv_kernel_size - 1)
 
 
 def last_state(

@@ -1,4 +1,4 @@
-"""Mamba-2 (Nemotron-H): h_t = exp(A dt_t) h_{t-1} + dt_t B_t x_t^T, A one number a head."""
+"""Mamba-2 (Nemotron-H, Bamba, Granite 4): h_t = exp(A dt_t) h_{t-1} + dt_t B_t x_t^T, A one number a head."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,8 @@ from deltaprune.inplace.probes._convolution import causal_convolution
 
 
 @registry.register("NemotronHMamba2Mixer")
+@registry.register("BambaMixer")
+@registry.register("GraniteMoeHybridMambaLayer")
 class Mamba2(Probe):
     """step, delta: dt = softplus(dt + dt_bias), not below the layer's lower limit `(H,)`; its projection alone is
     computed again. key, value: B and x after the convolution; the groups of B side by side.
