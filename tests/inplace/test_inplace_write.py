@@ -1,6 +1,7 @@
 """Layers that image rows only write to, against a run written out, and what image rows no longer run through."""
 
 import copy
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +146,7 @@ def test_without_a_cache(name: str, attention: str) -> None:
     assert logits.shape[1] == inputs["input_ids"].shape[1] - 8
 
 
-@pytest.mark.parametrize("name", ["nemotron_h_omni", "lfm2_vl", "internvl", "smolvlm"])
+@pytest.mark.parametrize("name", ["minicpmv4_6", "nemotron_h_omni", "lfm2_vl", "internvl", "smolvlm"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_a_new_image_in_a_chat(name: str, attention: str) -> None:
     model, first = make(name, attention), one(name)
@@ -374,6 +375,26 @@ def fail_within(model: Any, inputs: Mapping[str, Tensor]) -> None:
             model(**inputs)
         finally:
             handle.remove()
+
+
+def test_threads_at_once() -> None:
+    """One writes, one prunes by stages, one does neither; the hooks are on the same modules."""
+    model, inputs = make("qwen3_5"), one("qwen3_5")
+    methods = (MIXED.method, Cuts(((3, 0.25),)), dp.Freeze(write="1-7"), dp.NoPruning())
+    alone = [pruned(model, method, inputs)[1] for method in methods]
+    barrier, done = threading.Barrier(len(methods)), [torch.empty(0)] * len(methods)
+
+    def work(i: int, method: Method) -> None:
+        barrier.wait()
+        for _ in range(2):
+            done[i] = pruned(model, method, inputs)[1]
+
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(methods)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(a, b) for a, b in zip(done, alone, strict=True))
 
 
 def halved(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

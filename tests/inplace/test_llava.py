@@ -55,7 +55,7 @@ def test_last_attention(name: str) -> None:
     same(pruned(make(name), Cuts(((after, 0.5),), LastAttention()), inputs), wanted)
 
 
-@pytest.mark.parametrize("score", ["hidden_attention", "stateful", "readout", "delta_norm", "input"])
+@pytest.mark.parametrize("score", ["hidden_attention", "stateful", "readout", "retention", "delta_norm", "input"])
 def test_scores_of_mamba1_read_jambas_roles(score: str) -> None:
     model = make("llava+jamba")
     _, logits, target = pruned(model, dp.DTP(keep=0.5, early=2, late=None, score=score), one("llava+jamba"))
