@@ -34,10 +34,11 @@ class Cuts(Method):
     cuts: tuple[tuple[int, float], ...] = ((2, 0.5), (4, 0.0))
     score: Score = Loud()
     skipped: tuple[int, ...] = ()
+    written: tuple[int, ...] = ()
 
     def steps(self, shape: Shape) -> tuple[Step, ...]:
         stages = [Stage(after, keep, self.score if 0 < keep < 1 else None) for after, keep in self.cuts]
-        return (*stages, Pass(self.skipped, "skip"))
+        return (*stages, Pass(self.skipped, "skip"), Pass(self.written, "write"))
 
 
 def generated(model: Any, inputs: Mapping[str, Tensor], tokens: int = 4, **more: Any) -> tuple[Tensor, Tensor, Any]:

@@ -166,15 +166,49 @@ FAMILIES = {
     "internvl": Tiny((QWEN2, VISION, {}), tiles, ONE_SIZE),
     "smolvlm": Tiny(({**TEXT, "model_type": "llama"}, VISION, {}), idefics, ONE_SIZE),
 }
+CLIP = {**VISION, "model_type": "clip_vision_model", "patch_size": 8}
+SSD = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 2, "mamba_d_state": 8, "mamba_chunk_size": 16}
+JAMBA = {
+    **TEXT,
+    "model_type": "jamba",
+    "mamba_d_state": 8,
+    "mamba_dt_rank": 4,
+    "attn_layer_period": 3,
+    "attn_layer_offset": 2,
+    "num_experts": 4,
+}
+BAMBA = {**TEXT, **SSD, "model_type": "bamba", "attn_layer_indices": [2, 5]}
+GRANITE = {
+    **TEXT,
+    **SSD,
+    "model_type": "granitemoehybrid",
+    "layer_types": ["mamba", "mamba", "attention"] * 2,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "shared_intermediate_size": 32,
+    "position_embedding_type": "rope",
+    "residual_multiplier": 0.7,
+}
+NEXT = {
+    **DELTA_NET,
+    **EXPERTS,
+    "model_type": "qwen3_next",
+    "num_experts": 4,
+    "shared_expert_intermediate_size": 32,
+}
+TEXTS = {"llama": {**TEXT, "model_type": "llama"}, "jamba": JAMBA, "bamba": BAMBA, "granite": GRANITE, "next": NEXT}
+LLAVAS = {
+    f"llava+{name}": Tiny(({**text, "eos_token_id": IMAGE}, CLIP, {}), tiles, ONE_SIZE) for name, text in TEXTS.items()
+}
 HYBRIDS = ("qwen3_5", "qwen3_5_moe", "minicpmv4_6", "nemotron_h_omni", "lfm2_vl")
 
 
 def make(name: str, attention: str = "sdpa", seed: int = 0) -> Any:
     """A random model; the same for the same seed, whatever the attention."""
-    tiny = FAMILIES[name]
+    tiny = (FAMILIES | LLAVAS)[name]
     text, vision, more = tiny.config
     config = transformers.AutoConfig.for_model(
-        name, text_config=text, vision_config=vision, image_token_id=IMAGE, **more
+        name.split("+")[0], text_config=text, vision_config=vision, image_token_id=IMAGE, **more
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -199,7 +233,7 @@ def prompt(name: str, *samples: Sequence[Part], seed: int = 0) -> dict[str, Tens
             if isinstance(part, int):
                 row.append(part)
             else:
-                pixels, n = FAMILIES[name].picture(*part, seed + len(found))
+                pixels, n = (FAMILIES | LLAVAS)[name].picture(*part, seed + len(found))
                 found.append(pixels)
                 row += [OPEN, *[IMAGE] * n, CLOSE]
         rows.append(row)

@@ -55,9 +55,16 @@ def close(got: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["qwen3_5", "qwen3_5_moe", "minicpmv4_6"])
-def test_gated_delta_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = "Qwen3_5MoeGatedDeltaNet" if "moe" in name else "Qwen3_5GatedDeltaNet"
+DELTA_NETS = {
+    "qwen3_5": "Qwen3_5GatedDeltaNet",
+    "qwen3_5_moe": "Qwen3_5MoeGatedDeltaNet",
+    "minicpmv4_6": "Qwen3_5GatedDeltaNet",
+    "llava+next": "Qwen3NextGatedDeltaNet",
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), DELTA_NETS.items())
+def test_gated_delta_net(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     args, keywords, mixer, seen = handed(monkeypatch, name, kind, "torch_chunk_gated_delta_rule")
     _, key, value = args
     step, delta, keys, values = told(mixer, seen, "step", "delta", "key", "value")
@@ -67,8 +74,27 @@ def test_gated_delta_net(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     close(values, value.flatten(2)[seen.valid])
 
 
-def test_mamba2(monkeypatch: pytest.MonkeyPatch) -> None:
-    args, keywords, mixer, seen = handed(monkeypatch, "nemotron_h_omni", "NemotronHMamba2Mixer", "mamba2_chunk_scan")
+MAMBA2 = {
+    "nemotron_h_omni": "NemotronHMamba2Mixer",
+    "llava+bamba": "BambaMixer",
+    "llava+granite": "GraniteMoeHybridMambaLayer",
+}
+
+
+def test_mamba1(monkeypatch: pytest.MonkeyPatch) -> None:
+    args, keywords, mixer, seen = handed(monkeypatch, "llava+jamba", "JambaMambaMixer", "mamba_selective_scan")
+    u, dt, A, B, C = args
+    assert seen.valid is not None
+    step, delta, keys, values, queries = told(mixer, seen, "step", "delta", "key", "value", "query")
+    dt = softplus(dt + keywords["delta_bias"][:, None])
+    for got, wanted in ((delta, dt), (step[:, None], dt.mean(1, keepdim=True)), (keys, B), (values, u), (queries, C)):
+        close(got, wanted.transpose(1, 2)[seen.valid])
+    close(registry["JambaMambaMixer"]()(mixer, seen, frozenset({"decay"}))["decay"], A)
+
+
+@pytest.mark.parametrize(("name", "kind"), MAMBA2.items())
+def test_mamba2(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    args, keywords, mixer, seen = handed(monkeypatch, name, kind, "mamba2_chunk_scan")
     x, dt, _, B, _ = args
     step, delta, keys, values = told(mixer, seen, "step", "delta", "key", "value")
     dt = softplus(dt + keywords["dt_bias"]).clamp(*keywords["dt_limit"])
@@ -93,6 +119,10 @@ ATTENTION = {
     "qwen3_vl": "Qwen3VLTextAttention",
     "internvl": "Qwen2Attention",
     "smolvlm": "LlamaAttention",
+    "llava+jamba": "JambaAttention",
+    "llava+bamba": "BambaAttention",
+    "llava+granite": "GraniteMoeHybridAttention",
+    "llava+next": "Qwen3NextAttention",
 }
 
 
@@ -109,7 +139,7 @@ def test_attention(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_probe_is_tried() -> None:
-    tried = {*ATTENTION.values(), "Qwen3_5GatedDeltaNet", "Qwen3_5MoeGatedDeltaNet", "NemotronHMamba2Mixer"}
+    tried = {*ATTENTION.values(), *DELTA_NETS.values(), *MAMBA2.values(), "JambaMambaMixer"}
     assert set(registry.names()) - tried == {"Lfm2ShortConv", "NemotronHMoE", "NemotronHMLP"}
 
 

@@ -1,5 +1,6 @@
 """What cannot work on a model of transformers' own ends in one sentence."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,16 +11,12 @@ from families import make, one, prompt
 
 import deltaprune as dp
 from deltaprune.inplace.cache import PrunedLayer
+from deltaprune.mean_states import MeanStates
 from deltaprune.methods import parse
 from deltaprune.steps import Method, Pass, Shape
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 METHOD = Cuts(((2, 0.5),))
-
-
-class Passing(Method):
-    def steps(self, shape: Shape) -> tuple[Pass, ...]:
-        return (Pass((1,), "write"),)
 
 
 def refused(method: Method, model: Any, **call: Any) -> str:
@@ -53,8 +50,30 @@ def test_a_score_that_no_layer_tells() -> None:
     assert "which no layer before it tells" in refused(dp.DTP(score="hidden_attention"), make("qwen3_5"))
 
 
-def test_passes() -> None:
-    assert refused(Passing(), make("qwen3_5")).startswith('Pass(how="write") needs a layer to run')
+def test_attention_that_takes_no_masks() -> None:
+    model = make("qwen3_5")
+    model.model.language_model.config._attn_implementation = "flash_attention_2"
+    said = refused(dp.Freeze(write=1), model)
+    assert said.startswith("Layers that image rows only write to have masks of their own, which 'flash_attention_2'")
+    with dp.Freeze(skip=1)(model):
+        pass
+
+
+def test_mean_states() -> None:
+    @dataclass(frozen=True)
+    class Mean(Method):
+        def steps(self, shape: Shape) -> tuple[Pass, ...]:
+            return (Pass((1,), "mean", MeanStates("")),)
+
+    assert refused(Mean(), make("qwen3_5")).startswith("Mean states are found and kept for models of deltaprune's own")
+
+
+def test_a_norm_that_is_not_known() -> None:
+    model = make("qwen3_5")
+    layer = model.model.language_model.layers[1]
+    layer.first_norm = layer.input_layernorm
+    del layer.input_layernorm
+    assert refused(dp.Freeze(write=1), model).startswith("Layer 1 has no norm called input_layernorm")
 
 
 def test_smaller_pictures() -> None:

@@ -57,6 +57,7 @@ def logits(
     kept: dict[int, Tensor],
     turn: tuple[int, Mapping[int, Tensor]] = (0, {}),
     skipped: Collection[int] = (),
+    written: Collection[int] = (),
 ) -> Tensor:
     """Logits behind the last of `more` tokens that follow the prompt of one sample.
 
@@ -67,6 +68,8 @@ def logits(
             None.
         kept: after -> the original indices of the prompt's rows that survived; filled when first known.
         skipped: layers that the prompt's image passes by.
+        written: layers in which image rows are not updated: the layer runs for all rows, and what it makes of the image
+            is thrown away.
         turn: where the last turn of a chat begins, and after -> the earlier rows that an earlier turn left.
     """
     prompt = inputs["input_ids"].shape[1]
@@ -96,6 +99,8 @@ def logits(
             handed["position_embeddings"] = tuple(table[:, live[runs]] for table in tables)
         entered, x = x, x.clone()
         x[:, runs], row = run(layer, target.mixers[l], entered[:, runs], handed)
+        if l in written:
+            x[:, visual[live]] = entered[:, visual[live]]
         if l < len(deep):
             features = torch.zeros(len(visual), x.shape[-1])
             features[visual] = deep[l]
@@ -126,7 +131,8 @@ def run(layer: Any, mixer: Any, x: Tensor, handed: Mapping[str, Any]) -> tuple[T
 
     handle = mixer.register_forward_hook(catch)
     try:
-        return layer(x, cache=None, **handed), rows[0] if rows else None
+        out = layer(x, cache=None, **handed)
+        return out[0] if isinstance(out, tuple) else out, rows[0] if rows else None
     finally:
         handle.remove()
 
@@ -154,13 +160,14 @@ def greedy(
     read: Read,
     tokens: int,
     skipped: Collection[int] = (),
+    written: Collection[int] = (),
 ) -> tuple[list[int], Tensor, dict[int, list[int]]]:
     """Tokens, their logits, and the visual rows that each stage kept."""
     more: list[int] = []
     steps: list[Tensor] = []
     kept: dict[int, Tensor] = {}
     for _ in range(tokens):
-        steps.append(logits(model, inputs, more, stages, read, kept, skipped=skipped))
+        steps.append(logits(model, inputs, more, stages, read, kept, skipped=skipped, written=written))
         allowed = steps[-1].clone()
         allowed[IMAGE] = -torch.inf  # a recomputation would take it for a picture
         more.append(int(allowed.argmax()))
@@ -181,6 +188,20 @@ def last_attention(layer: Any, entered: Tensor, left: Tensor, row: Tensor | None
 def write_strength(layer: Any, entered: Tensor, left: Tensor, row: Tensor | None) -> Tensor | None:
     """beta of gated DeltaNet, dt of Mamba-2, by their formulas; None from other layers."""
     parts = {} if layer is None else dict(layer.named_children())
+    mamba = parts.get("mamba")
+    if mamba is not None:
+        hidden = layer.input_layernorm(entered)
+        if type(mamba).__name__ == "JambaMambaMixer":
+            x = mamba.in_proj(hidden)[..., : mamba.intermediate_size].transpose(1, 2)
+            u = torch.nn.functional.silu(mamba.conv1d(x)[..., : x.shape[-1]]).transpose(1, 2)
+            dt = mamba.dt_proj(mamba.dt_layernorm(mamba.x_proj(u)[..., : mamba.time_step_rank]))[0]
+        else:
+            dt = mamba.in_proj(hidden)[0, :, -mamba.num_heads :] + mamba.dt_bias
+        return torch.log1p(torch.exp(dt)).mean(-1)
+    if "linear_attn" in parts and "in_proj_ba" in dict(parts["linear_attn"].named_children()):
+        mixer = parts["linear_attn"]
+        wide = mixer.in_proj_ba(layer.input_layernorm(entered))[0].unflatten(-1, (mixer.num_k_heads, -1))
+        return torch.sigmoid(wide[..., : wide.shape[-1] // 2]).mean((-1, -2))
     if "linear_attn" in parts:
         gate = layer.input_layernorm(entered) @ parts["linear_attn"].in_proj_b.weight.T
         return (1 / (1 + torch.exp(-gate)))[0].mean(-1)

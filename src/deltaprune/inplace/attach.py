@@ -10,19 +10,21 @@ rotary tables and masks of the rows that are left. Everything else stays transfo
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import transformers
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers.masking_utils import create_causal_mask
 
 from deltaprune.errors import UserError
 from deltaprune.inplace.call import Call
 from deltaprune.inplace.inputs import Inputs
 from deltaprune.inplace.target import Target
+from deltaprune.inplace.writing import Passing, writing_hooks
 from deltaprune.pruner import Pruner
 from deltaprune.steps import Method, Shrink, Step, passes_of
 
@@ -54,10 +56,16 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
     """A `UserError` where the installed transformers, or the state of the model, do not allow it."""
     if not {"cache", "layer_idx"} <= set(inspect.signature(create_causal_mask).parameters):
         raise UserError(f"Pruning in place needs transformers 5.24 or newer; {transformers.__version__} is installed.")
-    if "write" in passes_of(steps).values():
+    attention = target.text.config._attn_implementation
+    if "write" in passes_of(steps).values() and attention not in ("sdpa", "eager"):
         raise UserError(
-            'Pass(how="write") needs a layer to run its mixer for all rows and the rest for some, which a layer of '
-            'transformers\' cannot: use how="skip", or stages.'
+            f"Layers that image rows only write to have masks of their own, which {attention!r} attention does not "
+            'take: load the model with attn_implementation="sdpa".'
+        )
+    if "mean" in passes_of(steps).values():
+        raise UserError(
+            "Mean states are found and kept for models of deltaprune's own alone: here image rows write, or a layer "
+            'does not see them, how="write" or "skip".'
         )
     if any(isinstance(step, Shrink) for step in steps):
         raise UserError(
@@ -88,17 +96,21 @@ class Attached:
     def __init__(self, target: Target, steps: tuple[Step, ...], hooks: ExitStack):
         self.target, self.steps = target, steps
         readers = set(Pruner(target, steps).reads.values())  # raises where no layer tells what a score reads
+        passes = passes_of(steps)
         handles = [
             target.model.register_forward_pre_hook(self._begin, with_kwargs=True),
             target.model.register_forward_hook(self._end, with_kwargs=True, always_call=True),
             target.text.register_forward_pre_hook(self._take_over, with_kwargs=True),
         ]
         for l, layer in enumerate(target.layers):
+            writes = passes.get(l) == "write" and target.blocks[l].sees != "none"
             handles.append(layer.register_forward_pre_hook(self._entering(l), with_kwargs=True))
-            if l in passes_of(steps):
+            if l in passes:
                 handles.append(layer.register_forward_hook(self._leaving))
-            if l in readers:
-                handles.append(target.mixers[l].register_forward_pre_hook(self._reading(l), with_kwargs=True))
+            if l in readers or writes:
+                handles.append(target.mixers[l].register_forward_pre_hook(self._mixing(l), with_kwargs=True))
+            if writes:
+                handles += self._writing(l)
         for handle in handles:
             hooks.callback(handle.remove)
 
@@ -129,13 +141,7 @@ class Attached:
             layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             call = self._call()
-            if call is None:
-                return None
-            handed = dict(kwargs)
-            if args:
-                return (call.enter(l, args[0], handed), *args[1:]), handed
-            handed["hidden_states"] = call.enter(l, handed.pop("hidden_states"), handed)
-            return args, handed
+            return None if call is None else with_hidden(args, kwargs, lambda x, handed: call.enter(l, x, handed))
 
         return hook
 
@@ -143,14 +149,33 @@ class Attached:
         call = self._call()
         return None if call is None else call.leave(output)
 
-    def _reading(self, l: int) -> Any:
-        def hook(mixer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _mixing(self, l: int) -> Any:
+        def hook(
+            mixer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             call = self._call()
-            if call is not None:
-                call.read(l, args[0] if args else kwargs["hidden_states"], kwargs)
+            return None if call is None else with_hidden(args, kwargs, lambda x, handed: call.mix(l, x, handed))
 
         return hook
+
+    def _writing(self, l: int) -> list[RemovableHandle]:
+        def passing() -> Passing | None:
+            call = self._call()
+            return None if call is None else call.writing(l)
+
+        return writing_hooks(self.target.norm_of(l), self.target.mixers[l], self.target.blocks[l], passing)
 
     def _call(self) -> Call | None:
         call = _CALL.get()
         return call if call is not None and call.target is self.target else None
+
+
+def with_hidden(
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor, dict[str, Any]], Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A module's arguments, its hidden states changed, which may be the first or named; the others in place."""
+    handed = dict(kwargs)
+    if args:
+        return (change(args[0], handed), *args[1:]), handed
+    handed["hidden_states"] = change(handed.pop("hidden_states"), handed)
+    return args, handed

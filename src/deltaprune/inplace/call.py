@@ -1,11 +1,11 @@
 """One forward call of a model: which rows are live, how they lie, and what each layer is handed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
 from deltaprune.errors import UserError
 from deltaprune.inplace.cache import PrunedLayer, check_cache, is_continued, is_pruned, pruned_layer
@@ -13,8 +13,11 @@ from deltaprune.inplace.families import Added
 from deltaprune.inplace.inputs import Inputs
 from deltaprune.inplace.layout import Layout
 from deltaprune.inplace.masks import Masks, New
-from deltaprune.inplace.probes import Seen
+from deltaprune.inplace.probes import LAYER, Seen
+from deltaprune.inplace.probes.attention import Attention
 from deltaprune.inplace.target import Target
+from deltaprune.inplace.views import Split, View, taken
+from deltaprune.inplace.writing import Joined, Passing, packed
 from deltaprune.pruner import Pruner, raise_if_not_finite
 from deltaprune.rows import Rows
 from deltaprune.steps import Step
@@ -37,8 +40,8 @@ class Call:
         self.target, self.inputs = target, inputs
         self.masks = Masks(target.text.config)
         self.added: dict[int, Added] = {}
-        self.layout = Layout.of(inputs.lengths, inputs.ids.device, inputs.ids.shape[1])
-        self.columns: Tensor | None = None  # of the call, for each place of the layout; None while all are there
+        self.view = View(Layout.of(inputs.lengths, inputs.ids.device, inputs.ids.shape[1]))
+        self.passing: Passing | None = None  # in a layer that the image passes by
         self.pruner: Pruner | None = None
         if inputs.visual is not None:
             self.pruner = Pruner(target, steps)
@@ -48,56 +51,82 @@ class Call:
                 )
             self.rows = rows_of(inputs.visual, inputs.lengths)
         self.continued = False  # whether the cache held rows before this call
-        self._aside: tuple[Tensor, Layout, Tensor | None, Tensor] | None = None
-        self._tables: dict[int, tuple[Tensor, Tensor]] = {}
+        self._split: Split | None = None  # of the view
 
     def enter(self, l: int, hidden: Tensor, handed: dict[str, Any]) -> Tensor:
         """What enters layer l in place of `hidden`; `handed` are the layer's other arguments, put right in place."""
         if l in self.added:
             more = self.added.pop(l)().to(hidden.device, hidden.dtype)
-            hidden = hidden + (more if self.columns is None else taken(more, self.columns))
+            hidden = hidden + (more if self.view.columns is None else taken(more, self.view.columns))
         cache = handed.get("cache")
         if l == 0:
             check_cache(cache)
             self.continued = is_continued(cache)
         if self.pruner is not None and l in self.pruner.stages:
             hidden = self._stage(l, hidden)
+        view = self.view
         if self.pruner is not None and l in self.pruner.passes and any(self.rows.n_visual):
-            hidden = self._set_aside(hidden)
-        if self.columns is not None:
-            tables = handed.get("position_embeddings")
-            if tables is not None:
-                handed["position_embeddings"] = tuple(self._gathered(table) for table in tables)
+            self.passing = self._passing(l, hidden, handed)
+            view, hidden = self.passing.split.text, self.passing.split.narrow(hidden)
+        if view.columns is not None:
+            if "position_embeddings" in handed:
+                handed["position_embeddings"] = mapped(handed["position_embeddings"], view.of)
             if handed.get("position_ids") is not None:
-                handed["position_ids"] = self._gathered(handed["position_ids"])
-        self._mask(l, hidden, cache, handed)
+                handed["position_ids"] = view.of(handed["position_ids"])
+        self._mask(l, hidden, cache, handed, view)
         return hidden
 
-    def leave(self, hidden: Tensor) -> Tensor:
-        """What left a layer that the image passes by, with the image as it was."""
-        if self._aside is None:
-            return hidden
-        whole, layout, columns, index = self._aside
-        x = layout.pack(whole).index_copy(0, index, self.layout.pack(hidden))
-        self._live(layout, columns)
-        self._aside = None
-        return layout.unpack(x)
+    def leave(self, output: Any) -> Any:
+        """What left a layer that the image passes by, with the image as it was; some layers give more beside it."""
+        if self.passing is None:
+            return output
+        passing, self.passing = self.passing, None
+        return (passing.leave(output[0]), *output[1:]) if isinstance(output, tuple) else passing.leave(output)
 
-    def read(self, l: int, hidden: Tensor, handed: Mapping[str, Any]) -> None:
+    def mix(self, l: int, hidden: Tensor, handed: dict[str, Any]) -> Tensor:
+        """What enters the mixer of layer l in place of `hidden`, which comes from the layer's norm; as for `enter`."""
+        passing, probe = self.writing(l), self.target.blocks[l]
+        if passing is None:
+            self._read(l, hidden, self.view, handed.get("position_embeddings"), handed.get("cache"))
+            return hidden
+        split = passing.split
+        self._read(l, hidden, split.whole, passing.rotary, handed.get("cache"))
+        if probe.writes_alone and hidden.device.type == "cpu" and split.runs is not None:
+            handed["attention_mask"] = None
+            if handed.get("cache") is None:
+                handed["cache"] = DynamicCache(config=self.target.text.config)
+            return passing.in_turn(split.runs, self.target.mixers[l], probe, hidden, handed)
+        passing.mixing = True
+        if not isinstance(probe, Attention):
+            handed["attention_mask"] = passing.mask
+            return hidden
+        rotary = mapped(passing.rotary, lambda table: packed(split, table))
+        image = packed(split, hidden)
+        key, value = probe.keys_and_values(self.target.mixers[l], image, rotary)
+        handed["cache"] = Joined(handed.get("cache"), split, key[0], value[0])
+        return split.narrow(hidden)
+
+    def writing(self, l: int) -> Passing | None:
+        """Layer l if image rows only write there."""
+        now = self.passing
+        return now if now is not None and now.layer == l and now.how == "write" else None
+
+    def _read(self, l: int, hidden: Tensor, view: View, rotary: Any, cache: Cache | None) -> None:
         """Tell the stages behind layer l what they read; `hidden` is what its mixer takes, after the layer's norm."""
         needs = frozenset() if self.pruner is None else self.pruner.needs(l)
         if self.pruner is None or not needs:
             return
-        layer = self._held(handed.get("cache"), l)
+        layer = self._held(cache, l)
         seen = Seen(
             hidden,
-            self.layout.valid,
-            handed.get("position_embeddings"),
+            view.layout.valid,
+            rotary,
             keys=layer.keys if layer is not None and layer.is_initialized else None,
             keys_valid=layer.valid if isinstance(layer, PrunedLayer) else self.inputs.earlier,
         )
         told = self.target.blocks[l](self.target.mixers[l], seen, needs)
-        self.pruner.tell(l, Trace({role: self.layout.pack(told[role]) for role in needs}))
+        rows = {role: view.layout.pack(told[role]) for role in needs - LAYER}
+        self.pruner.tell(l, Trace(rows, {role: told[role] for role in needs & LAYER}))
 
     def finish(self) -> None:
         """After the last layer: what was kept, and whether every score was finite."""
@@ -107,49 +136,40 @@ class Call:
 
     def _stage(self, l: int, hidden: Tensor) -> Tensor:
         assert self.pruner is not None
-        before = self.rows.with_x(self.layout.pack(hidden).float())
+        before = self.rows.with_x(self.view.layout.pack(hidden).float())
         after = self.pruner.enter(l, before)
         assert after is not None
         self.rows = after.with_x(after.x.new_empty(len(after.x), 0))
         if after.lengths == before.lengths:
-            return hidden if after.x is before.x else self.layout.unpack(after.x).to(hidden.dtype)
+            return hidden if after.x is before.x else self.view.layout.unpack(after.x).to(hidden.dtype)
         total = self.inputs.ids.shape[1]
         pads = torch.tensor([total - n for n in self.inputs.lengths]).to(hidden.device, non_blocking=True)
         samples = torch.tensor(after.lengths).to(hidden.device, non_blocking=True)
         shift = torch.repeat_interleave(pads, samples, output_size=sum(after.lengths))
         layout = Layout.of(after.lengths, hidden.device)
-        self._live(layout, layout.unpack(after.origin + shift))
-        return self.layout.unpack(after.x).to(hidden.dtype)
+        self.view, self._split = View(layout, layout.unpack(after.origin + shift)), None
+        self._check_pads(self.view)
+        return self.view.layout.unpack(after.x).to(hidden.dtype)
 
-    def _set_aside(self, hidden: Tensor) -> Tensor:
-        """The text rows alone, the image for `leave` to bring back."""
-        index, words = self.rows.text, [n - v for n, v in zip(self.rows.lengths, self.rows.n_visual, strict=True)]
-        columns = self.columns
-        if columns is None:
-            columns = torch.arange(hidden.shape[1], device=hidden.device).expand(len(hidden), -1)
-        self._aside = hidden, self.layout, self.columns, index
-        layout = Layout.of(words, hidden.device)
-        text = layout.unpack(self.layout.pack(hidden)[index])
-        self._live(layout, layout.unpack(self.layout.pack(columns)[index]))
-        return text
+    def _passing(self, l: int, hidden: Tensor, handed: Mapping[str, Any]) -> Passing:
+        """Layer l, which the image passes by."""
+        assert self.pruner is not None
+        if self._split is None:
+            self._split = Split(self.view, self.rows, hidden.device)
+        if self.pruner.passes[l] == "skip":
+            self._check_pads(self._split.text)
+        if self.pruner.passes[l] == "skip" or self.target.blocks[l].sees == "none":
+            return Passing(l, "skip", self._split, hidden)
+        rotary = mapped(handed.get("position_embeddings"), self.view.of)
+        mask = handed.get("attention_mask") if self.view.columns is None else _valid(self.view)
+        return Passing(l, "write", self._split, hidden, mask, rotary)
 
-    def _live(self, layout: Layout, columns: Tensor | None) -> None:
-        """From now on these columns of the call, in this layout."""
-        if layout.valid is not None and columns is not None and self.continued:
+    def _check_pads(self, view: View) -> None:
+        if view.layout.valid is not None and view.columns is not None and self.continued:
             raise UserError(
                 "In a chat that goes on from a cache, the samples of a batch have to keep the same number of rows, "
                 "which images of different size do not: continue the chats one by one."
             )
-        self.layout, self.columns = layout, columns
-        self._tables.clear()
-
-    def _gathered(self, table: Tensor) -> Tensor:
-        """`(B, T, ...)` or `(1, T, ...)` of the call -> `(B, W, ...)` of the rows left; once for all layers."""
-        assert self.columns is not None
-        known = self._tables.get(id(table))
-        if known is None:
-            known = self._tables[id(table)] = table, taken(table, self.columns.to(table.device))
-        return known[1]
 
     def _held(self, cache: Cache | None, l: int) -> Any:
         """Layer l of the cache if attention keeps its rows there."""
@@ -157,22 +177,31 @@ class Call:
             return None
         return cache.layers[l]
 
-    def _mask(self, l: int, hidden: Tensor, cache: Cache | None, handed: dict[str, Any]) -> None:
-        sees = self.target.blocks[l].sees
-        if sees == "state" and self.columns is not None:
-            handed["attention_mask"] = None if self.layout.valid is None else self.layout.valid.long()
-        if sees != "all" or (self.columns is None and not is_pruned(cache, l)):
+    def _mask(self, l: int, hidden: Tensor, cache: Cache | None, handed: dict[str, Any], view: View) -> None:
+        sees, writing = self.target.blocks[l].sees, self.writing(l)
+        if sees == "state" and view.columns is not None:
+            handed["attention_mask"] = _valid(view)
+        if sees != "all":
             return
-        if cache is not None:
+        entering = view if writing is None else writing.split.whole
+        pruned = entering.columns is not None or is_pruned(cache, l)
+        if pruned and cache is not None:
             pruned_layer(cache, l, self.inputs.earlier)
-        new = New(self.inputs.ids.shape[1], hidden.shape[1], self.layout.valid)
-        handed["attention_mask"] = self.masks.causal(hidden, cache, l, new)
+        new = New(self.inputs.ids.shape[1], entering.layout.width, entering.layout.valid)
+        if writing is not None:
+            handed["attention_mask"] = self.masks.text(hidden, cache, l, new, writing.split, self.inputs.earlier)
+        elif pruned:
+            handed["attention_mask"] = self.masks.causal(hidden, cache, l, new)
 
 
-def taken(table: Tensor, columns: Tensor) -> Tensor:
-    """`(B, T, ...)`, or `(1, T, ...)` for all samples, at the columns `(B, W)` of each sample."""
-    samples = torch.arange(len(columns), device=table.device)[:, None]
-    return table.expand(len(columns), *table.shape[1:])[samples, columns]
+def mapped(tables: tuple[Tensor, Tensor] | None, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Both rotary tables, cos and sin, changed alike."""
+    return None if tables is None else (function(tables[0]), function(tables[1]))
+
+
+def _valid(view: View) -> Tensor | None:
+    """The mask of a mixer that goes through rows one by one."""
+    return None if view.layout.valid is None else view.layout.valid.long()
 
 
 def rows_of(visual: Tensor, lengths: Sequence[int]) -> Rows:

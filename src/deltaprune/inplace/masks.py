@@ -10,6 +10,7 @@ from transformers import Cache
 from transformers.masking_utils import create_causal_mask
 
 from deltaprune.inplace.cache import PrunedLayer
+from deltaprune.inplace.views import Split
 
 
 class New(NamedTuple):
@@ -61,6 +62,29 @@ class Masks:
             held.expect(new.rows, valid)
         return mask
 
+    def text(
+        self, hidden: Tensor, cache: Cache | None, l: int, new: New, split: Split, earlier: Bool[Tensor, "B n"] | None
+    ) -> Tensor:
+        """The same where text rows alone attend, to all rows; the cache layer may be one that nothing was dropped from.
+
+        Args:
+            hidden, cache, l, new: as for `causal`.
+            split: text and image of the rows.
+            earlier: which rows of earlier calls are no pads, for such a layer.
+        """
+        held: Any = None if cache is None or l >= len(cache.layers) else cache.layers[l]
+        pruned = isinstance(held, PrunedLayer)
+        n_old = 0 if held is None else held.held if pruned else held.get_seq_length()
+        old = held.valid if pruned else earlier if n_old else None
+        key = "text", id(split), id(old), n_old
+        if key not in self._made:
+            mask = text_mask(split, hidden, old, n_old, self.config._attn_implementation)
+            self._made[key] = (split, old), mask, joined(old, new.valid, n_old, new.width, hidden)
+        _, mask, valid = self._made[key]
+        if pruned:
+            held.expect(new.rows, valid)
+        return mask
+
 
 def joined(
     old: Bool[Tensor, "B n"] | None, new: Bool[Tensor, "B W"] | None, n_old: int, n_new: int, like: Tensor
@@ -73,3 +97,24 @@ def joined(
         for part, n in ((old, n_old), (new, n_new))
     ]
     return torch.cat(parts, 1)
+
+
+def text_mask(split: Split, hidden: Tensor, old: Tensor | None, n_old: int, attention: str) -> Tensor:
+    """What text rows attend to, `(B, 1, w, n_old + W)`: all earlier rows, then those up to their own place.
+
+    Args:
+        split: the rows.
+        hidden: what enters the layer, for the type.
+        old: which of the `n_old` rows of earlier calls are no pads, `(B, n_old)`; None where none are.
+        n_old: how many there are.
+        attention: "sdpa", which takes booleans, or "eager", which adds.
+    """
+    places, layout = split.places, split.whole.layout
+    allowed = torch.arange(layout.width, device=places.device) <= places[..., None]
+    if layout.valid is not None:
+        allowed &= layout.valid[:, None]
+    earlier = allowed.new_ones(len(allowed), n_old) if old is None else old.to(allowed.device)
+    allowed = torch.cat([earlier[:, None].expand(-1, allowed.shape[1], -1), allowed], -1)[:, None]
+    if attention == "sdpa":
+        return allowed
+    return torch.zeros_like(allowed, dtype=hidden.dtype).masked_fill(~allowed, torch.finfo(hidden.dtype).min)

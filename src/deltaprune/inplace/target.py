@@ -1,6 +1,7 @@
 """A model of transformers' own as pruning sees it: its decoder layers, their mixers and probes, its shape."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,11 +11,14 @@ from deltaprune.errors import UserError, did_you_mean
 from deltaprune.inplace.families import Family, registry
 from deltaprune.inplace.probes import Probe, mixer_of
 from deltaprune.inplace.probes import registry as probes
+from deltaprune.inplace.sizes import row_macs
 from deltaprune.plan import Plan, Shape
 from deltaprune.pruner import Kept
 from deltaprune.steps import Method
 
 USUAL = 256  # visual tokens of one image
+NORMS = ("input_layernorm", "operator_norm", "norm")  # in front of a layer's mixer
+FINAL_NORMS = ("norm_f", "final_layernorm")  # other names than a family's own
 EARLY, LATE = 15 / 64, 45 / 64  # the paper's layers as shares of Cobra's depth
 
 
@@ -53,12 +57,32 @@ class Target:
 
     @property
     def shape(self) -> Shape:
-        """What a method may know; `USUAL` stands for the number of visual tokens, which depends on the image's size."""
-        return Shape(len(self.layers), USUAL, plan_by_depth(len(self.layers)))
+        """What a method may know; `USUAL` stands for the number of visual tokens, which depends on the image's size.
+        `write` is the mean over the layers, each as heavy as it is.
+        """
+        return Shape(len(self.layers), USUAL, plan_by_depth(len(self.layers)), self._write)
+
+    @cached_property
+    def _write(self) -> float:
+        active = getattr(self.text.config, "num_experts_per_tok", None) or 1
+        rows = [row_macs(*parts, active) for parts in zip(self.layers, self.mixers, self.blocks, strict=True)]
+        return sum(written for _, written in rows) / sum(updated for updated, _ in rows)
+
+    def norm_of(self, l: int) -> nn.Module:
+        """The norm in front of layer l's mixer."""
+        parts = dict(self.layers[l].named_children())
+        found = next((parts[name] for name in NORMS if name in parts), None)
+        if found is None:
+            raise UserError(
+                f"Layer {l} has no norm called {' or '.join(NORMS)}, which image rows that only write have to pass: "
+                'take how="skip".'
+            )
+        return found
 
     def norm(self, x: Tensor) -> Tensor:
         """The final norm."""
-        return self.text.get_submodule(self.family.norm)(x)
+        parts = dict(self.text.named_children())
+        return next(parts[name] for name in (self.family.norm, *FINAL_NORMS) if name in parts)(x)
 
 
 def plan_by_depth(n_layers: int) -> Plan:

@@ -15,7 +15,7 @@ class Family:
 
     Class attributes:
         text: the part that calls the decoder layers, its `layers`.
-        norm: the name of its final norm.
+        norm: the name of its final norm; where a family has several text models, that of most.
     """
 
     text: ClassVar[str] = "model.language_model"

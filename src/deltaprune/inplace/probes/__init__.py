@@ -30,6 +30,22 @@ class Seen:
     keys_valid: Bool[Tensor, "B n"] | None = None
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a mixer computes of a row that only writes its state.
+
+    Attributes:
+        columns: name of a projection -> those of its columns that are needed; the others are left zero. A projection
+            that is not named runs in full.
+        output: the name of the projection that makes the mixer's output, which such a row does without.
+        reach: how many rows back a row that is updated reads columns that are not needed (a convolution over queries).
+    """
+
+    columns: Mapping[str, tuple[slice, ...]]
+    output: str
+    reach: int = 0
+
+
 class Probe(ABC):
     """One kind of mixer. It computes again, from what entered the mixer, what the layer does not hand out.
 
@@ -37,17 +53,33 @@ class Probe(ABC):
         sees: how the layer takes its mask: "all" rows at once (attention), "state" (rows one by one), or neither (an
             MLP, whose rows do not see each other).
         offers: the roles of a `Trace` that it can fill.
+        writes_alone: whether it has a `write`.
     """
 
     sees: ClassVar[Literal["all", "state", "none"]]
     offers: ClassVar[frozenset[str]] = frozenset()
     offers_writing: ClassVar[frozenset[str]] = frozenset()
+    writes_alone: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        cls.offers_writing = cls.offers  # all rows enter a mixer that image rows only write to
 
     @abstractmethod
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
-        """role -> `(B, W, ...)` float32, for each role in `needs`."""
+        """role -> `(B, W, ...)` float32, for each role in `needs`; one of `LAYER` without the first two axes."""
+
+    def written(self, mixer: Any) -> Written | None:
+        """For `sees="state"`: what a row that only writes takes; None runs the mixer in full for it, and spares it the
+        rest of the layer alone.
+        """
+        return None
+
+    def write(self, mixer: Any, hidden: Tensor, cache: Any) -> None:
+        """For `writes_alone`: rows `(B, n, d)`, n > 0, only write; the state behind them goes into the cache."""
+        raise NotImplementedError
 
 
+LAYER = frozenset({"decay"})  # roles that a probe gives for the layer as a whole
 registry: Registry[type[Probe]] = Registry("probe", "deltaprune.inplace.probes", Probe)
 
 

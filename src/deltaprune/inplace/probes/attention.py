@@ -16,6 +16,9 @@ from deltaprune.inplace.probes import Probe, Seen, registry
 @registry.register("LlamaAttention")
 @registry.register("Lfm2Attention")
 @registry.register("NemotronHAttention")
+@registry.register("JambaAttention")
+@registry.register("BambaAttention")
+@registry.register("GraniteMoeHybridAttention")
 class Attention(Probe):
     """key: the keys as they are attended to, heads side by side. value likewise. attention: what the last row pays to
     each row, the softmax over all earlier ones, mean over heads; the other rows of the matrix are never computed.
@@ -47,6 +50,16 @@ class Attention(Probe):
         last = [table[:, -1:] for table in seen.rotary]
         return rotate(query, query, *last)[0], rotate(key, key, *seen.rotary)[0]
 
+    def keys_and_values(
+        self, mixer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """All that a row gives to later ones, `(B, W, heads, width)` each, as the cache holds them."""
+        key, value = (x(hidden).unflatten(-1, (-1, mixer.head_dim)) for x in (mixer.k_proj, mixer.v_proj))
+        key = self._normed(mixer, "k", key).transpose(1, 2)
+        if rotary is not None:
+            key = sys.modules[type(mixer).__module__].apply_rotary_pos_emb(key, key, *rotary)[1]
+        return key.transpose(1, 2), value
+
     def query(self, mixer: Any, hidden: Tensor) -> Tensor:
         """The query's projection, heads side by side."""
         return mixer.q_proj(hidden)
@@ -60,6 +73,7 @@ class Attention(Probe):
 
 @registry.register("Qwen3_5Attention")
 @registry.register("Qwen3_5MoeAttention")
+@registry.register("Qwen3NextAttention")
 class GatedAttention(Attention):
     """The same where `q_proj` gives each head a query and a gate."""
 

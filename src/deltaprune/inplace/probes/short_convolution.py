@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deltaprune.inplace.probes import Probe, Seen, registry
+from deltaprune.inplace.probes import Probe, Seen, Written, registry
 
 
 @registry.register("Lfm2ShortConv")
@@ -18,3 +18,7 @@ class ShortConvolution(Probe):
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
         key, _, value = mixer.in_proj(seen.hidden).float().chunk(3, -1)
         return {"key": key, "value": value}
+
+    def written(self, mixer: Any) -> Written:
+        """The rows that the convolution reaches back to; no later row reads the others."""
+        return Written({"in_proj": ()}, "out_proj", reach=mixer.conv_kernel_size - 1)
