@@ -14,6 +14,8 @@ from deltaprune.analysis.drift import Drift as Drift
 from deltaprune.analysis.drift import drift as drift
 from deltaprune.analysis.keep_curve import KeepCurve as KeepCurve
 from deltaprune.analysis.keep_curve import keep_curve as keep_curve
+from deltaprune.analysis.movement import Movement as Movement
+from deltaprune.analysis.movement import movement as movement
 from deltaprune.analysis.scores import LayerScores as LayerScores
 from deltaprune.analysis.scores import ScoreStatistics as ScoreStatistics
 from deltaprune.analysis.scores import layer_scores as layer_scores
