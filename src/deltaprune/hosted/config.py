@@ -1,5 +1,6 @@
 """What the commands know of a model of transformers' own: its name, its layers' sizes and its plan."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ class HostedConfig:
         layers: the decoder layers' sizes.
         head: MACs of one row's logits.
         plan: where it is best pruned; by depth alone until a calibrated one is given.
+        score: by which DTP prunes it where nobody says: "delta", or "last_attention" where no layer has a step size.
         n_visual: visual tokens of one image. They depend on the image's size: `USUAL` unless one is at hand.
     """
 
@@ -28,6 +30,7 @@ class HostedConfig:
     layers: tuple[LayerSizes, ...] = field(repr=False)
     head: int
     plan: Plan
+    score: str = "delta"
     n_visual: int = USUAL
 
     @classmethod
@@ -43,7 +46,8 @@ class HostedConfig:
         head = next((part for where, part in model.named_modules() if where.rpartition(".")[2] == HEAD), None)
         if head is None:
             raise UserError(f"A {type(model).__name__} has no {HEAD} that gives logits: load the whole model.")
-        return cls(name, tuple(layers), head.in_features * head.out_features, plan_by_depth(len(layers)))
+        score = "delta" if any("step" in block.offers for block in target.blocks) else "last_attention"
+        return cls(name, tuple(layers), head.in_features * head.out_features, plan_by_depth(len(layers)), score)
 
     @property
     def shape(self) -> Shape:
@@ -55,7 +59,22 @@ class HostedConfig:
         return replace(self, n_visual=max(1, n))
 
 
-def uncalibrated(config: object, methods: list[Method]) -> str:
+def suited(methods: Sequence[str], config: object) -> list[str]:
+    """Default methods as texts, DTP with a score that the model's layers tell."""
+    if not isinstance(config, HostedConfig) or config.score == "delta":
+        return list(methods)
+    return [f"{text},score={config.score}" if text.startswith("dtp:") else text for text in methods]
+
+
+def about_images(config: object, methods: Sequence[Method]) -> dict[str, Any]:
+    """What rows of JSON say besides for a model of transformers' own: its visual tokens, and a plan by depth alone."""
+    if not isinstance(config, HostedConfig):
+        return {}
+    note = uncalibrated(config, methods)
+    return {"visual_tokens": config.n_visual, **({"plan": note} if note else {})}
+
+
+def uncalibrated(config: object, methods: Sequence[Method]) -> str:
     """The sentence that says so where a method prunes by "plan" and nobody calibrated the model; else an empty text."""
     if not isinstance(config, HostedConfig) or config.plan != plan_by_depth(len(config.layers)):
         return ""
@@ -64,6 +83,6 @@ def uncalibrated(config: object, methods: list[Method]) -> str:
         return ""
     early, late, n = config.plan.early, config.plan.late, len(config.layers)
     return (
-        f"plan: after {early} and {late} of {n} layers, .234 and .703 of the depth as in the paper's model, not "
+        f"after {early} and {late} of {n} layers, .234 and .703 of the depth as in the paper's model, not "
         "calibrated; `deltaprune calibrate` finds this model's own"
     )
