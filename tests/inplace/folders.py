@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from families import FAMILIES
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from deltaprune.hosted.processor import _pictures_only  # pyright: ignore[reportPrivateUsage]
-from families import FAMILIES
+from deltaprune.hosted.processor import pictures_only
 
 TEMPLATE = (
     "{% for m in messages %}<u>{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
@@ -81,11 +81,13 @@ def write(folder: Path, name: str, **text: Any) -> Path:
         **more,
     )
     model = random(name, config)
-    model.generation_config.suppress_tokens = [i for i in range(257, len(words))]
+    model.generation_config.suppress_tokens = list(range(257, len(words)))
     model.save_pretrained(folder)
-    kind: Any = _pictures_only(name)
+    kind: Any = pictures_only(name)
     kind(
-        image_processor=pictures(name), tokenizer=words, chat_template=TEMPLATE.replace("IMAGE", image or ""),
+        image_processor=pictures(name),
+        tokenizer=words,
+        chat_template=TEMPLATE.replace("IMAGE", image or ""),
         **MORE.get(name, {}),
     ).save_pretrained(folder)
     return folder

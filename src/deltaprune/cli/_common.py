@@ -126,7 +126,7 @@ def quiet_transformers() -> None:
 def read_model_config(
     model: str, plan: str | None = None, towers: list[str] | None = None, tokenizer: str | None = None
 ) -> "MLLMConfig | HostedConfig":
-    """The configuration of a known model, a model folder (ours or transformers' own) or a published checkpoint.
+    """The configuration of a known model, a folder (ours or transformers' own) or a published checkpoint.
 
     Its weights are not read.
 
@@ -134,28 +134,15 @@ def read_model_config(
         model, towers, tokenizer: the options.
         plan: a plan file, which takes the place of the model's own plan.
     """
-    from deltaprune.checkpoints.folder import read_config
     from deltaprune.hosted.recognise import is_hosted
-    from deltaprune.models import registry
 
-    path = Path(model)
-    config: MLLMConfig | HostedConfig
-    if is_hosted(path):
+    if is_hosted(model):
         from deltaprune.hosted.folder import read_hosted_config
 
         quiet_transformers()
-        config = read_hosted_config(path)
-    elif any(registry[name].recognises(path) for name in registry.names()):
-        from deltaprune.checkpoints.sources import open_source
-
-        config = open_source(path, read_towers(towers), tokenizer).config
-    elif path.is_dir():
-        config = read_config(path)
-    elif model in registry.names():
-        config = registry[model].config()
+        config: MLLMConfig | HostedConfig = read_hosted_config(model)
     else:
-        known = did_you_mean(model, registry.names())
-        raise UserError(f"There is no model {model!r}: it is neither a folder nor a known name; {known}.")
+        config = read_own_config(model, towers, tokenizer)
     if plan is None:
         return config
     from dataclasses import replace
@@ -163,6 +150,24 @@ def read_model_config(
     from deltaprune.calibrate import load_plan
 
     return replace(config, plan=load_plan(plan, config))
+
+
+def read_own_config(model: str, towers: list[str] | None = None, tokenizer: str | None = None) -> "MLLMConfig":
+    """The same of a model that is not transformers' own."""
+    from deltaprune.checkpoints.folder import read_config
+    from deltaprune.models import registry
+
+    path = Path(model)
+    if any(registry[name].recognises(path) for name in registry.names()):
+        from deltaprune.checkpoints.sources import open_source
+
+        return open_source(path, read_towers(towers), tokenizer).config
+    if path.is_dir():
+        return read_config(path)
+    if model in registry.names():
+        return registry[model].config()
+    known = did_you_mean(model, registry.names())
+    raise UserError(f"There is no model {model!r}: it is neither a folder nor a known name; {known}.")
 
 
 def with_visual_tokens(config: "MLLMConfig | HostedConfig", n: int | None) -> "MLLMConfig | HostedConfig":
@@ -173,7 +178,9 @@ def with_visual_tokens(config: "MLLMConfig | HostedConfig", n: int | None) -> "M
 
     check_whole("--visual-tokens", n)
     if not isinstance(config, HostedConfig):
-        raise UserError(f"{config.name} has {config.n_visual} visual tokens, whatever the image: leave out --visual-tokens.")
+        raise UserError(
+            f"{config.name} has {config.n_visual} visual tokens, whatever the image: leave out --visual-tokens."
+        )
     return config.with_visual(n)
 
 

@@ -19,7 +19,13 @@ def local(param: typer.CallbackParam, value: Any) -> Any:
 
 
 ModelOption = Annotated[
-    str, typer.Option("--model", callback=local, metavar="NAME|FOLDER", help="A known model, a folder (ours or transformers' own) or a checkpoint.")
+    str,
+    typer.Option(
+        "--model",
+        callback=local,
+        metavar="NAME|FOLDER",
+        help="A known model, a folder (ours or transformers' own) or a checkpoint.",
+    ),
 ]
 TowersOption = Annotated[
     list[str] | None,

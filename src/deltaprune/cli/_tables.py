@@ -16,13 +16,13 @@ def ask_tables(rows: Sequence[JsonRow], device: str) -> list[Grid]:
     """A table for each question, the unpruned answer above the pruned ones."""
     header = ["method", "answer", "kept", "MACs", "vision", "prefill", "decode"]
     lines = [
-        [row["method"], row["answer"], _kept(row["kept"]), _percent(row["macs_share"])]
+        [row["method"], row["answer"], kept_tokens(row["kept"]), _percent(row["macs_share"])]
         + [f"{row['ms'][part]:.1f}" for part in ("vision", "prefill", "decode")]
         for row in rows
     ]
     about = (
         "kept: visual tokens after each stage · MACs: share of the LM prefill's without pruning · "
-        f"vision, prefill, decode: ms on {device}, medians after a warm-up{_encoded(rows)}{_planned(rows)}"
+        f"vision, prefill, decode: ms on {device}, medians after a warm-up{_encoded(rows)}{planned(rows)}"
     )
     each = len({row["method"] for row in rows})
     whole = table("", header, lines, n_left=2)
@@ -38,16 +38,16 @@ def cost_table(rows: Sequence[JsonRow], flops: bool = False) -> Grid:
     unit, letter, power = _unit(rows, count)
     name, meaning = ("FLOPs", "operations, 2 for each MAC") if flops else ("MACs", "multiply-accumulates")
     about = (
-        f"{first['model']}: one image{_visual(first)} and {first['text_tokens']} text tokens, convention {first['convention']}, "
-        f"in {letter}{name} ({power} {meaning}) · kept: visual tokens after each stage · "
-        f"share: of the LM prefill's MACs without pruning · {_decoded(rows)}{_planned(rows)}"
+        f"{first['model']}: one image{_visual(first)} and {first['text_tokens']} text tokens, convention "
+        f"{first['convention']}, in {letter}{name} ({power} {meaning}) · kept: visual tokens after each stage · "
+        f"share: of the LM prefill's MACs without pruning · {_decoded(rows)}{planned(rows)}"
     )
     components = list(first[count])
 
     def cells(counts: JsonRow) -> list[str]:
         return [f"{counts[name] / unit:,.3f}" for name in components]
 
-    lines = [[row["method"], _kept(row["kept"]), _percent(row["share"]), *cells(row[count])] for row in rows]
+    lines = [[row["method"], kept_tokens(row["kept"]), _percent(row["share"]), *cells(row[count])] for row in rows]
     decoded = [[f"(decode{_after(rows, row)})", "", "", *cells(row[f"decode_{count}"])] for row in rows]
     if _same_decode(rows):
         decoded = decoded[:1]
@@ -60,12 +60,12 @@ def budget_table(rows: Sequence[JsonRow]) -> Grid:
     unit, letter, power = _unit(rows, "macs")
     about = (
         f"{first['model']}: at most {_percent(first['budget'])} of the LM prefill's MACs without pruning (vtw: the "
-        f"nearest layer), one image{_visual(first)} and {first['text_tokens']} text tokens · kept: visual tokens after each stage · "
-        f"MACs: all of them, convention {first['convention']}, in {letter}MACs ({power} multiply-accumulates)"
-        f"{_planned(rows)}"
+        f"nearest layer), one image{_visual(first)} and {first['text_tokens']} text tokens · kept: visual tokens after "
+        f"each stage · MACs: all of them, convention {first['convention']}, in {letter}MACs ({power} "
+        f"multiply-accumulates){planned(rows)}"
     )
     lines = [
-        [row["method"], _kept(row["kept"]), f"{100 * row['share']:.2f}%", f"{row['macs']['total'] / unit:,.3f}"]
+        [row["method"], kept_tokens(row["kept"]), f"{100 * row['share']:.2f}%", f"{row['macs']['total'] / unit:,.3f}"]
         for row in rows
     ]
     return table(about, ["method", "kept", "share", "MACs"], lines)
@@ -182,7 +182,8 @@ def table(about: str, header: Sequence[str], lines: Sequence[Sequence[Any] | Non
     return Grid(header, lines, about, n_left=n_left, free=free)
 
 
-def _kept(counts: Sequence[int] | None) -> str:
+def kept_tokens(counts: Sequence[int] | None) -> str:
+    """Visual tokens after each stage."""
     return ", ".join(map(str, counts or ())) or "all"
 
 
@@ -201,7 +202,7 @@ def _visual(row: JsonRow) -> str:
     return f" of {row['visual_tokens']} visual tokens" if "visual_tokens" in row else ""
 
 
-def _planned(rows: Sequence[JsonRow]) -> str:
+def planned(rows: Sequence[JsonRow]) -> str:
     """Where a plan comes from that nobody measured."""
     return next((f" · plan: {row['plan']}" for row in rows if "plan" in row), "")
 

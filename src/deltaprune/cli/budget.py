@@ -55,7 +55,9 @@ def budget(
     print_json(rows) if json else show(budget_table(rows))
 
 
-def _row(config: "MLLMConfig | HostedConfig", text: str, share: float, text_tokens: int, convention: str) -> dict[str, Any]:
+def _row(
+    config: "MLLMConfig | HostedConfig", text: str, share: float, text_tokens: int, convention: str
+) -> dict[str, Any]:
     """One method within the budget."""
     from deltaprune.calibrate.budget import budget
     from deltaprune.cost import macs

@@ -1,9 +1,9 @@
 """The closed form for a model of transformers' own: layers of different kinds, some of which cost more than their rows.
 
-Counted is what torch's `FlopCounterMode` counts of transformers' own code, and the triangular systems of the delta rule,
-which it leaves out: matrix products and convolutions of the text model. An attention is counted as a whole square, a
-recurrence in whole chunks, of experts those that a row is sent to. Vision towers, norms, activations and a method's
-scores are left out.
+Counted are the matrix products and convolutions of the text model: what torch's `FlopCounterMode` counts of
+transformers' own code, and the triangular systems of the delta rule, which it does not know. An attention is counted as
+a whole square, a recurrence in whole chunks, of the experts those that a row is sent to. Vision towers, norms,
+activations and a method's scores are left out.
 """
 
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ def _share(parts: Mapping[str, float], config: HostedConfig, text_tokens: float)
 
 def _prefill(config: HostedConfig, method: Method, text_tokens: float) -> dict[str, float]:
     """The layers' components, one image and its text."""
-    total = dict.fromkeys(PARTS, 0.0)
+    total: dict[str, float] = dict.fromkeys(PARTS, 0.0)
     for layer, updated, written in _rows(config, method, text_tokens):
         total["linear"] += updated * layer.linear + written * layer.write_linear
         total["experts"] += updated * layer.experts
@@ -85,7 +85,7 @@ def _prefill(config: HostedConfig, method: Method, text_tokens: float) -> dict[s
 
 def _step(config: HostedConfig, method: Method, text_tokens: float) -> dict[str, float]:
     """The layers' components, one decoded row."""
-    total = dict.fromkeys(PARTS, 0.0)
+    total: dict[str, float] = dict.fromkeys(PARTS, 0.0)
     for layer, updated, written in _rows(config, method, text_tokens):
         total["linear"] += layer.linear
         total["experts"] += layer.experts

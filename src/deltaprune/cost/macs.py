@@ -21,9 +21,8 @@ from itertools import pairwise
 
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost.hosted import HostedCost, hosted_decode_macs, hosted_macs, hosted_share
-from deltaprune.counting import TEXT_TOKENS
+from deltaprune.counting import TEXT_TOKENS, updated_and_written
 from deltaprune.counting import tokens_kept as tokens_kept
-from deltaprune.counting import updated_and_written
 from deltaprune.counting import visual_tokens_per_layer as visual_tokens_per_layer
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.hosted.config import HostedConfig

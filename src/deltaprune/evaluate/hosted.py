@@ -1,4 +1,4 @@
-"""The unit of work on a model of transformers' own: every question is read with its picture, a padded batch at a time."""
+"""The unit of work on a model of transformers' own: every question is read with its picture, in padded batches."""
 
 import logging
 import time
@@ -100,5 +100,7 @@ def counted(worker: HostedWorker, samples: Sequence[Sample]) -> tuple[HostedConf
         visual.append(int(worker.vlm.is_visual(ids).sum()))
         text.append(ids.shape[1] - visual[-1])
     if not visual:
-        raise UserError(f"None of the first {len(firsts[:COUNTED])} pictures can be read: look at the benchmark's files.")
+        raise UserError(
+            f"None of the first {len(firsts[:COUNTED])} pictures can be read: look at the benchmark's files."
+        )
     return worker.vlm.config.with_visual(round(fmean(visual))), fmean(text)

@@ -118,7 +118,9 @@ def _worker(
     if not isinstance(vlm, Hosted):
         return Worker(vlm, processor, rules, methods, batch_size, prefix)
     if engine != "local":
-        raise UserError(f"{vlm.config.name} is a model of transformers' own, which runs in one process: engine 'local'.")
+        raise UserError(
+            f"{vlm.config.name} is a model of transformers' own, which runs in one process: engine 'local'."
+        )
     return HostedWorker(vlm, cast(Any, processor), rules, methods, batch_size)
 
 
@@ -199,7 +201,9 @@ def _note(benchmark: Benchmark, sample: Sample, method: str, prediction: str) ->
     return Note(method, sample.image_id, sample.question, sample.answer, sample.skill, benchmark.protocol, grade)
 
 
-def _run(worker: Worker | HostedWorker, groups: Iterator[tuple[Sample, ...]], book: _Book, engine: Engine, place: Place) -> None:
+def _run(
+    worker: Worker | HostedWorker, groups: Iterator[tuple[Sample, ...]], book: _Book, engine: Engine, place: Place
+) -> None:
     """Let the engine answer what is missing, and keep what comes back."""
     units = []
     for samples in groups:

@@ -28,7 +28,8 @@ def clocked(model: nn.Module, text: nn.Module, device: torch.device) -> Iterator
     """
     wait(device)
     marks = [time.perf_counter()]
-    thread, ms = threading.get_ident(), dict.fromkeys(PARTS, 0.0)
+    thread = threading.get_ident()
+    ms: dict[str, float] = dict.fromkeys(PARTS, 0.0)
 
     def mark(at: int) -> Any:
         def hook(*_: Any) -> None:

@@ -123,6 +123,7 @@ class Hosted:
         prefix: None = None,
         method: Method | str | None = None,
         visual: None = None,
+        least: int = 1,
     ) -> HostedAnswer:
         """The ids, what was kept, and how long each part took.
 
@@ -132,6 +133,7 @@ class Hosted:
             sampler: `greedy` or a `Sampling`.
             prefix, visual: not for this model.
             method: in place of the active one.
+            least: new tokens that each row has, whatever they are.
 
         Raises:
             UserError: a method that does not fit the model, or inputs that cannot be pruned.
@@ -152,6 +154,7 @@ class Hosted:
                         **given,
                         **self._decoding(sampler),
                         max_new_tokens=max_new_tokens,
+                        min_new_tokens=least,
                         output_logits=True,
                         return_dict_in_generate=True,
                     )

@@ -47,7 +47,7 @@ class HostedProcessor:
             if _has_torchvision():
                 return cls(AutoProcessor.from_pretrained(folder, **HERE))
             kind = AutoConfig.from_pretrained(folder, **HERE).model_type
-            return cls(_pictures_only(kind).from_pretrained(folder, **HERE))
+            return cls(pictures_only(kind).from_pretrained(folder, **HERE))
         except (ImportError, AttributeError) as error:
             raise UserError(f"The processor in {folder} cannot be made here: {in_words(error)}.") from error
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -108,7 +108,9 @@ class HostedProcessor:
             UserError: the template cannot hold the chat.
         """
         chat = [{"role": "user", "content": row}] if isinstance(row, str) else row
-        messages = [{"role": message.get("role"), "content": [dict(part) for part in parts(message)]} for message in chat]
+        messages = [
+            {"role": message.get("role"), "content": [dict(part) for part in parts(message)]} for message in chat
+        ]
         placed = any(part["type"] in IMAGES for message in messages for part in message["content"])
         if image and not placed and messages:
             messages[0]["content"].insert(0, {"type": "image"})
@@ -136,16 +138,17 @@ def _is_taken(name: str, value: object) -> bool:
 
 
 def _has_torchvision() -> bool:
-    from transformers.utils import is_torchvision_available
+    from transformers.utils.import_utils import is_torchvision_available
 
     return is_torchvision_available()
 
 
-def _pictures_only(kind: str) -> Any:
+def pictures_only(kind: str) -> Any:
     """A family's processor without its part for video, which needs torchvision."""
     import transformers
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+    from transformers.models.auto import processing_auto
 
-    whole: Any = getattr(transformers, PROCESSOR_MAPPING_NAMES[kind])
+    known: Any = processing_auto
+    whole: Any = getattr(transformers, known.PROCESSOR_MAPPING_NAMES[kind])
     kinds = [name for name in whole.get_attributes() if "video" not in name]
     return type(whole.__name__, (whole,), {"get_attributes": classmethod(lambda _: kinds)})

@@ -1,4 +1,4 @@
-"""The sizes of a decoder layer of transformers', read from its modules: they may be on the meta device, without weights."""
+"""The sizes of a decoder layer of transformers', read from its modules, which may be on the meta device."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
