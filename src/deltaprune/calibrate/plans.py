@@ -70,14 +70,14 @@ def plan(
         "split": split,
         "seed": seed,
         "samples": curve.samples,
-        "curve": _rounded(curve.std),
+        "curve": rounded(curve.std),
     }
     if divergence is not None:
-        source |= {"js": _rounded(divergence.js), "js_keep": divergence.keep}
+        source |= {"js": rounded(divergence.js), "js_keep": divergence.keep}
     if withdrawal is None:
         return Plan(early=first.after, late=last.after, source=source)
     found = earliest(withdrawal.kl, eta)
-    source |= {"withdrawal": found.why, "eta": eta, "kl": _rounded(withdrawal.kl)}
+    source |= {"withdrawal": found.why, "eta": eta, "kl": rounded(withdrawal.kl)}
     return Plan(early=first.after, late=last.after, source=source, withdrawal=found.after)
 
 
@@ -109,7 +109,7 @@ def plan_document(plan: Plan, config: MLLMConfig | HostedConfig) -> dict[str, An
         "freezing": [list(change) for change in plan.freezing],
         **({"thinning": [list(each) for each in plan.thinning]} if plan.thinning else {}),
         **({} if plan.means is None else {"means": plan.means.digest}),
-        **({"found": {name: _rounded(values) for name, values in plan.found.items()}} if plan.found else {}),
+        **({"found": {name: rounded(values) for name, values in plan.found.items()}} if plan.found else {}),
         "source": dict(plan.source),
     }
 
@@ -243,5 +243,6 @@ def _check_found(path: str | Path, found: object, n_layers: int) -> None:
             raise UserError(f"{path} has a 'found' that is not {n_layers} numbers for each method: {MAKE} again.")
 
 
-def _rounded(curve: Sequence[float]) -> list[float]:
+def rounded(curve: Sequence[float]) -> list[float]:
+    """A curve as it is written down."""
     return [float(f"{value:.4g}") for value in curve]

@@ -25,7 +25,7 @@ def bench_hosted(
     model: str,
     methods: Sequence[str] | None,
     sizes: tuple[int, Sequence[int], int],
-    how: tuple[str | None, str, bool],
+    how: tuple[str | None, str, bool, str | None],
     working: Working,
 ) -> list[list[dict[str, Any]]]:
     """For each batch size a document: a row for each method, then the ratios.
@@ -34,16 +34,17 @@ def bench_hosted(
         model: its folder.
         methods: as texts; None for the usual.
         sizes: text tokens, batch sizes, rounds.
-        how: dtype, device, and whether with random weights.
+        how: dtype, device, whether with random weights, and a plan file.
         working: shows what is being done.
     """
     import torch
 
+    from deltaprune.calibrate import load_plan
     from deltaprune.cost.hosted_bench import hosted_bench
     from deltaprune.hosted.config import suited
     from deltaprune.methods import parse
 
-    (text_tokens, batches, rounds), (dtype, device, random_weights) = sizes, how
+    (text_tokens, batches, rounds), (dtype, device, random_weights, plan) = sizes, how
     loaded: Any
     if random_weights:
         from deltaprune.hosted.folder import random_hosted
@@ -53,8 +54,10 @@ def bench_hosted(
         working.say(f"filling {model} with random weights")
         loaded = random_hosted(model, dtype, device)
     else:
-        loaded = load_model(model, device, working, dtype=dtype)
+        loaded = load_model(model, device, working, plan, dtype=dtype)
     vlm, processor = loaded
+    if random_weights and plan is not None:
+        vlm.use_plan(load_plan(plan, vlm.config))
     chosen = {text: parse(text) for text in methods or suited(DEFAULT_METHODS, vlm.config)}
     working.say("measuring")
     documents = []

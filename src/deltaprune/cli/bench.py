@@ -15,6 +15,7 @@ from deltaprune.cli._options import (
     JsonOption,
     MethodsOption,
     ModelOption,
+    PlanOption,
     TokenizerOption,
     TowersOption,
 )
@@ -56,6 +57,7 @@ def bench(
     questions: Annotated[
         list[int] | None, typer.Option("--questions", help="Instead: so many questions about one image; repeatable.")
     ] = None,
+    plan: PlanOption = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
@@ -84,15 +86,17 @@ def bench(
             ours = {"--layers": layers, "--peers": peers, "--components": components, "--growth": growth}
             check_bench_options(model, {**ours, "--questions": questions, "--towers": towers, "--tokenizer": tokenizer})
             tables, sizes = [hosted_table], (text_tokens, batches, rounds)
-            documents = bench_hosted(model, method, sizes, (dtype, device, random_weights), working)
+            documents = bench_hosted(model, method, sizes, (dtype, device, random_weights, plan), working)
         else:
             methods = {text: parse(text) for text in method or DEFAULT_METHODS}
             if random_weights:
+                if plan is not None:
+                    raise UserError("--plan is for a model with its own weights: leave it or --random-weights out.")
                 vlm = _random(model, dtype, layers, device, working)
             elif layers is not None:
                 raise UserError("--layers cuts a model of random weights: add --random-weights.")
             else:
-                vlm = load_model(model, device, working, None, towers, tokenizer, dtype)[0]
+                vlm = load_model(model, device, working, plan, towers, tokenizer, dtype)[0]
             working.say("measuring (the first round compiles the kernels)")
             if growth:
                 tables = [growth_table]
