@@ -152,7 +152,7 @@ def hosted(
     working.say("measuring spread and withdrawal, a run for each layer")
     prompts = (processor(images=sample.image, text=benchmark.rules.message(sample)) for sample in asked)
     curves = hosted_curves(vlm, prompts, by[0] == "js", lambda done: working.count(done, len(asked)))
-    named = dict(zip(("benchmark", "split", "seed"), where, strict=True))
+    named: dict[str, object] = dict(zip(("benchmark", "split", "seed"), where, strict=True))
     return hosted_plan(curves, len(vlm.config.layers), by[0], named, by[1])
 
 

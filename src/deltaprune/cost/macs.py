@@ -18,6 +18,7 @@ A model of transformers' own is counted in `hosted`, under the convention "full"
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import overload
 
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost.hosted import HostedCost, hosted_decode_macs, hosted_macs, hosted_share
@@ -74,6 +75,12 @@ class Cost:
         return {name: 2 * value for name, value in self.components.items()}
 
 
+@overload
+def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str = "full") -> Cost: ...
+@overload
+def macs(
+    config: MLLMConfig | HostedConfig, method: Method, text_tokens: float, convention: str = "full"
+) -> Cost | HostedCost: ...
 def macs(
     config: MLLMConfig | HostedConfig, method: Method, text_tokens: float, convention: str = "full"
 ) -> Cost | HostedCost:
@@ -102,6 +109,15 @@ def macs(
     )
 
 
+@overload
+def decode_macs(config: MLLMConfig, convention: str = "full") -> Cost: ...
+@overload
+def decode_macs(
+    config: MLLMConfig | HostedConfig,
+    convention: str = "full",
+    method: Method | None = None,
+    text_tokens: float = TEXT_TOKENS,
+) -> Cost | HostedCost: ...
 def decode_macs(
     config: MLLMConfig | HostedConfig,
     convention: str = "full",
