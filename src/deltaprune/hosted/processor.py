@@ -1,11 +1,13 @@
 """transformers' own processor and chat template, with the names that the commands call."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
+from PIL.Image import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -41,13 +43,8 @@ class HostedProcessor:
         Raises:
             UserError: files are missing or damaged, or it needs a package that is not installed.
         """
-        from transformers import AutoConfig, AutoProcessor
-
         try:
-            if _has_torchvision():
-                return cls(AutoProcessor.from_pretrained(folder, **HERE))
-            kind = AutoConfig.from_pretrained(folder, **HERE).model_type
-            return cls(pictures_only(kind).from_pretrained(folder, **HERE))
+            return cls(_read(folder))
         except (ImportError, AttributeError) as error:
             raise UserError(f"The processor in {folder} cannot be made here: {in_words(error)}.") from error
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -86,23 +83,26 @@ class HostedProcessor:
         if pictures and len(pictures) not in (1, len(rows)):
             raise UserError(f"{len(pictures)} images for {len(rows)} questions: give one image, or one per question.")
         prompts = [self.prompt(row, bool(pictures)) for row in rows]
-        shown = pictures * len(rows) if len(pictures) == 1 else pictures
+        return self.encode(prompts, pictures * len(rows) if len(pictures) == 1 else pictures)
+
+    def encode(self, prompts: Sequence[str], pictures: Sequence[Image]) -> Inputs:
+        """Prompts in the model's template and the picture of each, or none at all -> what the model takes."""
+        shown = [[picture] for picture in pictures] or None
         try:
-            given = self.processor(
-                images=[[picture] for picture in shown] or None, text=prompts, padding=True, return_tensors="pt"
-            )
+            given = self.processor(images=shown, text=list(prompts), padding=True, return_tensors="pt")
         except (ValueError, TypeError, IndexError) as error:
             raise UserError(f"The model's processor does not take this picture or text: {in_words(error)}.") from error
         return Inputs({name: value for name, value in given.items() if _is_taken(name, value)})
 
-    def prompt(self, row: Prompt, image: bool = True) -> str:
+    def prompt(self, row: Prompt, image: bool | None = None) -> str:
         """A question or a chat in the model's own chat template, up to where the answer begins.
 
         A template that lets a model think aloud is asked not to (`enable_thinking=False`).
 
         Args:
             row: the question or chat.
-            image: an image belongs to it; it goes before the text of the first message, unless the chat says where.
+            image: whether an image belongs to it; it goes before the text of the first message, unless the chat says
+                where. By default a question has one, and a chat those that it places.
 
         Raises:
             UserError: the template cannot hold the chat.
@@ -112,7 +112,7 @@ class HostedProcessor:
             {"role": message.get("role"), "content": [dict(part) for part in parts(message)]} for message in chat
         ]
         placed = any(part["type"] in IMAGES for message in messages for part in message["content"])
-        if image and not placed and messages:
+        if messages and not placed and (isinstance(row, str) if image is None else image):
             messages[0]["content"].insert(0, {"type": "image"})
         thinks = {"enable_thinking": False} if "enable_thinking" in str(self.processor.chat_template) else {}
         try:
@@ -137,10 +137,16 @@ def _is_taken(name: str, value: object) -> bool:
     return isinstance(value, torch.Tensor) and name not in NOT_TAKEN
 
 
-def _has_torchvision() -> bool:
+def _read(folder: Path) -> Any:
+    """transformers' own processor; without its part for video where torchvision is missing, or that part itself."""
+    from transformers import AutoConfig, AutoProcessor
     from transformers.utils.import_utils import is_torchvision_available
 
-    return is_torchvision_available()
+    if is_torchvision_available():
+        with contextlib.suppress(OSError, ValueError):
+            return AutoProcessor.from_pretrained(folder, **HERE)
+    kind = AutoConfig.from_pretrained(folder, **HERE).model_type
+    return pictures_only(kind).from_pretrained(folder, **HERE)
 
 
 def pictures_only(kind: str) -> Any:
