@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,14 @@ def test_broken_weights_are_noticed(folder: Folder, scene: Path) -> None:
     vlm.model.lm_head.weight.data.fill_(float("nan"))
     with pytest.raises(NonFiniteLogits, match="not finite"):
         vlm.answer(processor(images=picture(scene), text=TWO[0]), 2)
+
+
+def test_threads_take_turns(folder: Folder, scene: Path) -> None:
+    vlm, processor = loaded(folder, "qwen3_5")
+    inputs = [processor(images=picture(scene), text=text) for text in TWO]
+    methods = ["dtp:keep=0.5", "none", "vtw:after=1", "dtp:keep=0.25"]
+    jobs = [(inputs[i % 2], method) for i, method in enumerate(methods * 2)]
+    alone = [vlm.answer(given, 4, method=method).ids for given, method in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda job: vlm.answer(job[0], 4, method=job[1]).ids, jobs))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))

@@ -1,6 +1,7 @@
 """The commands on folders of transformers' own models."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("unchecked")
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "hybrids.md"
 Folder = Callable[[str], Path]
 Cli = Callable[..., Any]
 BY_DEPTH = "after 2 and 6 of 8 layers, .234 and .703 of the depth as in the paper's model, not calibrated"
@@ -133,3 +135,17 @@ def test_plot(cli: Cli, folder: Folder, tmp_path: Path) -> None:
         assert width(out) > 300
     ran = cli("plot", "scores", "--model", folder("qwen3_5"))
     assert (ran.code, "plot draws spread and tokens" in ran.err) == (2, True)
+
+
+def test_the_guide_runs_line_by_line(
+    cli: Cli, folder: Folder, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    lines = [line for line in GUIDE.read_text().splitlines() if line.startswith("deltaprune ")]
+    assert {"ask", "cost", "budget", "evaluate", "calibrate", "bench", "plot"} <= {line.split()[1] for line in lines}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").symlink_to(scene)
+    for line in lines:
+        words = [str(folder("qwen3_5")) if word == "DIR" else word for word in shlex.split(line)[1:]]
+        ran = cli(*words)
+        assert ran.code == 0, (line, ran.err)

@@ -1,5 +1,6 @@
 """A model of transformers' own with the door that the commands use: `answer`, `start`, `generate`."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -54,6 +55,8 @@ class Found(Method):
 class Hosted:
     """A model of transformers' own. It prunes as `VLM` does, and its answers are those of transformers' `generate`.
 
+    Threads that share one take turns: some families keep what the last prompt had (M-RoPE's offsets) in the model.
+
     What a `VLM` can do because its images come first and its state never grows, a `Hosted` cannot: run an image ahead
     of its questions, or continue a prompt as often as one likes. That is refused in a sentence.
 
@@ -66,6 +69,7 @@ class Hosted:
         self.model = model
         self.config = config
         self._family = Target(model).family
+        self._turn = threading.RLock()
 
     @property
     def method(self) -> Method | None:
@@ -147,7 +151,8 @@ class Hosted:
         with self.pruned_by(method):
             on = self.method or NoPruning()
             seeded = isinstance(sampler, Sampling) and sampler.generator is not None
-            with self._hooked(on, given["input_ids"]) as target, torch.random.fork_rng(enabled=seeded):
+            hooked, random = self._hooked(on, given["input_ids"]), torch.random.fork_rng(enabled=seeded)
+            with self._turn, hooked as target, random:
                 text = self.model.get_submodule(self._family.text)
                 with clocked(self.model, text, self.device) as ms:
                     out = self.model.generate(
