@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ import deltaprune as dp
 from deltaprune.cost import share_of
 from deltaprune.cost.hosted import hosted_decode_macs, hosted_macs
 from deltaprune.hosted.config import HostedConfig
-from deltaprune.hosted.mixing import Mixing
+from deltaprune.hosted.mixing import Mixing, SelectiveScan
 from deltaprune.hosted.sizes import MIXINGS, mixing_of
 from deltaprune.inplace.probes import registry as probes
 from deltaprune.methods.none import NoPruning
@@ -94,10 +94,12 @@ def test_a_decoded_row() -> None:
 
 
 def test_every_mixer_has_a_form() -> None:
-    assert set(probes.names()) == set(MIXINGS)
+    for name in probes.names():
+        assert {kind.__name__ for kind in probes[name].__mro__} & MIXINGS.keys(), name
     with pytest.raises(dp.UserError, match="The cost of a Linear is not known"):
-        mixing_of(torch.nn.Linear(2, 2))
+        mixing_of(torch.nn.Linear(2, 2), cast(Any, object()))
     assert Mixing()(3, 4) == 0
+    assert SelectiveScan(5, 2)(3, 4) == (4 * 2 + 3) * 5 * 4 == 4 * SelectiveScan(5, 2).step(9)
 
 
 def test_what_a_writing_row_is_charged() -> None:

@@ -42,7 +42,8 @@ class HostedConfig:
         """
         target = Target(model)
         active = getattr(target.text.config, "num_experts_per_tok", None) or 0
-        layers = [layer_sizes(layer, mixer, active) for layer, mixer in zip(target.layers, target.mixers, strict=True)]
+        parts = zip(target.layers, target.mixers, target.blocks, strict=True)
+        layers = [layer_sizes(*part, active) for part in parts]
         head = next((part for where, part in model.named_modules() if where.rpartition(".")[2] == HEAD), None)
         if head is None:
             raise UserError(f"A {type(model).__name__} has no {HEAD} that gives logits: load the whole model.")

@@ -89,3 +89,20 @@ class StateSpace(Mixing):
 
     def step(self, rows: float) -> float:
         return 3 * self.heads * self.width * self.state
+
+
+@dataclass(frozen=True)
+class SelectiveScan(Mixing):
+    """Mamba-1, row by row: a state of `state` numbers a channel, counted as that of `blocks.mamba1`.
+
+    Its products are elementwise, which torch's counter does not see, but for what is read.
+    """
+
+    channels: int
+    state: int
+
+    def __call__(self, queries: float, rows: float) -> float:
+        return (4 * self.state + 3) * self.channels * rows
+
+    def step(self, rows: float) -> float:
+        return self(1, 1)

@@ -7,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from deltaprune.errors import UserError
-from deltaprune.hosted.mixing import DeltaRule, Mixing, Softmax, StateSpace
+from deltaprune.hosted.mixing import DeltaRule, Mixing, SelectiveScan, Softmax, StateSpace
+from deltaprune.inplace.probes import Probe
 
 ONLY_WRITES = ("k_proj", "v_proj")  # of an attention, what a row needs that is attended to and not updated
-NOT_WRITING = ("out_proj",)  # of a recurrence, what such a row does without
+NOT_WRITING = "out_proj"  # of a recurrence, what such a row does without
 
 
 @dataclass(frozen=True)
@@ -34,39 +35,41 @@ class LayerSizes:
     write_conv: float
 
 
-def layer_sizes(layer: nn.Module, mixer: nn.Module, active: int) -> LayerSizes:
+def layer_sizes(layer: nn.Module, mixer: nn.Module, probe: Probe, active: int) -> LayerSizes:
     """Read one layer.
 
     Args:
         layer: the decoder layer.
         mixer: the part of it that a probe knows.
+        probe: the mixer's.
         active: how many experts a row is sent to; 0 where there are none.
+
+    Raises:
+        UserError: a kind of mixer whose cost is not known.
     """
     linear, experts, conv = _products(layer, active)
-    mixing = mixing_of(mixer)
-    names = {name: sum(_products(part, active)) for name, part in mixer.named_children()}
-    if type(mixing) is Softmax:
-        writes, convolved = sum(names[name] for name in ONLY_WRITES), 0.0
-    elif type(mixing) is Mixing and not _products(mixer, active)[2]:
-        writes, convolved = 0.0, 0.0  # an MLP: there is nothing to write
-    else:
+    writes, convolved = 0.0, 0.0  # an MLP or experts: there is nothing to write
+    names = {name: _products(part, active)[0] for name, part in mixer.named_children()}
+    if probe.sees == "all":
+        writes = sum(names[name] for name in ONLY_WRITES)
+    elif probe.sees == "state":
         whole, _, convolved = _products(mixer, active)
-        writes = whole - sum(names.get(name, 0.0) for name in NOT_WRITING)
-    return LayerSizes(linear, experts, conv, mixing, writes, convolved)
+        writes = whole - names.get(NOT_WRITING, 0.0)
+    return LayerSizes(linear, experts, conv, mixing_of(mixer, probe), writes, convolved)
 
 
 def _products(part: nn.Module, active: int) -> tuple[float, float, float]:
     """MACs of one row: matrix products, experts, convolution.
 
-    A weight of two axes multiplies each row once; one of three axes is a convolution's, one channel each, or holds all
-    experts.
+    A `weight` of two axes multiplies each row once; a parameter of three axes is a convolution's, one channel each, or
+    holds all experts.
     """
     linear = experts = conv = 0.0
     for module in part.modules():
-        for weight in module.parameters(recurse=False):
+        for name, weight in module.named_parameters(recurse=False):
             if isinstance(module, nn.Conv1d):
                 conv += weight.numel() if weight.ndim == 3 else 0
-            elif weight.ndim == 2:
+            elif weight.ndim == 2 and name == "weight":
                 linear += weight.numel()
             elif weight.ndim == 3:
                 experts += weight.numel() * active / weight.shape[0]
@@ -87,34 +90,27 @@ def _state_space(mixer: Any) -> Mixing:
     return StateSpace(mixer.num_heads, mixer.head_dim, mixer.ssm_state_size, mixer.chunk_size)
 
 
+def _selective_scan(mixer: Any) -> Mixing:
+    return SelectiveScan(mixer.intermediate_size, mixer.ssm_state_size)
+
+
 def _none(mixer: Any) -> Mixing:
     return Mixing()
 
 
-MIXINGS: Mapping[str, Callable[[Any], Mixing]] = {  # by the class of the mixer, as its probe is
-    **dict.fromkeys(
-        (
-            "Qwen2Attention",
-            "Qwen2_5_VLAttention",
-            "Qwen3VLTextAttention",
-            "LlamaAttention",
-            "Lfm2Attention",
-            "NemotronHAttention",
-            "Qwen3_5Attention",
-            "Qwen3_5MoeAttention",
-        ),
-        _softmax,
-    ),
-    "Qwen3_5GatedDeltaNet": _delta_rule,
-    "Qwen3_5MoeGatedDeltaNet": _delta_rule,
-    "NemotronHMamba2Mixer": _state_space,
-    **dict.fromkeys(("Lfm2ShortConv", "NemotronHMoE", "NemotronHMLP"), _none),
+MIXINGS: Mapping[str, Callable[[Any], Mixing]] = {  # by the name of the mixer's probe, or of a class above it
+    "Attention": _softmax,
+    "GatedDelta": _delta_rule,
+    "Mamba1": _selective_scan,
+    "Mamba2": _state_space,
+    "ShortConvolution": _none,
+    "Experts": _none,
 }
 
 
-def mixing_of(mixer: nn.Module) -> Mixing:
+def mixing_of(mixer: nn.Module, probe: Probe) -> Mixing:
     """What a mixer's rows cost each other, else a `UserError`."""
-    kind = type(mixer).__name__
-    if kind not in MIXINGS:
-        raise UserError(f"The cost of a {kind} is not known: there is a closed form for {', '.join(sorted(MIXINGS))}.")
-    return MIXINGS[kind](mixer)
+    known = next((kind.__name__ for kind in type(probe).__mro__ if kind.__name__ in MIXINGS), None)
+    if known is None:
+        raise UserError(f"The cost of a {type(mixer).__name__} is not known: add its form to hosted/sizes.py.")
+    return MIXINGS[known](mixer)
