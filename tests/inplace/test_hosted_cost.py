@@ -109,3 +109,5 @@ def test_what_a_writing_row_is_charged() -> None:
     assert kinds["*"].write_linear == 2 * 32 * 16
     assert kinds["E"].write_linear == 0
     assert kinds["M"].write_linear == kinds["M"].linear - 64 * 32
+    attention = HostedConfig.of(make("smolvlm"), "tiny")
+    assert attention.shape.write == 2 * 32 * 16 / (2 * 32 * 16 + 2 * 32 * 32 + 3 * 32 * 64)

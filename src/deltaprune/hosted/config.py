@@ -53,7 +53,13 @@ class HostedConfig:
     @property
     def shape(self) -> Shape:
         """What a method may know."""
-        return Shape(len(self.layers), self.n_visual, self.plan)
+        return Shape(len(self.layers), self.n_visual, self.plan, self.write)
+
+    @property
+    def write(self) -> float:
+        """MACs with weights of a row that only writes over those of one that is updated, all layers together."""
+        written = sum(layer.write_linear + layer.write_conv for layer in self.layers)
+        return written / sum(layer.linear + layer.experts + layer.conv for layer in self.layers)
 
     def with_visual(self, n: int) -> "HostedConfig":
         """The same for images of so many visual tokens."""
