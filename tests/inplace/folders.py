@@ -12,6 +12,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from deltaprune.hosted.processor import pictures_only
 
+transformers.utils.logging.disable_progress_bar()  # a command's stderr is read by tests
 TEMPLATE = (
     "{% for m in messages %}<u>{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
     "{% endfor %}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
