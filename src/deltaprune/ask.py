@@ -26,8 +26,8 @@ from deltaprune.vlm import VLM
 REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer where they take more than 500 ms together
 UNWRITTEN = ("kept_origin", "grid", "picture", "more")  # of a row, in JSON
 NO_GRID = (
-    "The visual tokens of this picture are no grid over it: the model's processor cuts it into tiles, so there is nothing "
-    "to draw."
+    "The visual tokens of this picture are no grid over it: the model's processor cuts it into tiles, so there is "
+    "nothing to draw."
 )
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class AskRow:
         text_tokens: of the prompt, template included.
         new_tokens: of the answer, end-of-text included.
         kept_origin: for each stage, the indices of the visual tokens it left, row by row; not part of the JSON row.
-        grid: rows and columns of patches that the picture became, None where they are no grid; not part of the JSON row.
+        grid: rows and columns of patches that the picture became, None where they are none; not part of the JSON row.
         picture: the picture asked about, upright RGB; not part of the JSON row.
         more: what a row of a model of transformers' own says besides: `visual_tokens`, and `plan` where nobody
             calibrated it.

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import folders
 import pytest
@@ -13,6 +13,7 @@ import transformers
 from PIL import Image
 
 import deltaprune as dp
+from deltaprune.ask import ask
 from deltaprune.generate import NonFiniteLogits, Sampling
 from deltaprune.hosted.config import HostedConfig
 from deltaprune.hosted.folder import random_hosted, read_hosted_config
@@ -127,13 +128,13 @@ def test_tokens_lie_in_a_grid(folder: Folder) -> None:
     wide = Image.new("RGB", (32, 16))
     _, processor = loaded(folder, "qwen3_vl")
     inputs = processor(images=wide, text="?")
-    rows, columns = token_grid(inputs, int((inputs["mm_token_type_ids"] == 1).sum()))
-    assert rows * columns == int((inputs["mm_token_type_ids"] == 1).sum())
-    assert columns == 2 * rows
+    assert token_grid(inputs, int((inputs["mm_token_type_ids"] == 1).sum())) == (2, 4)
     vlm, processor = loaded(folder, "llava_onevision")
     inputs = processor(images=wide, text="?")
+    assert token_grid(inputs, int(vlm.is_visual(inputs["input_ids"]).sum())) is None
+    (row,) = ask(cast(Any, vlm), cast(Any, processor), wide, ["?"], "none", 1)
     with pytest.raises(dp.UserError, match="no grid over it"):
-        token_grid(inputs, int(vlm.is_visual(inputs["input_ids"]).sum()))
+        row.overlay()
 
 
 def test_what_cannot_work_is_a_sentence(folder: Folder, scene: Path, tmp_path: Path) -> None:

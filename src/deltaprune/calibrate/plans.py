@@ -149,7 +149,7 @@ def load_plan(path: str | Path, config: MLLMConfig | HostedConfig) -> Plan:
     _check_found(path, found, config.shape.n_layers)
     freezing = _freezing(path, raw.get("freezing", []), config.shape.n_layers)
     means = None if raw.get("means") is None else MeanStates.load(beside(path), raw["means"])
-    thinning = _thinning(path, raw.get("thinning", []), config.lm.n_layers)
+    thinning = _thinning(path, raw.get("thinning", []), config.shape.n_layers)
     return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing, found, thinning, means)
 
 

@@ -173,7 +173,7 @@ def _tokens(asked: Asked, working: Working) -> "Figure":
 def _hosted_tokens(asked: Asked, working: Working) -> "Figure":
     """The same for a model of transformers' own, where its visual tokens are a grid over the picture."""
     from deltaprune.analysis.figures import kept_tokens
-    from deltaprune.ask import ask
+    from deltaprune.ask import NO_GRID, ask
     from deltaprune.hosted.config import suited
     from deltaprune.hosted.grid import token_grid
 
@@ -182,6 +182,8 @@ def _hosted_tokens(asked: Asked, working: Working) -> "Figure":
     vlm, processor = loaded
     inputs = processor(images=picture, text=question)
     grid = token_grid(inputs, int(vlm.is_visual(inputs["input_ids"]).sum()))
+    if grid is None:
+        raise UserError(NO_GRID)
     (method,) = [asked.method] if asked.method else suited([METHOD], vlm.config)
     row = ask(vlm, processor, picture, [question], method, 1, working.say)[-1]
     title = f"Visual tokens kept by {method}, {vlm.config.name}\n“{question}”"
