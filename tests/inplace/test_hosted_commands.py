@@ -123,8 +123,18 @@ def test_calibrate_writes_a_plan_that_is_read(cli: Cli, folder: Folder, scene: P
     assert "plan" not in dtp  # a calibrated plan needs no note
     ran = cli("cost", "--model", folder("qwen3_vl"), "--plan", path)
     assert (ran.code, "was made for another model" in ran.err) == (2, True)
-    ran = cli("calibrate", "--model", model, "--budget", 0.5)
-    assert (ran.code, "leave out --budget and --contribution" in ran.err) == (2, True)
+    ran = cli("calibrate", "--model", model, "--budget", 0.5, "--one-shot")
+    assert (ran.code, "leave out --one-shot and --contribution" in ran.err) == (2, True)
+
+
+def test_calibrate_finds_what_freeze_may_freeze(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "plan.json", folder("qwen3_5")
+    found = cli("calibrate", "--model", model, "--samples", 1, "--budget", 0.85, "--out", path, "--json").rows
+    assert found["source"]["freezing"]["shares"][-1] <= 0.85
+    assert {change[1] for change in found["freezing"]} <= {"write", "skip"}
+    asked = ("ask", "--model", model, scene, "What?", "--max-new-tokens", 1, "--plan", path)
+    none, freeze = cli(*asked, "--method", "freeze:budget=0.9", "--json").rows
+    assert none["macs_share"] == 1 > freeze["macs_share"]
 
 
 def test_plot(cli: Cli, folder: Folder, tmp_path: Path) -> None:

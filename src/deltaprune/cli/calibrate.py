@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
-from deltaprune.cli._freezing import check_budget, with_freezing
+from deltaprune.cli._freezing import check_budget, with_freezing, with_hosted_freezing
 from deltaprune.cli._options import (
     BenchmarkOption,
     DeviceOption,
@@ -91,14 +91,16 @@ def calibrate(
         asked = pick_questions(chosen, split, seed, samples)
         vlm, processor = load_model(model, device, working, None, towers, tokenizer, dtype)
         if isinstance(vlm, Hosted):
-            if budget is not None or contribution:
-                raise UserError(f"{model} is a model of transformers' own: leave out --budget and --contribution.")
+            if one_shot or contribution:
+                raise UserError(f"{model} is a model of transformers' own: leave out --one-shot and --contribution.")
             found = hosted(vlm, processor, chosen, asked, (rule, eta), (benchmark, split, seed), working)
+            if budget is not None:
+                found = with_hosted_freezing(found, vlm, processor, chosen, (split, seed, samples), budget, working)
         else:
             curves = measured(vlm, processor, chosen, asked, working)
             moved = pruned(vlm, processor, chosen, asked, working) if rule == "js" else None
             found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta, moved)
-        if budget is not None:
+        if budget is not None and not isinstance(vlm, Hosted):
             where = split, seed, samples
             found = with_freezing(found, vlm, processor, chosen, where, budget, one_shot, out, working)
         if contribution:

@@ -9,9 +9,7 @@ from torch import nn
 from deltaprune.errors import UserError
 from deltaprune.hosted.mixing import DeltaRule, Mixing, SelectiveScan, Softmax, StateSpace
 from deltaprune.inplace.probes import Probe
-
-ONLY_WRITES = ("k_proj", "v_proj")  # of an attention, what a row needs that is attended to and not updated
-NOT_WRITING = "out_proj"  # of a recurrence, what such a row does without
+from deltaprune.inplace.sizes import row_macs
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,9 @@ def layer_sizes(layer: nn.Module, mixer: nn.Module, probe: Probe, active: int) -
         UserError: a kind of mixer whose cost is not known.
     """
     linear, experts, conv = _products(layer, active)
-    writes, convolved = 0.0, 0.0  # an MLP or experts: there is nothing to write
-    names = {name: _products(part, active)[0] for name, part in mixer.named_children()}
-    if probe.sees == "all":
-        writes = sum(names[name] for name in ONLY_WRITES)
-    elif probe.sees == "state":
-        whole, _, convolved = _products(mixer, active)
-        writes = whole - names.get(NOT_WRITING, 0.0)
-    return LayerSizes(linear, experts, conv, mixing_of(mixer, probe), writes, convolved)
+    _, written = row_macs(layer, mixer, probe, active)
+    convolved = _products(mixer, active)[2] if probe.sees == "state" else 0.0
+    return LayerSizes(linear, experts, conv, mixing_of(mixer, probe), written - convolved, convolved)
 
 
 def _products(part: nn.Module, active: int) -> tuple[float, float, float]:
