@@ -13,10 +13,10 @@ FLOORS: list[set[str]] = [
     {"scores", "methods"},
     {"protocols", "walk", "blocks", "vision"},
     {"mllm", "checkpoints", "models", "cuda_graphs"},
-    {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "vlm", "load"},
+    {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "vlm", "hosted", "load"},
     {"calibrate", "analysis", "cost"},
     {"benchmarks"},
-    {"ask", "evaluate", "hf", "lmms_eval", "studio", "cli", "__init__"},
+    {"ask", "ask_hosted", "evaluate", "hf", "lmms_eval", "studio", "cli", "__init__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODELS = ("blocks", "vision", "mllm", "checkpoints", "models", "cuda_graphs")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from deltaprune.cost import share_of
 from deltaprune.cuda_graphs.prefills import WARM_UP
 from deltaprune.errors import UserError
+from deltaprune.hosted.model import Hosted
 from deltaprune.methods import parse
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.pictures import Picture, read_picture
@@ -23,7 +24,11 @@ from deltaprune.timing import timed
 from deltaprune.vlm import VLM
 
 REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer where they take more than 500 ms together
-UNWRITTEN = ("kept_origin", "grid", "picture")  # of a row, in JSON
+UNWRITTEN = ("kept_origin", "grid", "picture", "more")  # of a row, in JSON
+NO_GRID = (
+    "The visual tokens of this picture are no grid over it: the model's processor cuts it into tiles, so there is "
+    "nothing to draw."
+)
 
 T = TypeVar("T")
 
@@ -44,8 +49,10 @@ class AskRow:
         text_tokens: of the prompt, template included.
         new_tokens: of the answer, end-of-text included.
         kept_origin: for each stage, the indices of the visual tokens it left, row by row; not part of the JSON row.
-        grid: rows and columns of patches that the picture became; not part of the JSON row.
+        grid: rows and columns of patches that the picture became, None where they are none; not part of the JSON row.
         picture: the picture asked about, upright RGB; not part of the JSON row.
+        more: what a row of a model of transformers' own says besides: `visual_tokens`, and `plan` where nobody
+            calibrated it.
     """
 
     question: str
@@ -58,12 +65,14 @@ class AskRow:
     text_tokens: int
     new_tokens: int
     kept_origin: tuple[np.ndarray, ...] = field(repr=False, compare=False)
-    grid: tuple[int, int] = field(repr=False, compare=False)
+    grid: tuple[int, int] | None = field(repr=False, compare=False)
     picture: Image.Image = field(repr=False, compare=False)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON row."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in UNWRITTEN}
+        row = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in UNWRITTEN}
+        return {**row, **self.more}
 
     def overlay(self, image: Picture | None = None, title: str | None = None) -> Image.Image:
         """The picture with the patches that were dropped greyed and struck through, see `deltaprune.analysis.overlay`.
@@ -71,7 +80,12 @@ class AskRow:
         Args:
             image: drawn on instead of the picture asked about.
             title: the caption's first line; None names method and answer.
+
+        Raises:
+            UserError: the visual tokens are no grid over the picture.
         """
+        if self.grid is None:
+            raise UserError(NO_GRID)
         title = f"{self.method}: {self.answer}" if title is None else title
         return overlay(
             self.picture if image is None else read_picture(image), self.kept_origin, self.grid, self.after, title
@@ -105,7 +119,7 @@ def ask(
     Everything runs once before anything is timed, so that compilation and first touches are not counted.
 
     Args:
-        vlm, processor: what `load` gave.
+        vlm, processor: what `load` gave, a model of transformers' own among others.
         image: the picture: a path, a PIL image, an array or a tensor.
         questions: at least one.
         method: an object, or a text such as "dtp:keep=0.5"; or several of them.
@@ -121,6 +135,10 @@ def ask(
         chosen.checked_steps(vlm.shape)
     check_questions(questions)
     picture = read_picture(image)
+    if isinstance(vlm, Hosted):
+        from deltaprune.ask_hosted import hosted_rows
+
+        return hosted_rows(vlm, cast(Any, processor), picture, questions, runs, max_new_tokens, say)
     pixels = processor.encode_images([picture]).to(vlm.device)
     say("warming up (the first run on a machine compiles the kernels)")
     sides = {label: side_of(chosen.checked_steps(vlm.shape)) for label, chosen in runs.items()}

@@ -1,12 +1,14 @@
 """From a name, a folder or a file to a model and its processor."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from deltaprune.checkpoints.checkpoint import build
-from deltaprune.checkpoints.parts import Towers
+from deltaprune.checkpoints.parts import Towers, refuse_parts
 from deltaprune.checkpoints.sources import open_source
+from deltaprune.hosted.recognise import is_hosted
 from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
@@ -23,8 +25,9 @@ def load(
 
     Args:
         source: a known name ("bundled", "cobra", "robomamba"); an id of the Hub ("han1997/cobra"); a folder in Cobra's
-            published layout (config.json and checkpoints/latest-checkpoint.pt); RoboMamba's .pth; or a model folder,
-            as `deltaprune convert` writes it.
+            published layout (config.json and checkpoints/latest-checkpoint.pt); RoboMamba's .pth; a model folder,
+            as `deltaprune convert` writes it; or a folder of transformers' own, of a family that `inplace` can prune:
+            it gives a `Hosted`, which has the same door, and a `HostedProcessor`.
         towers: the vision towers a published checkpoint leaves out: a folder of dino.safetensors, siglip.safetensors
             (or .pt), or a mapping from these names to files. By default they are looked for beside the checkpoint, then
             on the Hub.
@@ -36,6 +39,11 @@ def load(
     Raises:
         UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.
     """
+    if is_hosted(source):
+        from deltaprune.hosted.folder import load_hosted
+
+        refuse_parts(f"The model folder {source}", towers, tokenizer)
+        return cast(tuple[VLM, Processor], load_hosted(source, dtype, device))
     checkpoint = open_source(source, towers, tokenizer)
     model = build(checkpoint, dtype, device)
     processor = Processor(checkpoint.config, checkpoint.tokenizer, chat_template=checkpoint.chat_template)

@@ -129,8 +129,12 @@ def fingerprint(model: MLLM) -> str:
         for name in ("found", "means", "thinning"):  # models without them keep the fingerprints they had
             if not config["plan"][name]:
                 del config["plan"][name]
-    weights = {name: _sample(weight.detach().flatten()) for name, weight in model.state_dict().items()}
-    return _digest(weights, config)
+    return digest(model.state_dict(), config)
+
+
+def digest(weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """A hash of weights, large ones sampled, and of what is said about them (plain JSON)."""
+    return _digest({name: _sample(weight.detach().flatten()) for name, weight in weights.items()}, about)
 
 
 def _sample(values: Tensor) -> Tensor:

@@ -12,11 +12,13 @@ from typing import Any, Literal, cast, get_args
 
 from deltaprune.cost import share_of, tokens_kept
 from deltaprune.errors import UserError
+from deltaprune.hosted.config import HostedConfig
 from deltaprune.methods import fields_of, parse, registry
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.selection import floor_count
 from deltaprune.steps import Method
 
+Sizes = MLLMConfig | HostedConfig
 ROUNDING = 1e-9  # a share is a quotient of floats
 STEP = 0.005  # between budgets that are tried
 Knob = Literal["budget", "keep", "share", "after"]
@@ -42,7 +44,7 @@ class Budget:
     kept: list[int]
 
 
-def budget(config: MLLMConfig, method: Method | str, share: float, text_tokens: float) -> Budget:
+def budget(config: Sizes, method: Method | str, share: float, text_tokens: float) -> Budget:
     """Spend a share of the LM prefill's MACs.
 
     A method with a `budget` of its own (Freeze) gets the largest that does not exceed this one. A method with a `keep`
@@ -122,7 +124,7 @@ def _knob(method: type[Method], name: str) -> Knob:
     return knob
 
 
-def _budget(config: MLLMConfig, method: Method, share: float, text_tokens: float, name: str) -> float:
+def _budget(config: Sizes, method: Method, share: float, text_tokens: float, name: str) -> float:
     """The method's own budget, which counts a short question's text: larger or smaller for this prompt's."""
 
     def cost(value: float) -> float:
@@ -135,7 +137,7 @@ def _budget(config: MLLMConfig, method: Method, share: float, text_tokens: float
         raise UserError(f"{name} cannot meet a MACs share of {share:g} on {config.name}: {error}") from error
 
 
-def _keep(config: MLLMConfig, method: Method, share: float, text_tokens: float, name: str) -> float:
+def _keep(config: Sizes, method: Method, share: float, text_tokens: float, name: str) -> float:
     """The keep of the largest number of tokens within the budget, with as few digits as will do."""
     n, most = config.n_visual, share + ROUNDING
 
@@ -151,7 +153,7 @@ def _keep(config: MLLMConfig, method: Method, share: float, text_tokens: float, 
     return next((keep for keep in rounded_up if keep <= 1 and cost(keep) <= most), tokens / n)
 
 
-def _out_of_reach(name: str, config: MLLMConfig, share: float, nearest: float, where: str) -> UserError:
+def _out_of_reach(name: str, config: Sizes, share: float, nearest: float, where: str) -> UserError:
     """`nearest` is rounded inwards, so that asking for it succeeds."""
     return UserError(
         f"{name} cannot meet a MACs share of {share:g} on {config.name}: the nearest it reaches is {nearest:g}, at "
@@ -159,9 +161,9 @@ def _out_of_reach(name: str, config: MLLMConfig, share: float, nearest: float, w
     )
 
 
-def _layers(config: MLLMConfig, method: Method, share: float, text_tokens: float, name: str) -> float:
+def _layers(config: Sizes, method: Method, share: float, text_tokens: float, name: str) -> float:
     """The share of the fewest layers that meet the budget, with as few digits as will do."""
-    n = config.lm.n_layers
+    n = config.shape.n_layers
 
     def cost(value: float) -> float:
         return share_of(config, _with(method, "share", value), text_tokens)
@@ -173,13 +175,13 @@ def _layers(config: MLLMConfig, method: Method, share: float, text_tokens: float
     return next((value for value in rounded_up if value <= 1 and floor_count(value, n) == layers), layers / n)
 
 
-def _layer(config: MLLMConfig, method: Method, share: float, text_tokens: float, _: str) -> int:
+def _layer(config: Sizes, method: Method, share: float, text_tokens: float, _: str) -> int:
     """The layer whose cost is nearest, the earlier of two."""
 
     def distance(after: int) -> float:
         return abs(share_of(config, _with(method, "after", after), text_tokens) - share)
 
-    return min(range(config.lm.n_layers), key=distance)
+    return min(range(config.shape.n_layers), key=distance)
 
 
 def _with(method: Method, knob: Knob, value: float) -> Method:

@@ -16,6 +16,7 @@ from deltaprune.calibrate.spread import RULES, Choice, Spread, check_depth, late
 from deltaprune.calibrate.withdrawal import ETA, Withdrawal, earliest
 from deltaprune.checks import check_local
 from deltaprune.errors import UserError, did_you_mean
+from deltaprune.hosted.config import HostedConfig
 from deltaprune.mean_states import MeanStates, beside
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.plan import Change, How, Thinning
@@ -69,14 +70,14 @@ def plan(
         "split": split,
         "seed": seed,
         "samples": curve.samples,
-        "curve": _rounded(curve.std),
+        "curve": rounded(curve.std),
     }
     if divergence is not None:
-        source |= {"js": _rounded(divergence.js), "js_keep": divergence.keep}
+        source |= {"js": rounded(divergence.js), "js_keep": divergence.keep}
     if withdrawal is None:
         return Plan(early=first.after, late=last.after, source=source)
     found = earliest(withdrawal.kl, eta)
-    source |= {"withdrawal": found.why, "eta": eta, "kl": _rounded(withdrawal.kl)}
+    source |= {"withdrawal": found.why, "eta": eta, "kl": rounded(withdrawal.kl)}
     return Plan(early=first.after, late=last.after, source=source, withdrawal=found.after)
 
 
@@ -95,7 +96,7 @@ def check_rule(rule: str) -> None:
         raise UserError(f"There is no rule {rule!r} for the early layer: {did_you_mean(rule, NAMES)}.")
 
 
-def plan_document(plan: Plan, config: MLLMConfig) -> dict[str, Any]:
+def plan_document(plan: Plan, config: MLLMConfig | HostedConfig) -> dict[str, Any]:
     """The content of a plan file: the plan, the model it is for, and which library made it when; plain JSON types."""
     return {
         "format": FORMAT,
@@ -108,12 +109,12 @@ def plan_document(plan: Plan, config: MLLMConfig) -> dict[str, Any]:
         "freezing": [list(change) for change in plan.freezing],
         **({"thinning": [list(each) for each in plan.thinning]} if plan.thinning else {}),
         **({} if plan.means is None else {"means": plan.means.digest}),
-        **({"found": {name: _rounded(values) for name, values in plan.found.items()}} if plan.found else {}),
+        **({"found": {name: rounded(values) for name, values in plan.found.items()}} if plan.found else {}),
         "source": dict(plan.source),
     }
 
 
-def save_plan(plan: Plan, config: MLLMConfig, path: str | Path) -> None:
+def save_plan(plan: Plan, config: MLLMConfig | HostedConfig, path: str | Path) -> None:
     """Write a plan file, and its mean states beside it where it has any, see `mean_states.beside`.
 
     Raises:
@@ -125,7 +126,7 @@ def save_plan(plan: Plan, config: MLLMConfig, path: str | Path) -> None:
     Path(path).write_text(json.dumps(plan_document(plan, config), indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
-def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
+def load_plan(path: str | Path, config: MLLMConfig | HostedConfig) -> Plan:
     """Read a plan file for a model.
 
         plan = dp.load_plan("plan.json", model.config)
@@ -141,14 +142,14 @@ def load_plan(path: str | Path, config: MLLMConfig) -> Plan:
         if field not in raw:
             raise UserError(f"{path} is not a whole plan: it lacks {field!r}, so {MAKE}.")
     _check_model(path, raw["model"], config)
-    _check_layers(path, raw, config.lm.n_layers)
+    _check_layers(path, raw, config.shape.n_layers)
     if not isinstance(raw["source"], Mapping):
         raise UserError(f"{path} is not a whole plan: its 'source' is no object, so {MAKE}.")
     found = raw.get("found", {})
-    _check_found(path, found, config.lm.n_layers)
-    freezing = _freezing(path, raw.get("freezing", []), config.lm.n_layers)
+    _check_found(path, found, config.shape.n_layers)
+    freezing = _freezing(path, raw.get("freezing", []), config.shape.n_layers)
     means = None if raw.get("means") is None else MeanStates.load(beside(path), raw["means"])
-    thinning = _thinning(path, raw.get("thinning", []), config.lm.n_layers)
+    thinning = _thinning(path, raw.get("thinning", []), config.shape.n_layers)
     return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing, found, thinning, means)
 
 
@@ -166,12 +167,12 @@ def _read(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _identity(config: MLLMConfig) -> dict[str, Any]:
+def _identity(config: MLLMConfig | HostedConfig) -> dict[str, Any]:
     """What tells one model's plan from another's."""
-    return {"name": config.name, "n_layers": config.lm.n_layers, "n_visual": config.n_visual}
+    return {"name": config.name, "n_layers": config.shape.n_layers, "n_visual": config.n_visual}
 
 
-def _check_model(path: str | Path, made_for: object, config: MLLMConfig) -> None:
+def _check_model(path: str | Path, made_for: object, config: MLLMConfig | HostedConfig) -> None:
     """The plan was made for this model, else a `UserError`."""
     here = _identity(config)
     if made_for != here:
@@ -242,5 +243,6 @@ def _check_found(path: str | Path, found: object, n_layers: int) -> None:
             raise UserError(f"{path} has a 'found' that is not {n_layers} numbers for each method: {MAKE} again.")
 
 
-def _rounded(curve: Sequence[float]) -> list[float]:
+def rounded(curve: Sequence[float]) -> list[float]:
+    """A curve as it is written down."""
     return [float(f"{value:.4g}") for value in curve]

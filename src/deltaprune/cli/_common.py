@@ -11,6 +11,7 @@ from deltaprune.cli._progress import Working
 from deltaprune.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from deltaprune.hosted.config import HostedConfig
     from deltaprune.mllm.network import MLLMConfig
     from deltaprune.mllm.processor import Processor
     from deltaprune.vlm import VLM
@@ -98,11 +99,14 @@ def load_model(
         working: shows what is being done.
         plan: a plan file, which replaces the model's own plan.
     """
+    from deltaprune.hosted.recognise import is_hosted
     from deltaprune.load import load
 
     check_device(device)
     check_dtype(dtype)
     working.say(f"loading {model}")
+    if is_hosted(model):
+        quiet_transformers()
     vlm, processor = load(model, towers=read_towers(towers), tokenizer=tokenizer, dtype=dtype, device=device)
     if plan is not None:
         from deltaprune.calibrate import load_plan
@@ -111,30 +115,34 @@ def load_model(
     return vlm, processor
 
 
+def quiet_transformers() -> None:
+    """No bars and advice of transformers' on stderr, where the commands show progress and mistakes alone."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def read_model_config(
     model: str, plan: str | None = None, towers: list[str] | None = None, tokenizer: str | None = None
-) -> "MLLMConfig":
-    """The configuration of a known model, a model folder or a published checkpoint; its weights are not read.
+) -> "MLLMConfig | HostedConfig":
+    """The configuration of a known model, a folder (ours or transformers' own) or a published checkpoint.
+
+    Its weights are not read.
 
     Args:
         model, towers, tokenizer: the options.
         plan: a plan file, which takes the place of the model's own plan.
     """
-    from deltaprune.checkpoints.folder import read_config
-    from deltaprune.models import registry
+    from deltaprune.hosted.recognise import is_hosted
 
-    path = Path(model)
-    if any(registry[name].recognises(path) for name in registry.names()):
-        from deltaprune.checkpoints.sources import open_source
+    if is_hosted(model):
+        from deltaprune.hosted.folder import read_hosted_config
 
-        config = open_source(path, read_towers(towers), tokenizer).config
-    elif path.is_dir():
-        config = read_config(path)
-    elif model in registry.names():
-        config = registry[model].config()
+        quiet_transformers()
+        config: MLLMConfig | HostedConfig = read_hosted_config(model)
     else:
-        known = did_you_mean(model, registry.names())
-        raise UserError(f"There is no model {model!r}: it is neither a folder nor a known name; {known}.")
+        config = read_own_config(model, towers, tokenizer)
     if plan is None:
         return config
     from dataclasses import replace
@@ -142,6 +150,38 @@ def read_model_config(
     from deltaprune.calibrate import load_plan
 
     return replace(config, plan=load_plan(plan, config))
+
+
+def read_own_config(model: str, towers: list[str] | None = None, tokenizer: str | None = None) -> "MLLMConfig":
+    """The same of a model that is not transformers' own."""
+    from deltaprune.checkpoints.folder import read_config
+    from deltaprune.models import registry
+
+    path = Path(model)
+    if any(registry[name].recognises(path) for name in registry.names()):
+        from deltaprune.checkpoints.sources import open_source
+
+        return open_source(path, read_towers(towers), tokenizer).config
+    if path.is_dir():
+        return read_config(path)
+    if model in registry.names():
+        return registry[model].config()
+    known = did_you_mean(model, registry.names())
+    raise UserError(f"There is no model {model!r}: it is neither a folder nor a known name; {known}.")
+
+
+def with_visual_tokens(config: "MLLMConfig | HostedConfig", n: int | None) -> "MLLMConfig | HostedConfig":
+    """The configuration for images of so many visual tokens, where these depend on the image; None for the usual."""
+    if n is None:
+        return config
+    from deltaprune.hosted.config import HostedConfig
+
+    check_whole("--visual-tokens", n)
+    if not isinstance(config, HostedConfig):
+        raise UserError(
+            f"{config.name} has {config.n_visual} visual tokens, whatever the image: leave out --visual-tokens."
+        )
+    return config.with_visual(n)
 
 
 def patch_grid(config: "MLLMConfig") -> tuple[int, int]:

@@ -12,6 +12,7 @@ from deltaprune.errors import UserError
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark, Sample
     from deltaprune.calibrate.freezing import Found
+    from deltaprune.hosted.model import Hosted
     from deltaprune.mllm.processor import Inputs, Processor
     from deltaprune.plan import Plan, Thinning
     from deltaprune.vlm import VLM
@@ -106,6 +107,36 @@ def _known(partial: Path, about: dict[str, Any]) -> list[Any]:
         return []
     changes = raw.pop("changes", [])
     return [Change(*each) for each in changes] if raw == json.loads(json.dumps(about)) else []
+
+
+def with_hosted_freezing(
+    plan: "Plan",
+    vlm: "Hosted",
+    processor: "Processor",
+    benchmark: "Benchmark",
+    where: tuple[str, int, int],
+    budget: float,
+    working: Working,
+) -> "Plan":
+    """The same on a model of transformers' own; takes what `with_freezing` takes."""
+    from deltaprune.calibrate.in_place import FoundInPlace, order_in_place
+
+    asked = [sample for picture in _pictures(benchmark, *where) for sample in picture]
+    samples = [processor(images=sample.image, text=benchmark.rules.message(sample)).to(vlm.device) for sample in asked]
+
+    def told(found: FoundInPlace) -> None:
+        working.say(f"freezing: {len(found.changes)} changes, {found.shares[-1]:.3f} of the MACs")
+
+    working.say("answering without any change")
+    found = order_in_place(vlm.model, samples, budget, on_change=told)
+    about = {
+        "budget": budget,
+        "shares": [float(f"{share:.4g}") for share in found.shares],
+        "evaluations": found.evaluations,
+        "seconds": round(found.seconds, 1),
+        "questions": len(samples),
+    }
+    return replace(plan, freezing=tuple(found.changes), source={**plan.source, "freezing": about})
 
 
 def _pictures(benchmark: "Benchmark", split: str, seed: int, n: int) -> "list[list[Sample]]":

@@ -19,7 +19,13 @@ def local(param: typer.CallbackParam, value: Any) -> Any:
 
 
 ModelOption = Annotated[
-    str, typer.Option("--model", callback=local, metavar="NAME|FOLDER", help="A known model, a folder or a checkpoint.")
+    str,
+    typer.Option(
+        "--model",
+        callback=local,
+        metavar="NAME|FOLDER",
+        help="A known model, a folder (ours or transformers' own) or a checkpoint.",
+    ),
 ]
 TowersOption = Annotated[
     list[str] | None,
@@ -52,6 +58,14 @@ DeviceOption = Annotated[
 BenchmarkOption = Annotated[str, typer.Option("--benchmark", metavar="NAME", help="Whose pictures and questions.")]
 SplitOption = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the benchmark.")]
 TextTokensOption = Annotated[int, typer.Option("--text-tokens", help="Of the prompt, template included.")]
+VisualTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--visual-tokens",
+        help="Of one image, for a model of transformers' own, where they depend on its size. [default: 256]",
+        show_default=False,
+    ),
+]
 ConventionOption = Annotated[
     str, typer.Option("--convention", metavar="full|paper", help="Count everything, or as the paper does.")
 ]

@@ -1,7 +1,7 @@
 """What `deltaprune plot` measures and draws: one function per figure."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deltaprune.cli._common import load_model, patch_grid, read_model_config
 from deltaprune.cli._progress import Working
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from deltaprune.benchmarks import Benchmark, Sample
+    from deltaprune.hosted.model import Hosted
     from deltaprune.mllm.network import MLLMConfig
     from deltaprune.mllm.processor import Processor
     from deltaprune.vlm import VLM
@@ -45,8 +47,16 @@ def _load(asked: Asked, working: Working) -> "tuple[VLM, Processor]":
 
 
 def _config(asked: Asked) -> "MLLMConfig":
-    """Its configuration, before anything is loaded."""
-    return read_model_config(asked.model, asked.plan, asked.towers, asked.tokenizer)
+    """Its configuration, before anything is loaded; not of a model of transformers' own, else a `UserError`."""
+    from deltaprune.hosted.config import HostedConfig
+
+    config = read_model_config(asked.model, asked.plan, asked.towers, asked.tokenizer)
+    if isinstance(config, HostedConfig):
+        raise UserError(
+            f"{asked.model} is a model of transformers' own, of which plot draws spread and tokens, and tradeoff from "
+            "reports."
+        )
+    return config
 
 
 def _spread(asked: Asked, working: Working) -> "Figure":
@@ -55,17 +65,43 @@ def _spread(asked: Asked, working: Working) -> "Figure":
     from deltaprune.benchmarks import registry
     from deltaprune.calibrate import plan
     from deltaprune.calibrate.plans import check_rule
+    from deltaprune.hosted.model import Hosted
 
     name, rule = asked.benchmark or "scenes", asked.rule or "first_peak"
     check_rule(rule)
     benchmark = registry[name]()
     about = pick_questions(benchmark, "val", 0, asked.samples or 32)
     vlm, processor = _load(asked, working)
+    if isinstance(vlm, Hosted):
+        return _hosted_spread(vlm, processor, benchmark, about, (name, rule), working)
     curve = measured(vlm, processor, benchmark, about, working).spread
     found = plan(curve, rule)
     pictures = "1 picture" if curve.samples == 1 else f"{curve.samples} pictures"
     title = f"Spread of token importance, {vlm.config.name}\n{pictures} of {name}, early layer by {rule}"
     return spread_curve(curve.std, found.early, found.late, title)
+
+
+def _hosted_spread(
+    vlm: "Hosted",
+    processor: "Processor",
+    benchmark: "Benchmark",
+    about: "list[Sample]",
+    named: tuple[str, str],
+    working: Working,
+) -> "Figure":
+    """The same for a model of transformers' own: each stage reads the nearest layer below that tells the score."""
+    from deltaprune.analysis.figures import spread_curve
+    from deltaprune.calibrate.withdrawal import ETA
+    from deltaprune.cli.calibrate import hosted
+
+    found = hosted(vlm, processor, benchmark, about, (named[1], ETA), (named[0], "val", 0), working)
+    by_layer = dict(zip(found.source["layers"], found.source["curve"], strict=True))
+    std = [0.0]
+    for l in range(len(vlm.config.layers)):
+        std.append(by_layer.get(l, std[-1]))
+    pictures = "1 picture" if len(about) == 1 else f"{len(about)} pictures"
+    title = f"Spread of {found.source['score']}, {vlm.config.name}\n{pictures} of {named[0]}, early layer by {named[1]}"
+    return spread_curve(std[1:], found.early, found.late, title)
 
 
 def _scores(asked: Asked, working: Working) -> "Figure":
@@ -113,9 +149,12 @@ def _attention(asked: Asked, working: Working) -> "Figure":
 def _tokens(asked: Asked, working: Working) -> "Figure":
     """What each stage of a method leaves of the picture."""
     from deltaprune.analysis.figures import kept_tokens
+    from deltaprune.hosted.recognise import is_hosted
     from deltaprune.methods import parse
     from deltaprune.steps import stages_of
 
+    if is_hosted(asked.model):
+        return _hosted_tokens(asked, working)
     method = asked.method or METHOD
     chosen = parse(method)
     config = _config(asked)
@@ -129,6 +168,26 @@ def _tokens(asked: Asked, working: Working) -> "Figure":
         title += f"\n“{question}”"
     left = [stage.origin[0].cpu().numpy() for stage in kept]
     return kept_tokens(picture, left, [stage.after for stage in kept], patch_grid(config), title)
+
+
+def _hosted_tokens(asked: Asked, working: Working) -> "Figure":
+    """The same for a model of transformers' own, where its visual tokens are a grid over the picture."""
+    from deltaprune.analysis.figures import kept_tokens
+    from deltaprune.ask import NO_GRID, ask
+    from deltaprune.hosted.config import suited
+    from deltaprune.hosted.grid import token_grid
+
+    picture, question = _picture(asked)
+    loaded: Any = _load(asked, working)
+    vlm, processor = loaded
+    inputs = processor(images=picture, text=question)
+    grid = token_grid(inputs, int(vlm.is_visual(inputs["input_ids"]).sum()))
+    if grid is None:
+        raise UserError(NO_GRID)
+    (method,) = [asked.method] if asked.method else suited([METHOD], vlm.config)
+    row = ask(vlm, processor, picture, [question], method, 1, working.say)[-1]
+    title = f"Visual tokens kept by {method}, {vlm.config.name}\n“{question}”"
+    return kept_tokens(picture, list(row.kept_origin), row.after, grid, title)
 
 
 def _tradeoff(asked: Asked, working: Working) -> "Figure":
@@ -146,6 +205,8 @@ def _growth(asked: Asked, working: Working) -> "Figure":
     from deltaprune.analysis.figures import growth_curves
     from deltaprune.cli._grown import measured_growth, read_growth
 
+    if not asked.reports:
+        _config(asked)
     rows = read_growth(asked.reports) if asked.reports else measured_growth(_load(asked, working)[0], working)
     first = rows[0]
     title = f"Cost of a prefill, {first['name']}\n{first['dtype']} on {first['device']}, no pruning"

@@ -16,13 +16,13 @@ def ask_tables(rows: Sequence[JsonRow], device: str) -> list[Grid]:
     """A table for each question, the unpruned answer above the pruned ones."""
     header = ["method", "answer", "kept", "MACs", "vision", "prefill", "decode"]
     lines = [
-        [row["method"], row["answer"], _kept(row["kept"]), _percent(row["macs_share"])]
+        [row["method"], row["answer"], kept_tokens(row["kept"]), _percent(row["macs_share"])]
         + [f"{row['ms'][part]:.1f}" for part in ("vision", "prefill", "decode")]
         for row in rows
     ]
     about = (
         "kept: visual tokens after each stage · MACs: share of the LM prefill's without pruning · "
-        f"vision, prefill, decode: ms on {device}, medians after a warm-up; vision is encoded once"
+        f"vision, prefill, decode: ms on {device}, medians after a warm-up{_encoded(rows)}{planned(rows)}"
     )
     each = len({row["method"] for row in rows})
     whole = table("", header, lines, n_left=2)
@@ -38,18 +38,20 @@ def cost_table(rows: Sequence[JsonRow], flops: bool = False) -> Grid:
     unit, letter, power = _unit(rows, count)
     name, meaning = ("FLOPs", "operations, 2 for each MAC") if flops else ("MACs", "multiply-accumulates")
     about = (
-        f"{first['model']}: one image and {first['text_tokens']} text tokens, convention {first['convention']}, "
-        f"in {letter}{name} ({power} {meaning}) · kept: visual tokens after each stage · "
-        "share: of the LM prefill's MACs without pruning · decode: each further token of the answer, under any method"
+        f"{first['model']}: one image{_visual(first)} and {first['text_tokens']} text tokens, convention "
+        f"{first['convention']}, in {letter}{name} ({power} {meaning}) · kept: visual tokens after each stage · "
+        f"share: of the LM prefill's MACs without pruning · {_decoded(rows)}{planned(rows)}"
     )
     components = list(first[count])
 
     def cells(counts: JsonRow) -> list[str]:
         return [f"{counts[name] / unit:,.3f}" for name in components]
 
-    lines = [[row["method"], _kept(row["kept"]), _percent(row["share"]), *cells(row[count])] for row in rows]
-    decode = ["(decode)", "", "", *cells(first[f"decode_{count}"])]
-    return table(about, ["method", "kept", "share", *components], [*lines, None, decode])
+    lines = [[row["method"], kept_tokens(row["kept"]), _percent(row["share"]), *cells(row[count])] for row in rows]
+    decoded = [[f"(decode{_after(rows, row)})", "", "", *cells(row[f"decode_{count}"])] for row in rows]
+    if _same_decode(rows):
+        decoded = decoded[:1]
+    return table(about, ["method", "kept", "share", *components], [*lines, None, *decoded])
 
 
 def budget_table(rows: Sequence[JsonRow]) -> Grid:
@@ -58,11 +60,12 @@ def budget_table(rows: Sequence[JsonRow]) -> Grid:
     unit, letter, power = _unit(rows, "macs")
     about = (
         f"{first['model']}: at most {_percent(first['budget'])} of the LM prefill's MACs without pruning (vtw: the "
-        f"nearest layer), one image and {first['text_tokens']} text tokens · kept: visual tokens after each stage · "
-        f"MACs: all of them, convention {first['convention']}, in {letter}MACs ({power} multiply-accumulates)"
+        f"nearest layer), one image{_visual(first)} and {first['text_tokens']} text tokens · kept: visual tokens after "
+        f"each stage · MACs: all of them, convention {first['convention']}, in {letter}MACs ({power} "
+        f"multiply-accumulates){planned(rows)}"
     )
     lines = [
-        [row["method"], _kept(row["kept"]), f"{100 * row['share']:.2f}%", f"{row['macs']['total'] / unit:,.3f}"]
+        [row["method"], kept_tokens(row["kept"]), f"{100 * row['share']:.2f}%", f"{row['macs']['total'] / unit:,.3f}"]
         for row in rows
     ]
     return table(about, ["method", "kept", "share", "MACs"], lines)
@@ -179,7 +182,8 @@ def table(about: str, header: Sequence[str], lines: Sequence[Sequence[Any] | Non
     return Grid(header, lines, about, n_left=n_left, free=free)
 
 
-def _kept(counts: Sequence[int] | None) -> str:
+def kept_tokens(counts: Sequence[int] | None) -> str:
+    """Visual tokens after each stage."""
     return ", ".join(map(str, counts or ())) or "all"
 
 
@@ -191,3 +195,32 @@ def _unit(rows: Sequence[JsonRow], count: str) -> tuple[float, str, str]:
     """The unit that leaves the largest total at least two digits before the point."""
     largest = max(row[count]["total"] for row in rows)
     return next((unit for unit in UNITS if largest >= 10 * unit[0]), UNITS[-1])
+
+
+def _visual(row: JsonRow) -> str:
+    """How many visual tokens an image has, where that depends on the image."""
+    return f" of {row['visual_tokens']} visual tokens" if "visual_tokens" in row else ""
+
+
+def planned(rows: Sequence[JsonRow]) -> str:
+    """Where a plan comes from that nobody measured."""
+    return next((f" · plan: {row['plan']}" for row in rows if "plan" in row), "")
+
+
+def _encoded(rows: Sequence[JsonRow]) -> str:
+    """A model of our own encodes the picture once for all rows, transformers' generate does so in every call."""
+    return "" if "visual_tokens" in rows[0] else "; vision is encoded once"
+
+
+def _same_decode(rows: Sequence[JsonRow]) -> bool:
+    return all(row["decode_macs"] == rows[0]["decode_macs"] for row in rows)
+
+
+def _after(rows: Sequence[JsonRow], row: JsonRow) -> str:
+    return "" if _same_decode(rows) else f", {row['method']}"
+
+
+def _decoded(rows: Sequence[JsonRow]) -> str:
+    if _same_decode(rows):
+        return "decode: each further token of the answer, under any method"
+    return "decode: the second token of the answer"

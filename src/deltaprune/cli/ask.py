@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltaprune.cli._common import check_target, check_whole, load_model, patch_grid, print_json, write
+from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
 from deltaprune.cli._manner import manner
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from deltaprune.ask import AskRow
-    from deltaprune.mllm.network import MLLMConfig
+    from deltaprune.mllm.processor import Processor
+    from deltaprune.vlm import VLM
 
 
 def ask(
@@ -65,6 +66,7 @@ def ask(
     methods = method or [DEFAULT_METHODS[1]]
     with Working("starting") as working:
         from deltaprune.ask import ask, check_questions
+        from deltaprune.hosted.config import suited
         from deltaprune.methods import parse
         from deltaprune.vision.images import open_image
 
@@ -75,10 +77,13 @@ def ask(
         if overlay is not None:
             _check_overlay(overlay, image)
         vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype)
+        if overlay is not None:
+            _check_grid(vlm, processor, picture)
+        methods = methods if method else suited(methods, vlm.config)
         rows = ask(vlm, processor, picture, question, methods, max_new_tokens, working.say)
         drawn = rows[1 : len(rows) // len(question)] or rows[:1]  # of the first question; unpruned only if alone
         if overlay is not None:
-            _draw(overlay, picture, vlm.config, drawn)
+            _draw(overlay, drawn)
     dicts = [row.to_dict() for row in rows]
     print_json(dicts) if json else show(*ask_tables(dicts, vlm.device.type))
     if overlay is not None:
@@ -97,16 +102,27 @@ def _check_overlay(overlay: str, image: str) -> None:
         raise UserError(f"--overlay {overlay!r} is the picture itself and would replace it: choose another name.")
 
 
-def _draw(path: str, picture: "Image.Image", config: "MLLMConfig", rows: "Sequence[AskRow]") -> None:
+def _check_grid(vlm: "VLM", processor: "Processor", picture: "Image.Image") -> None:
+    """The picture's visual tokens can be drawn over it, else a `UserError`, before the model runs."""
+    from deltaprune.ask import NO_GRID
+    from deltaprune.hosted.grid import token_grid
+    from deltaprune.hosted.model import Hosted
+
+    if isinstance(vlm, Hosted):
+        inputs = processor(images=picture, text="?")
+        if token_grid(inputs, int(vlm.is_visual(inputs["input_ids"]).sum())) is None:
+            raise UserError(NO_GRID)
+
+
+def _draw(path: str, rows: "Sequence[AskRow]") -> None:
     """Write what each row kept, side by side, in the patches of the picture that its method shows to the towers."""
     from deltaprune.analysis import overlay, side_by_side
-    from deltaprune.methods import parse
-    from deltaprune.steps import side_of
 
-    drawn = []
-    for row in rows:
-        grid = patch_grid(config.shrunk(side_of(parse(row.method).checked_steps(config.shape))))
-        drawn.append(overlay(picture, row.kept_origin, grid, row.after, row.method if len(rows) > 1 else None))
+    drawn = [
+        overlay(row.picture, row.kept_origin, row.grid, row.after, row.method if len(rows) > 1 else None)
+        for row in rows
+        if row.grid is not None
+    ]
     write("--overlay", path, side_by_side(drawn).save)
 
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deltaprune.cli._bench_hosted import bench_hosted, check_bench_options, hosted_table
 from deltaprune.cli._bench_tables import bench_table, components_table, growth_table, questions_table
-from deltaprune.cli._common import check_device, check_dtype, check_whole, load_model, print_json, read_model_config
+from deltaprune.cli._common import check_device, check_dtype, check_whole, load_model, print_json, read_own_config
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
     DeviceOption,
@@ -14,6 +15,7 @@ from deltaprune.cli._options import (
     JsonOption,
     MethodsOption,
     ModelOption,
+    PlanOption,
     TokenizerOption,
     TowersOption,
 )
@@ -55,6 +57,7 @@ def bench(
     questions: Annotated[
         list[int] | None, typer.Option("--questions", help="Instead: so many questions about one image; repeatable.")
     ] = None,
+    plan: PlanOption = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
@@ -74,30 +77,41 @@ def bench(
     if growth and questions:
         raise UserError("--growth and --questions are two measurements: ask for one of them.")
     with Working("starting") as working:
+        from deltaprune.hosted.recognise import is_hosted
         from deltaprune.methods import parse
 
-        methods = {text: parse(text) for text in method or DEFAULT_METHODS}
-        if random_weights:
-            vlm = _random(model, dtype, layers, device, working)
-        elif layers is not None:
-            raise UserError("--layers cuts a model of random weights: add --random-weights.")
+        for text in method or ():
+            parse(text)
+        if is_hosted(model):
+            ours = {"--layers": layers, "--peers": peers, "--components": components, "--growth": growth}
+            check_bench_options(model, {**ours, "--questions": questions, "--towers": towers, "--tokenizer": tokenizer})
+            tables, sizes = [hosted_table], (text_tokens, batches, rounds)
+            documents = bench_hosted(model, method, sizes, (dtype, device, random_weights, plan), working)
         else:
-            vlm = load_model(model, device, working, None, towers, tokenizer, dtype)[0]
-        working.say("measuring (the first round compiles the kernels)")
-        if growth:
-            tables = [growth_table]
-            documents = [_growth(vlm, most_tokens, rounds, working.count)]
-        elif questions:
-            tables = [questions_table]
-            documents = [_questions(vlm, methods, questions, text_tokens, rounds, working.count)]
-        else:
-            tables = [
-                bench_table,
-                *([lambda document: components_table(_methods_only(document))] if components else []),
-            ]
-            documents = [
-                _batch(vlm, methods, text_tokens, n, rounds, peers, components, working.count) for n in batches
-            ]
+            methods = {text: parse(text) for text in method or DEFAULT_METHODS}
+            if random_weights:
+                if plan is not None:
+                    raise UserError("--plan is for a model with its own weights: leave it or --random-weights out.")
+                vlm = _random(model, dtype, layers, device, working)
+            elif layers is not None:
+                raise UserError("--layers cuts a model of random weights: add --random-weights.")
+            else:
+                vlm = load_model(model, device, working, plan, towers, tokenizer, dtype)[0]
+            working.say("measuring (the first round compiles the kernels)")
+            if growth:
+                tables = [growth_table]
+                documents = [_growth(vlm, most_tokens, rounds, working.count)]
+            elif questions:
+                tables = [questions_table]
+                documents = [_questions(vlm, methods, questions, text_tokens, rounds, working.count)]
+            else:
+                tables = [
+                    bench_table,
+                    *([lambda document: components_table(_methods_only(document))] if components else []),
+                ]
+                documents = [
+                    _batch(vlm, methods, text_tokens, n, rounds, peers, components, working.count) for n in batches
+                ]
     if json:
         print_json(_joined(documents))
     else:
@@ -189,7 +203,7 @@ def _random(model: str, dtype: str | None, layers: int | None, device: str, work
     from deltaprune.vlm import VLM
 
     check_device(device)
-    config = read_model_config(model)
+    config = read_own_config(model)
     config = config if layers is None else cut(config, layers)
     working.say(f"filling {config.name} with random weights")
     weights = random_mllm(config, getattr(torch, dtype or "float32"))

@@ -4,12 +4,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune.cli._common import check_whole, print_json, read_model_config
-from deltaprune.cli._options import ConventionOption, JsonOption, ModelOption, PlanOption, TextTokensOption
+from deltaprune.cli._common import check_whole, print_json, read_model_config, with_visual_tokens
+from deltaprune.cli._options import (
+    ConventionOption,
+    JsonOption,
+    ModelOption,
+    PlanOption,
+    TextTokensOption,
+    VisualTokensOption,
+)
 from deltaprune.cli._progress import Working
 from deltaprune.cli._tables import budget_table, show
 
 if TYPE_CHECKING:
+    from deltaprune.hosted.config import HostedConfig
     from deltaprune.mllm.network import MLLMConfig
 
 DEFAULT = ("dtp",)
@@ -27,6 +35,7 @@ def budget(
         ),
     ] = None,
     text_tokens: TextTokensOption = 22,
+    visual_tokens: VisualTokensOption = None,
     convention: ConventionOption = "full",
     plan: PlanOption = None,
     json: JsonOption = False,
@@ -41,15 +50,18 @@ def budget(
         from deltaprune.calibrate.budget import check_share
 
         check_share("--macs", macs)
-        config = read_model_config(model, plan)
+        config = with_visual_tokens(read_model_config(model, plan), visual_tokens)
         rows = [_row(config, text, macs, text_tokens, convention) for text in method or DEFAULT]
     print_json(rows) if json else show(budget_table(rows))
 
 
-def _row(config: "MLLMConfig", text: str, share: float, text_tokens: int, convention: str) -> dict[str, Any]:
+def _row(
+    config: "MLLMConfig | HostedConfig", text: str, share: float, text_tokens: int, convention: str
+) -> dict[str, Any]:
     """One method within the budget."""
     from deltaprune.calibrate.budget import budget
     from deltaprune.cost import macs
+    from deltaprune.hosted.config import about_images
 
     met = budget(config, text, share, text_tokens)
     return {
@@ -62,4 +74,5 @@ def _row(config: "MLLMConfig", text: str, share: float, text_tokens: int, conven
         met.knob: met.value,
         "kept": met.kept or None,
         "macs": macs(config, met.method, text_tokens, convention).components,
+        **about_images(config, [met.method]),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
-from deltaprune.cli._freezing import check_budget, with_freezing
+from deltaprune.cli._freezing import check_budget, with_freezing, with_hosted_freezing
 from deltaprune.cli._options import (
     BenchmarkOption,
     DeviceOption,
@@ -22,11 +22,14 @@ from deltaprune.cli._options import (
 )
 from deltaprune.cli._progress import Working
 from deltaprune.cli._tables import plan_table, show
+from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark, Sample
     from deltaprune.calibrate import Curves, Divergence
+    from deltaprune.hosted.model import Hosted
     from deltaprune.mllm.processor import Inputs, Processor
+    from deltaprune.plan import Plan
     from deltaprune.vlm import VLM
 
 BATCH = 8  # pictures that run at once
@@ -80,16 +83,24 @@ def calibrate(
         from deltaprune.calibrate import plan, plan_document, save_plan
         from deltaprune.calibrate.plans import check_rule
         from deltaprune.calibrate.withdrawal import check_eta
+        from deltaprune.hosted.model import Hosted
 
         check_rule(rule)
         check_eta(eta)
         chosen = registry[benchmark]()
         asked = pick_questions(chosen, split, seed, samples)
         vlm, processor = load_model(model, device, working, None, towers, tokenizer, dtype)
-        curves = measured(vlm, processor, chosen, asked, working)
-        moved = pruned(vlm, processor, chosen, asked, working) if rule == "js" else None
-        found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta, moved)
-        if budget is not None:
+        if isinstance(vlm, Hosted):
+            if one_shot or contribution:
+                raise UserError(f"{model} is a model of transformers' own: leave out --one-shot and --contribution.")
+            found = hosted(vlm, processor, chosen, asked, (rule, eta), (benchmark, split, seed), working)
+            if budget is not None:
+                found = with_hosted_freezing(found, vlm, processor, chosen, (split, seed, samples), budget, working)
+        else:
+            curves = measured(vlm, processor, chosen, asked, working)
+            moved = pruned(vlm, processor, chosen, asked, working) if rule == "js" else None
+            found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta, moved)
+        if budget is not None and not isinstance(vlm, Hosted):
             where = split, seed, samples
             found = with_freezing(found, vlm, processor, chosen, where, budget, one_shot, out, working)
         if contribution:
@@ -121,6 +132,30 @@ def measured(
 
     working.say("measuring spread and withdrawal")
     return measure(vlm, batches(vlm, processor, benchmark, asked, working))
+
+
+def hosted(
+    vlm: "Hosted",
+    processor: "Processor",
+    benchmark: "Benchmark",
+    asked: "Sequence[Sample]",
+    by: tuple[str, float],
+    where: tuple[str, str, int],
+    working: Working,
+) -> "Plan":
+    """The plan of a model of transformers' own, with progress.
+
+    Args:
+        by: the rule for the early layer, and VTW's threshold.
+        where: benchmark, split and seed of the samples.
+    """
+    from deltaprune.calibrate.hosted import hosted_curves, hosted_plan
+
+    working.say("measuring spread and withdrawal, a run for each layer")
+    prompts = (processor(images=sample.image, text=benchmark.rules.message(sample)) for sample in asked)
+    curves = hosted_curves(vlm, prompts, by[0] == "js", lambda done: working.count(done, len(asked)))
+    named: dict[str, object] = dict(zip(("benchmark", "split", "seed"), where, strict=True))
+    return hosted_plan(curves, len(vlm.config.layers), by[0], named, by[1])
 
 
 def pruned(

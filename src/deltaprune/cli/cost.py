@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune.cli._common import check_whole, print_json, read_model_config
+from deltaprune.cli._common import check_whole, print_json, read_model_config, with_visual_tokens
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
     ConventionOption,
@@ -13,11 +13,13 @@ from deltaprune.cli._options import (
     ModelOption,
     PlanOption,
     TextTokensOption,
+    VisualTokensOption,
 )
 from deltaprune.cli._progress import Working
 from deltaprune.cli._tables import cost_table, show
 
 if TYPE_CHECKING:
+    from deltaprune.hosted.config import HostedConfig
     from deltaprune.mllm.network import MLLMConfig
 
 
@@ -25,6 +27,7 @@ def cost(
     model: ModelOption = "cobra",
     method: MethodsOption = None,
     text_tokens: TextTokensOption = 22,
+    visual_tokens: VisualTokensOption = None,
     convention: ConventionOption = "full",
     flops: Annotated[bool, typer.Option("--flops", help="Show FLOPs, 2 for each multiply-accumulate.")] = False,
     plan: PlanOption = None,
@@ -36,18 +39,22 @@ def cost(
     """
     check_whole("--text-tokens", text_tokens)
     with Working("starting"):
-        config = read_model_config(model, plan)
-        rows = [_row(config, text, text_tokens, convention) for text in method or DEFAULT_METHODS]
+        from deltaprune.hosted.config import suited
+
+        config = with_visual_tokens(read_model_config(model, plan), visual_tokens)
+        rows = [_row(config, text, text_tokens, convention) for text in method or suited(DEFAULT_METHODS, config)]
     print_json(rows) if json else show(cost_table(rows, flops))
 
 
-def _row(config: "MLLMConfig", text: str, text_tokens: int, convention: str) -> dict[str, Any]:
+def _row(config: "MLLMConfig | HostedConfig", text: str, text_tokens: int, convention: str) -> dict[str, Any]:
     """One method's cost."""
     from deltaprune.cost import decode_macs, macs, tokens_kept
+    from deltaprune.hosted.config import about_images
     from deltaprune.methods import parse
 
     method = parse(text)
-    prefill, decode = macs(config, method, text_tokens, convention), decode_macs(config, convention)
+    prefill = macs(config, method, text_tokens, convention)
+    decode = decode_macs(config, convention, method, text_tokens)
     return {
         "model": config.name,
         "method": text,
@@ -59,4 +66,5 @@ def _row(config: "MLLMConfig", text: str, text_tokens: int, convention: str) -> 
         "flops": prefill.flops,
         "decode_macs": decode.components,
         "decode_flops": decode.flops,
+        **about_images(config, [method]),
     }

@@ -89,6 +89,7 @@ def evaluate(
         from deltaprune.evaluate.engines import Place
         from deltaprune.evaluate.recorders import open_tracker
         from deltaprune.evaluate.report import write_report
+        from deltaprune.hosted.config import suited
         from deltaprune.methods import parse
 
         methods = method or list(DEFAULT_METHODS)
@@ -100,6 +101,7 @@ def evaluate(
         vlm, processor, place = load_for(
             engine, Place(address, workers, device), model, working, plan, towers, tokenizer, dtype
         )
+        methods = methods if method else suited(methods, vlm.config)
         working.say("answering")
         unpruned = [] if "none" in methods else ["none"]  # it answers anyway; the report compares with it
         rows = evaluate(

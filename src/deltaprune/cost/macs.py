@@ -12,16 +12,21 @@ FLOPs here are 2 for each MAC.
 Left out of both: norms, activations, exponentials, biases, residual adds, and a method's own scores. The score Delta is
 read from what a layer computes anyway: one reduction over D channels per token, 1e-4 of that layer. Scores that compare
 tokens cost more; their files say how much.
+
+A model of transformers' own is counted in `hosted`, under the convention "full" alone.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import overload
 
 from deltaprune.blocks.sizes import MambaConfig
+from deltaprune.cost.hosted import HostedCost, hosted_decode_macs, hosted_macs, hosted_share
+from deltaprune.counting import TEXT_TOKENS, updated_and_written
 from deltaprune.counting import tokens_kept as tokens_kept
-from deltaprune.counting import updated_and_written
 from deltaprune.counting import visual_tokens_per_layer as visual_tokens_per_layer
 from deltaprune.errors import UserError, did_you_mean
+from deltaprune.hosted.config import HostedConfig
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.steps import Method, side_of
@@ -70,7 +75,15 @@ class Cost:
         return {name: 2 * value for name, value in self.components.items()}
 
 
-def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str = "full") -> Cost:
+@overload
+def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str = "full") -> Cost: ...
+@overload
+def macs(
+    config: MLLMConfig | HostedConfig, method: Method, text_tokens: float, convention: str = "full"
+) -> Cost | HostedCost: ...
+def macs(
+    config: MLLMConfig | HostedConfig, method: Method, text_tokens: float, convention: str = "full"
+) -> Cost | HostedCost:
     """What one prefill of an image and a question costs.
 
     Args:
@@ -83,6 +96,9 @@ def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str
         UserError: no text, or an unknown convention.
     """
     full = _is_full(convention)
+    if isinstance(config, HostedConfig):
+        _check_counted(config, full)
+        return hosted_macs(config, method, text_tokens)
     updated, written = _rows(config, method, text_tokens)
     seen = config.shrunk(side_of(method.checked_steps(config.shape)))
     return Cost(
@@ -93,25 +109,45 @@ def macs(config: MLLMConfig, method: Method, text_tokens: float, convention: str
     )
 
 
-def decode_macs(config: MLLMConfig, convention: str = "full") -> Cost:
+@overload
+def decode_macs(config: MLLMConfig, convention: str = "full") -> Cost: ...
+@overload
+def decode_macs(
+    config: MLLMConfig | HostedConfig,
+    convention: str = "full",
+    method: Method | None = None,
+    text_tokens: float = TEXT_TOKENS,
+) -> Cost | HostedCost: ...
+def decode_macs(
+    config: MLLMConfig | HostedConfig,
+    convention: str = "full",
+    method: Method | None = None,
+    text_tokens: float = TEXT_TOKENS,
+) -> Cost | HostedCost:
     """What each token of the answer after the first costs; the first comes with the prefill.
 
     One row goes through every layer, whatever came before it: a recurrence's state never grows, so a pruned model
-    decodes exactly as fast, and `share` is 1.
+    decodes exactly as fast, and `share` is 1. Attention, in a model of transformers' own, reads fewer rows.
 
     Args:
         config: the model's sizes.
         convention: "full" or "paper", see the module's docstring.
+        method, text_tokens: what came before; for a model of transformers' own.
 
     Raises:
         UserError: an unknown convention.
     """
     full = _is_full(convention)
+    if isinstance(config, HostedConfig):
+        _check_counted(config, full)
+        return hosted_decode_macs(config, method or NoPruning(), text_tokens)
     return Cost(vision=0, projector=0, **_lm_macs(config.lm, config.lm.n_layers, 0, full), share=1.0)
 
 
-def share_of(config: MLLMConfig, method: Method, text_tokens: float) -> float:
+def share_of(config: MLLMConfig | HostedConfig, method: Method, text_tokens: float) -> float:
     """LM-prefill MACs under `method` over those without pruning, a fraction."""
+    if isinstance(config, HostedConfig):
+        return hosted_share(config, method, text_tokens)
     updated, written = _rows(config, method, text_tokens)
     return (updated + config.lm.write_share * written) / _rows(config, NoPruning(), text_tokens)[0]
 
@@ -135,6 +171,12 @@ def _is_full(convention: str) -> bool:
     if convention not in CONVENTIONS:
         raise UserError(f"There is no convention {convention!r}: {did_you_mean(convention, CONVENTIONS)}.")
     return convention == "full"
+
+
+def _check_counted(config: HostedConfig, full: bool) -> None:
+    """Only everything can be counted: what the paper leaves out is its own model's."""
+    if not full:
+        raise UserError(f"convention 'paper' is about Mamba models; {config.name} is counted with convention 'full'.")
 
 
 def _lm_macs(lm: MambaConfig, updated: float, written: float, full: bool) -> dict[str, float]:

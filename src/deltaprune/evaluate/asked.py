@@ -6,6 +6,8 @@ from deltaprune.benchmarks import Benchmark
 from deltaprune.benchmarks import registry as benchmarks
 from deltaprune.checks import check_at_least_one, check_seed
 from deltaprune.errors import UserError
+from deltaprune.hosted.model import Hosted
+from deltaprune.hosted.processor import HostedProcessor
 from deltaprune.methods import parse
 from deltaprune.mllm.processor import Processor
 from deltaprune.steps import Method
@@ -18,9 +20,11 @@ def check_model(vlm: object, processor: object) -> None:
     """Check for a model of `load` and its processor, in this order, else a `UserError`."""
     if isinstance(vlm, tuple):
         raise UserError(f"The model and its processor came as one value: {LOAD}, then evaluate(model, processor, ...).")
-    if not isinstance(vlm, VLM):
+    if isinstance(vlm, Hosted) and isinstance(processor, HostedProcessor):
+        return
+    if not isinstance(vlm, VLM | Hosted):
         raise UserError(f"A {type(vlm).__name__} is not a model that can be evaluated: {LOAD}.")
-    if not isinstance(processor, Processor):
+    if not isinstance(processor, Processor) or isinstance(vlm, Hosted):
         raise UserError(f"A {type(processor).__name__} is not the model's processor: {LOAD}.")
 
 

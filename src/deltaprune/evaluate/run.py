@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -17,11 +18,13 @@ from deltaprune.errors import UserError
 from deltaprune.evaluate.asked import check_model, check_numbers, find_benchmark, find_methods
 from deltaprune.evaluate.engines import Engine, Place
 from deltaprune.evaluate.engines import registry as engines
+from deltaprune.evaluate.hosted import HostedWorker, counted
 from deltaprune.evaluate.recorders import Recorder, check_recorders, tell
 from deltaprune.evaluate.results import Report
 from deltaprune.evaluate.store import Key, Note, Store, prompt_hash
 from deltaprune.evaluate.tally import Sheet, Tally
 from deltaprune.evaluate.work import Done, Unit, Worker, first_ids, group, mean_text_tokens
+from deltaprune.hosted.model import Hosted
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.processor import Processor
 from deltaprune.steps import Method
@@ -61,7 +64,7 @@ def evaluate(
         max_new_tokens: upper bound of an answer's length; None takes the protocol's.
         out: folder in which answers are kept; None keeps them in memory only.
         engine, place: where the work is done, "local" or "ray"; see `evaluate.engines`.
-        prefix: run a picture once for all its questions.
+        prefix: run a picture once for all its questions; not with a model of transformers' own.
         recorders: hear of the rows at the end, see `evaluate.recorders`.
 
     Raises:
@@ -84,7 +87,7 @@ def evaluate(
     rules.grade(samples[0], "")  # data that the protocol cannot grade is refused before hours of work
     named = {NoPruning(): "none"} | {method: label for label, method in reversed(chosen.items())}  # its first label
     sheets = {method: Sheet(method, named[method]) for method in (NoPruning(), *chosen.values())}
-    worker = Worker(vlm, processor, rules, tuple(sheets), batch_size, prefix)
+    worker = _worker(vlm, processor, rules, tuple(sheets), batch_size, prefix, engine)
     prompts = [processor.prompt(rules.message(sample)) for sample in samples]
     with contextlib.nullcontext() if out is None else Store(Path(out)) as store:
         keys = _keys(worker, benchmark, samples, prompts, torch.device(place.device or vlm.device).type)
@@ -92,11 +95,33 @@ def evaluate(
         notes = {sample.id: partial(_note, benchmark, sample) for sample in samples}
         book = _Book(store, {key.id: key for key in keys}, notes, list(sheets.values()), on_progress)
         _run(worker, group(samples, batch_size), book, run_units, place)
-    text_tokens = mean_text_tokens(processor, prompts)
-    tally = Tally(vlm.config, benchmark, split, seed, samples, text_tokens, tuple(sheets.values()))
+    if isinstance(worker, HostedWorker):
+        config, text_tokens = counted(worker, samples)
+    else:
+        config, text_tokens = vlm.config, mean_text_tokens(processor, prompts)
+    tally = Tally(config, benchmark, split, seed, samples, text_tokens, tuple(sheets.values()))
     report = Report((tally.row(label, sheets[method]) for label, method in chosen.items()), benchmark.rules.summary)
     tell(recorders, report)
     return report
+
+
+def _worker(
+    vlm: VLM,
+    processor: Processor,
+    rules: Protocol,
+    methods: tuple[Method, ...],
+    batch_size: int,
+    prefix: bool,
+    engine: str,
+) -> Worker | HostedWorker:
+    """Who answers: a model of transformers' own reads every question with its picture, whatever `prefix` says."""
+    if not isinstance(vlm, Hosted):
+        return Worker(vlm, processor, rules, methods, batch_size, prefix)
+    if engine != "local":
+        raise UserError(
+            f"{vlm.config.name} is a model of transformers' own, which runs in one process: engine 'local'."
+        )
+    return HostedWorker(vlm, cast(Any, processor), rules, methods, batch_size)
 
 
 def _rules(benchmark: Benchmark, processor: Processor, max_new_tokens: int | None) -> Protocol:
@@ -111,7 +136,7 @@ def _rules(benchmark: Benchmark, processor: Processor, max_new_tokens: int | Non
 
 
 def _keys(
-    worker: Worker, benchmark: Benchmark, samples: Sequence[Sample], prompts: Sequence[str], device: str
+    worker: Worker | HostedWorker, benchmark: Benchmark, samples: Sequence[Sample], prompts: Sequence[str], device: str
 ) -> list[Key]:
     """The key of each sample, without a method."""
     about = f"{benchmark.name} {benchmark.version}"
@@ -176,14 +201,16 @@ def _note(benchmark: Benchmark, sample: Sample, method: str, prediction: str) ->
     return Note(method, sample.image_id, sample.question, sample.answer, sample.skill, benchmark.protocol, grade)
 
 
-def _run(worker: Worker, groups: Iterator[tuple[Sample, ...]], book: _Book, engine: Engine, place: Place) -> None:
+def _run(
+    worker: Worker | HostedWorker, groups: Iterator[tuple[Sample, ...]], book: _Book, engine: Engine, place: Place
+) -> None:
     """Let the engine answer what is missing, and keep what comes back."""
     units = []
     for samples in groups:
         missing = (i for i, sheet in enumerate(book.sheets) if not all(s.id in sheet.answers for s in samples))
         units += [Unit(samples, pending)] if (pending := tuple(missing)) else []
     book.tell()
-    with contextlib.closing(engine(worker, units, place)) as results:
+    with contextlib.closing(engine(cast(Worker, worker), units, place)) as results:
         for finished in results:
             for done in finished:
                 book.keep(done)

@@ -10,6 +10,7 @@ from deltaprune.cost import share_of, tokens_kept
 from deltaprune.errors import UserError
 from deltaprune.evaluate.results import MethodResult, Record
 from deltaprune.evaluate.work import Answer
+from deltaprune.hosted.config import HostedConfig, uncalibrated
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.steps import Method
 
@@ -32,7 +33,7 @@ class Sheet:
 class Tally:
     """All methods' answers to the same questions; the first sheet is the unpruned model's."""
 
-    config: MLLMConfig
+    config: MLLMConfig | HostedConfig
     benchmark: Benchmark
     split: str
     seed: int
@@ -54,6 +55,12 @@ class Tally:
     def guess(self) -> Summary:
         """What naming the commonest answers scores on the questions that did not fail."""
         return self.benchmark.guess(sample for sample in self.samples if sample.id not in self.failed)
+
+    @property
+    def _planned(self) -> str:
+        """Where the plan comes from, if a method goes by one that nobody measured."""
+        note = uncalibrated(self.config, [sheet.method for sheet in self.sheets])
+        return f"plan: {note}" if note else ""
 
     def row(self, label: str, sheet: Sheet) -> MethodResult:
         """One method's row. Questions that failed under any method are left out under all, and counted."""
@@ -86,7 +93,7 @@ class Tally:
             records=tuple(_record(each) for each in good),
             split=self.split,
             total=self.benchmark.total(self.split),
-            note=self.benchmark.note(self.split),
+            note="; ".join(filter(None, [self.benchmark.note(self.split), self._planned])),
         )
 
     def _graded(self, sample: Sample, answer: Answer) -> Graded:

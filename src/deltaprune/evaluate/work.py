@@ -19,6 +19,7 @@ from torch import Tensor
 from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
 from deltaprune.errors import UserError, in_words
 from deltaprune.generate import Sampling
+from deltaprune.hosted.processor import HostedProcessor
 from deltaprune.mllm.processor import Inputs, Processor
 from deltaprune.prefill import Prefilled
 from deltaprune.steps import Method, side_of
@@ -219,7 +220,7 @@ class Worker:
         return answers
 
 
-def first_ids(processor: Processor, choices: Sequence[str]) -> list[int]:
+def first_ids(processor: Processor | HostedProcessor, choices: Sequence[str]) -> list[int]:
     """The first token of each choice.
 
     Raises:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from deltaprune.lmms_eval.questions import Picture, Question, batches
+from deltaprune.hosted.model import Hosted
+from deltaprune.hosted.processor import HostedProcessor
+from deltaprune.lmms_eval.questions import Decoding, Picture, Question, batches
 from deltaprune.mllm.processor import Processor
 from deltaprune.prefix import ImagePrefix
 from deltaprune.vlm import VLM
@@ -21,11 +23,31 @@ def answer(vlm: VLM, processor: Processor, questions: Iterable[Question], size: 
         size: questions that run at once.
     """
     for batch in batches(questions, size):
+        if isinstance(vlm, Hosted):
+            yield from _each(vlm, cast(Any, processor), batch, size)
+            continue
         images = [picture[0].image for picture in batch if picture[0].image is not None]
         if 0 < len(images) < sum(map(len, batch)):
             yield from _ask(vlm, processor, batch, size, {}, vlm.encode_image(images))
         else:  # one question about each picture, or none to look at: a pass of its own for the pictures saves nothing
             yield from _ask(vlm, processor, batch, size, processor.encode_images(images) if images else {})
+
+
+def _each(vlm: Hosted, processor: HostedProcessor, batch: list[Picture], size: int) -> Iterator[tuple[int, str]]:
+    """The questions of one batch on a model of transformers' own, each with its picture."""
+    asked = (question for picture in batch for question in picture)
+    while part := list(islice(asked, size)):
+        pictures = [question.image for question in part if question.image is not None]
+        inputs, decoding = processor.encode([question.prompt for question in part], pictures), part[0].decoding
+        ids = vlm.generate(**_sampling(decoding), **inputs)
+        for question, text in zip(part, processor.batch_decode(ids), strict=True):
+            yield question.place, decoding.cut(text)
+
+
+def _sampling(decoding: Decoding) -> dict[str, Any]:
+    """The settings that `generate` takes."""
+    names = ("max_new_tokens", "do_sample", "temperature", "top_k", "top_p")
+    return {name: getattr(decoding, name) for name in names}
 
 
 def _ask(
@@ -43,14 +65,6 @@ def _ask(
         if pixels or prefix is not None:
             inputs.update(pixels, image_index=torch.tensor([i for i, _ in part]))
         decoding = part[0][1].decoding
-        ids = vlm.generate(
-            max_new_tokens=decoding.max_new_tokens,
-            do_sample=decoding.do_sample,
-            temperature=decoding.temperature,
-            top_k=decoding.top_k,
-            top_p=decoding.top_p,
-            prefix=prefix,
-            **inputs.to(vlm.device),
-        )
+        ids = vlm.generate(**_sampling(decoding), prefix=prefix, **inputs.to(vlm.device))
         for (_, question), text in zip(part, processor.batch_decode(ids), strict=True):
             yield question.place, decoding.cut(text)

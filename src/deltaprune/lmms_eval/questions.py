@@ -16,10 +16,12 @@ from PIL import Image
 
 from deltaprune.checks import check_at_least_one
 from deltaprune.errors import UserError, did_you_mean
+from deltaprune.hosted.processor import HostedProcessor
 from deltaprune.mllm.pictures import read_picture
 from deltaprune.mllm.processor import Processor
 from deltaprune.mllm.prompts import parts
 
+AnyProcessor = Processor | HostedProcessor
 WINDOW = 256  # questions held in memory at once; those about one picture find each other within it
 MAX_NEW_TOKENS = 128  # where a task sets none, as in Cobra's own harness (vlm_eval/models/cobra.py)
 NEUTRAL = {
@@ -74,7 +76,9 @@ class Question:
     key: str
 
 
-def read_requests(requests: Iterable[tuple], documents: Mapping[str, Any], processor: Processor) -> Iterator[Question]:
+def read_requests(
+    requests: Iterable[tuple], documents: Mapping[str, Any], processor: AnyProcessor
+) -> Iterator[Question]:
     """A chat task's requests -> questions, each document read when it is asked for.
 
     Args:
@@ -122,7 +126,7 @@ def read_decoding(gen_kwargs: Mapping[str, Any]) -> Decoding:
     return Decoding(longest, True, temperature, given.get("top_k", 0), given.get("top_p", 1.0), until)
 
 
-def read_messages(messages: Sequence[Mapping[str, Any]], processor: Processor) -> tuple[str, Image.Image | None]:
+def read_messages(messages: Sequence[Mapping[str, Any]], processor: AnyProcessor) -> tuple[str, Image.Image | None]:
     """A task's chat -> the prompt and the picture it is about, if any.
 
     Args:
@@ -137,6 +141,8 @@ def read_messages(messages: Sequence[Mapping[str, Any]], processor: Processor) -
     sources = [part.get("url") for message in messages for part in parts(message) if part["type"] != "text"]
     if not sources:
         return prompt, None
+    if len(sources) > 1:
+        raise UserError(f"The chat has {len(sources)} images: there can be one.")
     return prompt, read_picture(sources[0])
 
 

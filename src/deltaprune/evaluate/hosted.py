@@ -1,0 +1,106 @@
+"""The unit of work on a model of transformers' own: every question is read with its picture, in padded batches."""
+
+import logging
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+
+import torch
+
+from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
+from deltaprune.errors import UserError, in_words
+from deltaprune.evaluate.work import FAILURES, Answer, Done, Unit, first_ids
+from deltaprune.generate import Sampling
+from deltaprune.hosted.config import HostedConfig
+from deltaprune.hosted.model import Hosted
+from deltaprune.hosted.processor import HostedProcessor
+from deltaprune.mllm.processor import Inputs
+from deltaprune.steps import Method
+
+COUNTED = 8  # pictures from which the mean numbers of tokens are taken
+_LOG = logging.getLogger("deltaprune.evaluate")
+
+
+@dataclass(frozen=True)
+class HostedWorker:
+    """Answers units, as `work.Worker` does; a picture is encoded anew for every question and method.
+
+    Args:
+        vlm, processor: what `load` gave.
+        rules: the benchmark's protocol.
+        methods: all that take part.
+        batch_size: questions that run at once, at most.
+    """
+
+    vlm: Hosted
+    processor: HostedProcessor
+    rules: Protocol
+    methods: tuple[Method, ...]
+    batch_size: int = 32
+
+    def answer(self, unit: Unit) -> Iterator[Done]:
+        """Each pending method's answers. A sample that fails takes no other one with it."""
+        for place in unit.methods:
+            start, answers = time.perf_counter(), list[Answer]()
+            for first in range(0, len(unit.samples), self.batch_size):
+                answers += self._try(self.methods[place], unit.samples[first : first + self.batch_size])
+            yield Done(place, tuple(answers), 1000 * (time.perf_counter() - start))
+
+    def _try(self, method: Method, samples: Sequence[Sample]) -> list[Answer]:
+        """All at once; where that fails, one by one, to find which one it is."""
+        try:
+            return self._ask(method, samples)
+        except FAILURES as error:
+            if len(samples) == 1:
+                return [Answer(samples[0].id, "", error=in_words(error))]
+            _LOG.warning("%s: trying the questions one by one", in_words(error))
+            return [each for sample in samples for each in self._try(method, [sample])]
+
+    def _ask(self, method: Method, samples: Sequence[Sample]) -> list[Answer]:
+        """One method's answers, the way the protocol reads them."""
+        vlm, decoding = self.vlm, self.rules.decoding
+        if isinstance(decoding, Sampled):
+            return [self._drawn(method, sample, decoding) for sample in samples]
+        inputs = prompts(self.processor, self.rules, samples)
+        if isinstance(decoding, FirstToken):
+            ids = first_ids(self.processor, decoding.choices)
+            p = vlm.next_logits(vlm.start(inputs, method))[:, ids].softmax(-1).tolist()
+            told = [dict(zip(decoding.choices, row, strict=True)) for row in p]
+            return [Answer(s.id, max(c, key=lambda name: c[name]), c) for s, c in zip(samples, told, strict=True)]
+        assert isinstance(decoding, Greedy)
+        texts = self.processor.batch_decode(vlm.answer(inputs, decoding.max_new_tokens, method=method).ids)
+        return [Answer(sample.id, text) for sample, text in zip(samples, texts, strict=True)]
+
+    def _drawn(self, method: Method, sample: Sample, decoding: Sampled) -> Answer:
+        """A sampled answer, the same in every run."""
+        generator = torch.Generator().manual_seed(zlib.crc32(sample.id.encode()))
+        sampler = Sampling(decoding.temperature, generator=generator)
+        inputs = prompts(self.processor, self.rules, [sample])
+        ids = self.vlm.answer(inputs, decoding.max_new_tokens, sampler, method=method).ids
+        return Answer(sample.id, self.processor.decode(ids[0]))
+
+
+def prompts(processor: HostedProcessor, rules: Protocol, samples: Sequence[Sample]) -> Inputs:
+    """Questions with their pictures, in the model's own chat template."""
+    return processor(images=[sample.image for sample in samples], text=[rules.message(sample) for sample in samples])
+
+
+def counted(worker: HostedWorker, samples: Sequence[Sample]) -> tuple[HostedConfig, float]:
+    """The configuration for pictures like these, and the mean text of a prompt, tokens; from a few of them."""
+    firsts = [next(about_one) for _, about_one in groupby(samples, key=lambda sample: sample.image_id)]
+    visual, text = list[int](), list[int]()
+    for sample in firsts[:COUNTED]:
+        try:
+            ids = prompts(worker.processor, worker.rules, [sample])["input_ids"]
+        except FAILURES:
+            continue  # a picture that cannot be read is named with the answers
+        visual.append(int(worker.vlm.is_visual(ids).sum()))
+        text.append(ids.shape[1] - visual[-1])
+    if not visual:
+        raise UserError(
+            f"None of the first {len(firsts[:COUNTED])} pictures can be read: look at the benchmark's files."
+        )
+    return worker.vlm.config.with_visual(round(fmean(visual))), fmean(text)

@@ -1,0 +1,95 @@
+"""What the commands know of a model of transformers' own: its name, its layers' sizes and its plan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from deltaprune.errors import UserError
+from deltaprune.hosted.sizes import LayerSizes, layer_sizes
+from deltaprune.inplace.target import USUAL, Target, plan_by_depth
+from deltaprune.plan import Plan, Shape
+from deltaprune.steps import Method
+
+HEAD = "lm_head"
+
+
+@dataclass(frozen=True)
+class HostedConfig:
+    """Sizes and plan.
+
+    Attributes:
+        name: the folder's.
+        layers: the decoder layers' sizes.
+        head: MACs of one row's logits.
+        plan: where it is best pruned; by depth alone until a calibrated one is given.
+        score: by which DTP prunes it where nobody says: "delta", or "last_attention" where no layer has a step size.
+        n_visual: visual tokens of one image. They depend on the image's size: `USUAL` unless one is at hand.
+    """
+
+    name: str
+    layers: tuple[LayerSizes, ...] = field(repr=False)
+    head: int
+    plan: Plan
+    score: str = "delta"
+    n_visual: int = USUAL
+
+    @classmethod
+    def of(cls, model: Any, name: str) -> "HostedConfig":
+        """Read off a model's modules; they need no weights.
+
+        Raises:
+            UserError: a model that cannot be pruned in place, or a kind of layer whose cost is not known.
+        """
+        target = Target(model)
+        active = getattr(target.text.config, "num_experts_per_tok", None) or 0
+        parts = zip(target.layers, target.mixers, target.blocks, strict=True)
+        layers = [layer_sizes(*part, active) for part in parts]
+        head = next((part for where, part in model.named_modules() if where.rpartition(".")[2] == HEAD), None)
+        if head is None:
+            raise UserError(f"A {type(model).__name__} has no {HEAD} that gives logits: load the whole model.")
+        score = "delta" if any("step" in block.offers for block in target.blocks) else "last_attention"
+        return cls(name, tuple(layers), head.in_features * head.out_features, plan_by_depth(len(layers)), score)
+
+    @property
+    def shape(self) -> Shape:
+        """What a method may know."""
+        return Shape(len(self.layers), self.n_visual, self.plan, self.write)
+
+    @property
+    def write(self) -> float:
+        """MACs with weights of a row that only writes over those of one that is updated, all layers together."""
+        written = sum(layer.write_linear + layer.write_conv for layer in self.layers)
+        return written / sum(layer.linear + layer.experts + layer.conv for layer in self.layers)
+
+    def with_visual(self, n: int) -> "HostedConfig":
+        """The same for images of so many visual tokens."""
+        return replace(self, n_visual=max(1, n))
+
+
+def suited(methods: Sequence[str], config: object) -> list[str]:
+    """Default methods as texts, DTP with a score that the model's layers tell."""
+    if not isinstance(config, HostedConfig) or config.score == "delta":
+        return list(methods)
+    return [f"{text},score={config.score}" if text.startswith("dtp:") else text for text in methods]
+
+
+def about_images(config: object, methods: Sequence[Method]) -> dict[str, Any]:
+    """What rows of JSON say besides for a model of transformers' own: its visual tokens, and a plan by depth alone."""
+    if not isinstance(config, HostedConfig):
+        return {}
+    note = uncalibrated(config, methods)
+    return {"visual_tokens": config.n_visual, **({"plan": note} if note else {})}
+
+
+def uncalibrated(config: object, methods: Sequence[Method]) -> str:
+    """The sentence that says so where a method prunes by "plan" and nobody calibrated the model; else an empty text."""
+    if not isinstance(config, HostedConfig) or config.plan != plan_by_depth(len(config.layers)):
+        return ""
+    asked = (value for method in methods for value in vars(method).values())
+    if "plan" not in [value for value in asked if isinstance(value, str)]:
+        return ""
+    early, late, n = config.plan.early, config.plan.late, len(config.layers)
+    return (
+        f"after {early} and {late} of {n} layers, .234 and .703 of the depth as in the paper's model, not "
+        "calibrated; `deltaprune calibrate` finds this model's own"
+    )

@@ -1,0 +1,242 @@
+"""A model of transformers' own with the door that the commands use: `answer`, `start`, `generate`."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deltaprune.active import activate, active, switched
+from deltaprune.errors import UserError
+from deltaprune.generate import NonFiniteLogits, Sampler, Sampling, finite, greedy
+from deltaprune.hosted.clock import clocked
+from deltaprune.hosted.config import HostedConfig
+from deltaprune.inplace.target import Target
+from deltaprune.methods import as_method
+from deltaprune.methods.none import NoPruning
+from deltaprune.pruner import Kept
+from deltaprune.steps import Method, Plan, Shape, Step
+
+
+@dataclass(frozen=True)
+class HostedAnswer:
+    """What a prompt gave, and what it took.
+
+    Attributes:
+        ids: new ids, rows that end early filled up with the model's pad token.
+        logits: of each row's first new token.
+        kept: what each stage of the method left; empty where nothing was pruned.
+        ms: milliseconds of `vision` (all before the text model), `prefill` and `decode`.
+        inputs, method: what was read, and how.
+    """
+
+    ids: Int[Tensor, "B L"]
+    logits: Float[Tensor, "B V"]
+    kept: tuple[Kept, ...]
+    ms: Mapping[str, float]
+    inputs: Mapping[str, Tensor]
+    method: Method
+
+
+@dataclass(frozen=True)
+class Found(Method):
+    """The steps of another method, looked up for another shape than the one that hooks would see."""
+
+    found: tuple[Step, ...]
+
+    def steps(self, shape: Shape) -> tuple[Step, ...]:
+        return self.found
+
+
+class Hosted:
+    """A model of transformers' own. It prunes as `VLM` does, and its answers are those of transformers' `generate`.
+
+    Threads that share one take turns: some families keep what the last prompt had (M-RoPE's offsets) in the model.
+
+    What a `VLM` can do because its images come first and its state never grows, a `Hosted` cannot: run an image ahead
+    of its questions, or continue a prompt as often as one likes. That is refused in a sentence.
+
+    Args:
+        model: as AutoModelForImageTextToText loads it.
+        config: its sizes and plan.
+    """
+
+    def __init__(self, model: Any, config: HostedConfig):
+        self.model = model
+        self.config = config
+        self._family = Target(model).family
+        self._turn = threading.RLock()
+
+    @property
+    def method(self) -> Method | None:
+        """The method that is on in this thread, or asyncio task; None for none. Set it by `with method(model):`."""
+        return active(self)
+
+    @method.setter
+    def method(self, method: Method | None) -> None:
+        activate(self, method)
+
+    @property
+    def shape(self) -> Shape:
+        """What a method may know."""
+        return self.config.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.model.dtype
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of configuration, plan and weights, large ones sampled."""
+        from deltaprune.prefix import digest
+
+        plan = self.config.plan
+        layers = [plan.early, plan.late, plan.withdrawal, [list(change) for change in plan.freezing]]
+        about = {"config": self.model.config.to_json_string(use_diff=False), "plan": layers}
+        return digest(self.model.state_dict(), about)
+
+    def use_plan(self, plan: Plan) -> "Hosted":
+        """Prune where `plan` says: what "plan" means to a method from now on."""
+        self.config = replace(self.config, plan=plan)
+        return self
+
+    def pruned_by(self, method: Method | str | None) -> AbstractContextManager[None]:
+        """Within it, this method in place of the active one; None changes nothing."""
+        return switched(self, None if method is None else as_method(method))
+
+    def is_visual(self, ids: Int[Tensor, "B T"]) -> Tensor:
+        """Which ids of a prompt are visual tokens, `(B, T)`."""
+        return torch.isin(ids, torch.tensor(self._family.visual_ids(self.model.config), device=ids.device))
+
+    @torch.no_grad()
+    def answer(
+        self,
+        inputs: Mapping[str, Any],
+        max_new_tokens: int = 16,
+        sampler: Sampler = greedy,
+        prefix: None = None,
+        method: Method | str | None = None,
+        visual: None = None,
+        least: int = 1,
+    ) -> HostedAnswer:
+        """The ids, what was kept, and how long each part took.
+
+        Args:
+            inputs: the processor's output.
+            max_new_tokens: upper bound of an answer's length.
+            sampler: `greedy` or a `Sampling`.
+            prefix, visual: not for this model.
+            method: in place of the active one.
+            least: new tokens that each row has, whatever they are.
+
+        Raises:
+            UserError: a method that does not fit the model, or inputs that cannot be pruned.
+            NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
+        """
+        if prefix is not None or visual is not None:
+            self.encode_image()
+        if max_new_tokens < 1:
+            raise UserError(f"max_new_tokens={max_new_tokens} must be at least 1.")
+        given = {name: self._placed(value) for name, value in inputs.items()}
+        with self.pruned_by(method):
+            on = self.method or NoPruning()
+            seeded = isinstance(sampler, Sampling) and sampler.generator is not None
+            hooked, random = self._hooked(on, given["input_ids"]), torch.random.fork_rng(enabled=seeded)
+            with self._turn, hooked as target, random:
+                text = self.model.get_submodule(self._family.text)
+                with clocked(self.model, text, self.device) as ms:
+                    out = self.model.generate(
+                        **given,
+                        **self._decoding(sampler),
+                        max_new_tokens=max_new_tokens,
+                        min_new_tokens=least,
+                        output_logits=True,
+                        return_dict_in_generate=True,
+                    )
+        first = out.logits[0].float()
+        if not bool(finite(first).all()):
+            raise NonFiniteLogits(
+                "The logits of the next token are not finite (NaN or infinite): load the model with another dtype, or "
+                "check its weights."
+            )
+        kept = () if target is None else tuple(target.kept)
+        return HostedAnswer(out.sequences[:, given["input_ids"].shape[1] :], first, kept, dict(ms), given, on)
+
+    def start(self, inputs: Mapping[str, Any], method: Method | str | None = None) -> HostedAnswer:
+        """Read a prompt, up to its first new token: what was kept, and the logits of that token."""
+        return self.answer(inputs, 1, method=method)
+
+    def continue_from(
+        self, started: HostedAnswer, max_new_tokens: int = 16, sampler: Sampler = greedy
+    ) -> Int[Tensor, "B L"]:
+        """Answer what `start` has read; transformers' `generate` reads it again."""
+        return self.answer(started.inputs, max_new_tokens, sampler, method=started.method).ids
+
+    def next_logits(self, started: HostedAnswer) -> Float[Tensor, "B V"]:
+        """The logits of the token after what `start` has read, float32."""
+        return started.logits
+
+    def generate(
+        self,
+        max_new_tokens: int = 16,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        prefix: None = None,
+        method: Method | str | None = None,
+        **inputs: Any,
+    ) -> Int[Tensor, "B L"]:
+        """Answer: new ids `(B, L)`, without the prompt; see `VLM.generate`."""
+        sampler: Sampler = Sampling(temperature, top_k, top_p) if do_sample else greedy
+        return self.answer(inputs, max_new_tokens, sampler, prefix, method).ids
+
+    def encode_image(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused, see `Hosted`."""
+        raise UserError(
+            f"{self.config.name} is a model of transformers' own, whose prompts begin with text and whose attention "
+            "keeps every row: an image cannot be run ahead of its questions; ask each with its picture."
+        )
+
+    see = pack = encode_image
+
+    def _placed(self, value: Any) -> Any:
+        """A tensor where the weights are; pixels in their dtype."""
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(self.device, self.dtype if value.is_floating_point() else None)
+
+    @contextmanager
+    def _hooked(self, method: Method, ids: Int[Tensor, "B T"]) -> Iterator[Target | None]:
+        """The model pruned by a method, its steps found with this model's plan."""
+        steps = method.checked_steps(self.shape)
+        if not steps or not bool(self.is_visual(ids).any()):
+            yield None
+            return
+        with Found(steps)(self.model) as target:
+            yield target
+
+    def _decoding(self, sampler: Sampler) -> dict[str, Any]:
+        """What `generate` is told; a folder's own sampling settings play no part."""
+        settings = self.model.generation_config
+        pad = settings.pad_token_id
+        if pad is None:
+            eos = settings.eos_token_id
+            pad = eos[0] if isinstance(eos, list) else eos
+        plain = {"num_beams": 1, "pad_token_id": pad}
+        if not isinstance(sampler, Sampling):
+            return {**plain, "do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+        if sampler.generator is not None:
+            torch.manual_seed(sampler.generator.initial_seed())
+        drawn = {"temperature": sampler.temperature, "top_k": sampler.top_k, "top_p": sampler.top_p}
+        return {**plain, "do_sample": True, **drawn}

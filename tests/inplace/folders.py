@@ -1,0 +1,108 @@
+"""Folders as transformers' `save_pretrained` writes them: tiny random models, each with a processor of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import transformers
+from families import FAMILIES
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from deltaprune.hosted.processor import pictures_only
+
+transformers.utils.logging.disable_progress_bar()  # a command's stderr is read by tests
+TEMPLATE = (
+    "{% for m in messages %}<u>{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+)
+QWEN = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "vision_start_token": "<|vision_start|>",
+    "vision_end_token": "<|vision_end|>",
+}
+INTERN = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+LLAVA = {"image_token": "<image>", "video_token": "<video>"}
+SPECIAL = {"internvl": INTERN, "llava_onevision": LLAVA}
+MORE = {
+    "internvl": {"image_seq_length": 16},
+    "llava_onevision": {"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
+}
+HERE = ("qwen3_5", "qwen3_5_moe", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision")  # without torchvision
+
+
+def tokenizer(special: dict[str, str]) -> Any:
+    """A token for each byte, then the special ones."""
+    vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bare = Tokenizer(models.BPE(vocabulary, []))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bare, eos_token="<end>", pad_token="<pad>", extra_special_tokens=special
+    )
+
+
+def pictures(name: str) -> Any:
+    """The family's image processor: 16 visual tokens of a square picture, 88 of LLaVA-OneVision's."""
+    if name == "internvl":
+        return GotOcr2ImageProcessorPil(size={"height": 32, "width": 32}, crop_to_patches=False, max_patches=1)
+    if name == "llava_onevision":
+        return LlavaOnevisionImageProcessorPil(
+            size={"height": 16, "width": 16}, image_grid_pinpoints=[[16, 16], [32, 32]]
+        )
+    return Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, min_pixels=64, max_pixels=1024)
+
+
+def write(folder: Path, name: str, **text: Any) -> Path:
+    """A model and its processor in a folder.
+
+    Args:
+        folder: is made.
+        name: of the family, one of `HERE`.
+        text: settings of the text model beside the family's.
+    """
+    special = SPECIAL.get(name, QWEN)
+    words = tokenizer(special)
+    known, image = {"vocab_size": 288}, special.get("image_token", special.get("context_image_token"))
+    if words.eos_token_id is not None:
+        known |= {"eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    sizes, vision, more = FAMILIES[name].config
+    config = transformers.AutoConfig.for_model(
+        name,
+        text_config={**sizes, **known, **text},
+        vision_config=vision,
+        image_token_id=words.convert_tokens_to_ids(image),
+        **more,
+    )
+    model = random(name, config)
+    model.generation_config.suppress_tokens = list(range(257, len(words)))
+    model.save_pretrained(folder)
+    kind: Any = pictures_only(name)
+    kind(
+        image_processor=pictures(name),
+        tokenizer=words,
+        chat_template=TEMPLATE.replace("IMAGE", image or ""),
+        **MORE.get(name, {}),
+    ).save_pretrained(folder)
+    return folder
+
+
+def random(name: str, config: Any, seed: int = 0) -> Any:
+    """A random model of this configuration, loud as those of `families`."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForImageTextToText.from_config(config).eval()
+    for key, weight in model.named_parameters():
+        weight.requires_grad_(False)
+        if weight.ndim > 1 and "conv" not in key:
+            weight.mul_(FAMILIES[name].loud)
+    return model

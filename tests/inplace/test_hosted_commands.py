@@ -1,0 +1,161 @@
+"""The commands on folders of transformers' own models."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "hybrids.md"
+Folder = Callable[[str], Path]
+Cli = Callable[..., Any]
+BY_DEPTH = "after 2 and 6 of 8 layers, .234 and .703 of the depth as in the paper's model, not calibrated"
+
+
+def width(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.size[0]
+
+
+def test_ask(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "kept.png"
+    asked = ("ask", "--model", folder("qwen3_5"), scene, "What is this?", "--max-new-tokens", 3)
+    none, dtp, vtw = cli(*asked, "--method", "dtp:keep=0.5", "--method", "vtw:after=3", "--json").rows
+    assert [none["kept"], dtp["kept"], vtw["kept"]] == [None, [8, 0], [0]]
+    assert none["macs_share"] == 1 > dtp["macs_share"]
+    assert (none["visual_tokens"], none["new_tokens"]) == (16, 3)
+    assert BY_DEPTH in dtp["plan"]
+    assert "plan" not in vtw
+    assert set(dtp["ms"]) == {"vision", "prefill", "decode"}
+    ran = cli(*asked, "--overlay", out)
+    assert ran.code == 0
+    told = " ".join(ran.out.split())
+    assert BY_DEPTH in told
+    assert f"wrote {out}" in told
+    assert width(out) >= 480
+
+
+def test_ask_takes_a_score_that_the_layers_tell(cli: Cli, folder: Folder, scene: Path) -> None:
+    asked = ("ask", "--model", folder("internvl"), scene, "What?", "--max-new-tokens", 1)
+    assert [row["method"] for row in cli(*asked, "--json").rows] == ["none", "dtp:keep=0.5,score=last_attention"]
+    ran = cli(*asked, "--method", "dtp:keep=0.5")
+    assert (ran.code, "which no layer before it tells" in ran.err) == (2, True)
+
+
+def test_overlay_needs_a_grid(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
+    ran = cli("ask", "--model", folder("llava_onevision"), scene, "What?", "--overlay", tmp_path / "o.png")
+    assert (ran.code, ran.out) == (2, "")
+    assert "are no grid over it" in ran.err
+
+
+def test_cost(cli: Cli, folder: Folder) -> None:
+    asked = ("cost", "--model", folder("qwen3_5"), "--visual-tokens", 1000)
+    none, dtp = cli(*asked, "--json").rows
+    assert set(none["macs"]) == {"linear", "experts", "attention", "recurrence", "conv", "head", "total"}
+    assert none["macs"]["attention"] == 2 * 4 * (8 + 8) * 1022**2
+    assert (dtp["kept"], dtp["visual_tokens"]) == ([500, 0], 1000)
+    assert dtp["decode_macs"]["attention"] < none["decode_macs"]["attention"]
+    table = " ".join(cli(*asked).out.split())
+    assert "one image of 1000 visual tokens and 22 text tokens" in table
+    assert "(decode, dtp:keep=0.5)" in table
+    assert BY_DEPTH in table
+    ran = cli("cost", "--model", "cobra", "--visual-tokens", 5)
+    assert (ran.code, "whatever the image: leave out --visual-tokens" in ran.err) == (2, True)
+    ran = cli("cost", "--model", folder("qwen3_5"), "--convention", "paper")
+    assert (ran.code, "is counted with convention 'full'" in ran.err) == (2, True)
+
+
+def test_budget(cli: Cli, folder: Folder) -> None:
+    (row,) = cli("budget", "--model", folder("qwen3_5"), "--macs", 0.5, "--visual-tokens", 1000, "--json").rows
+    assert 0.495 < row["share"] <= 0.5
+    (again,) = cli(
+        "cost", "--model", folder("qwen3_5"), "--visual-tokens", 1000, "--method", row["method"], "--json"
+    ).rows
+    assert again["share"] == row["share"]
+    (vtw,) = cli("budget", "--model", folder("qwen3_vl"), "--macs", 0.5, "--method", "vtw", "--json").rows
+    assert vtw["after"] == 3
+
+
+def test_evaluate(cli: Cli, folder: Folder, tmp_path: Path) -> None:
+    asked = ("evaluate", "--model", folder("qwen3_5"), "--limit", 6, "--out", tmp_path / "run", "--method", "none")
+    none, dtp = cli(*asked, "--method", "dtp:keep=0.5", "--json").rows
+    assert (none["n"], none["macs_share"], none["agreement"]) == (6, 1, 100)
+    assert 0.7 < dtp["macs_share"] < 1
+    assert BY_DEPTH in dtp["note"]
+    lines = (tmp_path / "run" / "answers.jsonl").read_text().splitlines()
+    assert len(lines) == 12
+    alone = cli(*asked, "--batch-size", 1, "--method", "vtw:after=3", "--json").rows  # the others are in the folder
+    assert [row["mean"] for row in alone] == [none["mean"], alone[1]["mean"]]
+    assert len((tmp_path / "run" / "answers.jsonl").read_text().splitlines()) == 18
+    ran = cli(*asked, "--engine", "ray")
+    assert (ran.code, "runs in one process" in ran.err) == (2, True)
+
+
+def test_bench(cli: Cli, folder: Folder) -> None:
+    asked = ("bench", "--model", folder("internvl"), "--random-weights", "--rounds", 1, "--batch", 2)
+    none, dtp, last = cli(*asked, "--json").rows
+    assert (none["batch"], none["visual_tokens"], none["dtype"], none["kept"]) == (2, 16, "float32", None)
+    assert abs(none["tokens"] - 16 - 22) <= 5
+    assert dtp["kept"] == [8, 0]
+    assert min(none["vision_ms"], none["prefill_ms"], none["decode_ms"], none["peak_bytes"]) > 0
+    assert none["total_ms"] > none["vision_ms"] + none["prefill_ms"] + 3 * none["decode_ms"]
+    assert list(last["ratios"]) == ["dtp:keep=0.5,score=last_attention/none"]
+    assert "by transformers' generate" in " ".join(cli(*asked).out.split())
+    ran = cli("bench", "--model", folder("internvl"), "--growth")
+    assert (ran.code, "--growth is not for" in ran.err) == (2, True)
+
+
+def test_calibrate_writes_a_plan_that_is_read(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "plan.json", folder("qwen3_5")
+    found = cli("calibrate", "--model", model, "--samples", 2, "--out", path, "--json").rows
+    assert found == json.loads(path.read_text())
+    assert found["source"]["score"] == "delta"
+    assert found["source"]["layers"] == [0, 1, 2, 4, 5, 6]
+    assert len(found["source"]["kl"]) == 8
+    path.write_text(json.dumps({**found, "early": 3, "late": 5, "withdrawal": 4}))
+    asked = ("ask", "--model", model, scene, "What?", "--max-new-tokens", 1, "--plan", path, "--method", "dtp:keep=0.5")
+    _, dtp, vtw = cli(*asked, "--method", "vtw", "--json").rows
+    assert (dtp["after"], vtw["after"]) == ([3, 5], [4])
+    assert "plan" not in dtp  # a calibrated plan needs no note
+    ran = cli("cost", "--model", folder("qwen3_vl"), "--plan", path)
+    assert (ran.code, "was made for another model" in ran.err) == (2, True)
+    ran = cli("calibrate", "--model", model, "--budget", 0.5, "--one-shot")
+    assert (ran.code, "leave out --one-shot and --contribution" in ran.err) == (2, True)
+
+
+def test_calibrate_finds_what_freeze_may_freeze(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "plan.json", folder("qwen3_5")
+    found = cli("calibrate", "--model", model, "--samples", 1, "--budget", 0.85, "--out", path, "--json").rows
+    assert found["source"]["freezing"]["shares"][-1] <= 0.85
+    assert {change[1] for change in found["freezing"]} <= {"write", "skip"}
+    asked = ("ask", "--model", model, scene, "What?", "--max-new-tokens", 1, "--plan", path)
+    none, freeze = cli(*asked, "--method", "freeze:budget=0.9", "--json").rows
+    assert none["macs_share"] == 1 > freeze["macs_share"]
+
+
+def test_plot(cli: Cli, folder: Folder, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for figure, more in (("spread", ("--samples", 1)), ("tokens", ())):
+        out = tmp_path / f"{figure}.png"
+        assert cli("plot", figure, "--model", folder("qwen3_5"), *more, "--out", out).code == 0
+        assert width(out) > 300
+    ran = cli("plot", "scores", "--model", folder("qwen3_5"))
+    assert (ran.code, "plot draws spread and tokens" in ran.err) == (2, True)
+
+
+def test_the_guide_runs_line_by_line(
+    cli: Cli, folder: Folder, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    lines = [line for line in GUIDE.read_text().splitlines() if line.startswith("deltaprune ")]
+    assert {"ask", "cost", "budget", "evaluate", "calibrate", "bench", "plot"} <= {line.split()[1] for line in lines}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").symlink_to(scene)
+    for line in lines:
+        words = [str(folder("qwen3_5")) if word == "DIR" else word for word in shlex.split(line)[1:]]
+        ran = cli(*words)
+        assert ran.code == 0, (line, ran.err)
