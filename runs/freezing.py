@@ -8,7 +8,6 @@ and docs/freezing.png: how far each layer moves the rows, and what the shipped p
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,11 +28,12 @@ from deltaprune.evaluate import MethodResult
 from deltaprune.evaluate.page import cells, number, signed, within
 from deltaprune.evaluate.report import document
 from deltaprune.evaluate.statistics import change
-from deltaprune.steps import passes_of
+from deltaprune.steps import passes_of, stages_of
 from provenance import NUMBERS, ROOT, footer, provenance, publish
 from tables_scenes import text_tokens
 
 SHARES = (0.606, 0.48, 0.33)
+TEXT_TOKENS = 12  # of a question of `scenes`, in the figure
 LEAST = 0.25  # the orders go down to this share
 OTHERS = {
     "other pictures, seed 1": ("scenes", 1),
@@ -82,6 +82,16 @@ def table(results: Mapping[str, Sequence[MethodResult]]) -> str:
     return head + "\n".join(lines) + "\n"
 
 
+def chosen(vlm: dp.VLM) -> dict[str, Mapping[int, str]]:
+    """What the shipped plan does in each layer at each share, and how many rows it keeps."""
+    found = {}
+    for share in SHARES:
+        steps = budget(vlm.config, "freeze", share, TEXT_TOKENS).method.steps(vlm.shape)
+        kept = "".join(f", {100 * stage.keep:.0f} % of rows" for stage in stages_of(steps))
+        found[f"{100 * share:g} %{kept}"] = passes_of(steps)
+    return found
+
+
 def draw(moved: Movement, hows: Mapping[str, Mapping[int, str]]) -> Figure:
     """Movement by layer above, the choices of some budgets below."""
     n = len(moved.visual)
@@ -91,11 +101,14 @@ def draw(moved: Movement, hows: Mapping[str, Mapping[int, str]]) -> Figure:
     above.plot(layers, 100 * moved.visual, marker="o", markersize=3.5, color="#3465a4", label="visual rows")
     above.plot(layers, 100 * moved.text, marker="s", markersize=3, color="#999999", label="text rows")
     above.set_ylabel("movement, % of the norm")
-    above.set_yscale("log")
+    most = 1.15 * 100 * max(moved.visual[1:].max(), moved.text[1:].max())
+    if moved.visual[0] > most / 100:  # what enters the first layer has hardly any norm
+        above.annotate(f"layer 0: {moved.visual[0]:,.0f}-fold", (0, most), xytext=(1.15, 0.93 * most), fontsize=8)
+    above.set_ylim(0, most)
     above.legend(frameon=False)
-    for y, chosen in enumerate(hows.values()):
+    for y, how in enumerate(hows.values()):
         for l in layers:
-            below.barh(y, 0.92, left=l - 0.46, height=0.8, color=COLOURS[chosen.get(l, "full")])
+            below.barh(y, 0.92, left=l - 0.46, height=0.8, color=COLOURS[how.get(l, "full")])
     below.set_yticks(range(len(hows)), list(hows))
     below.invert_yaxis()
     below.set_xlabel("layer")
@@ -115,16 +128,10 @@ def main(
 ) -> None:
     """Calibrate, test, draw."""
     vlm, processor = dp.load("bundled")
-    shape, shipped = vlm.shape, vlm.config.plan
-    assert shipped is not None
     asked = pick_questions(Scenes(), "val", 0, 32)
     moved = movement(vlm, [processor(images=each.image, text=each.question) for each in asked])
     tokens = text_tokens(processor, Scenes(), questions)
-    hows = {
-        f"{100 * share:g} %": passes_of(budget(vlm.config, "freeze", share, tokens).method.steps(shape))
-        for share in SHARES
-    }
-    draw(moved, hows).savefig(figure, dpi=200)
+    draw(moved, chosen(vlm)).savefig(figure, dpi=200)
     found = plans(vlm, processor, pictures)
     results = {name: tested(vlm, processor, plan, questions, tokens) for name, plan in found.items()}
     source = provenance()
@@ -136,7 +143,6 @@ def main(
     }
     head = f"# Freeze under plans from several sets of {pictures} pictures\n\n"
     publish("freezing", held, head + table(results) + "\n" + footer(source), numbers)
-    vlm.use_plan(replace(shipped))
 
 
 if __name__ == "__main__":

@@ -73,9 +73,8 @@ class Block(Layer, Protocol):
         """One row of every sample; `in_place` may write over `state`."""
         ...
 
-    @property
-    def products(self) -> tuple[Float[Tensor, "n k"], ...]:
-        """The weights of its matrix products with a row, in order."""
+    def products(self, how: Literal["full", "write"] = "full") -> tuple[Float[Tensor, "n k"], ...]:
+        """The weights of its matrix products with a row, in order: in `prefill`, or with a visual row in `write`."""
         ...
 
     def macs(self, how: Literal["full", "write"] = "full") -> Mapping[str, float]:

@@ -202,7 +202,8 @@ def test_what_it_costs(block: Block) -> None:
     """A row takes part in every matrix product; a row that only writes the state costs less."""
     full, write = block.macs(), block.macs("write")
     assert all(cost >= 0 for cost in (*full.values(), *write.values()))
-    assert sum(full.values()) >= sum(weight.numel() for weight in block.products) > 0
+    assert sum(full.values()) >= sum(weight.numel() for weight in block.products()) > 0
+    assert sum(write.values()) >= sum(weight.numel() for weight in block.products("write")) > 0
     assert 0 < sum(write.values()) < sum(full.values())
 
 

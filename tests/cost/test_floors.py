@@ -14,7 +14,10 @@ from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 
-@pytest.mark.parametrize("method", [dp.NoPruning(), dp.DTP(0.5)])
+@pytest.mark.parametrize(
+    "method",
+    [dp.NoPruning(), dp.DTP(0.5), dp.Freeze(write=(1, 3), skip=(2,)), dp.Freeze(write=(2,), keep=0.5, early=1)],
+)
 def test_the_products_are_those_that_the_closed_form_counts(tiny: tuple[VLM, Processor], method: dp.Method) -> None:
     vlm = tiny[0]
     run = products(vlm.model.lm, rows_per_layer(method.checked_steps(vlm.shape), vlm.shape, 7, 3))
@@ -25,7 +28,9 @@ def test_the_products_are_those_that_the_closed_form_counts(tiny: tuple[VLM, Pro
 
 def test_rows_of_each_layer(tiny: tuple[VLM, Processor]) -> None:
     shape = tiny[0].shape
-    assert rows_per_layer(dp.DTP(0.5).checked_steps(shape), shape, 7, 2) == [46, 30, 30, 14]
+    assert rows_per_layer(dp.DTP(0.5).checked_steps(shape), shape, 7, 2) == [(46, 0), (30, 0), (30, 0), (14, 0)]
+    frozen = dp.Freeze(write=(1,), skip=(3,)).checked_steps(shape)
+    assert rows_per_layer(frozen, shape, 7, 2) == [(46, 0), (14, 32), (46, 0), (14, 0)]
 
 
 def test_weight_bytes(tiny: tuple[VLM, Processor]) -> None:

@@ -211,10 +211,11 @@ class MambaBlock(nn.Module):
         found = {role: value for role, value in per_row.items() if role in needs and value is not None}
         return Trace(found, {"decay": known.a} if "decay" in needs else {})
 
-    @property
-    def products(self) -> tuple[Float[Tensor, "n k"], ...]:
-        """The weights of its matrix products, in order."""
-        m = self.mixer
+    def products(self, how: Literal["full", "write"] = "full") -> tuple[Float[Tensor, "n k"], ...]:
+        """The weights of its matrix products, in order; a row that only writes takes no gate, no readout, no output."""
+        m, cfg = self.mixer, self.config
+        if how == "write":
+            return m.in_proj.weight[: cfg.d_inner], m.x_proj.weight[: cfg.rank + cfg.d_state], m.dt_proj.weight
         return m.in_proj.weight, m.x_proj.weight, m.dt_proj.weight, m.out_proj.weight
 
     def macs(self, how: Literal["full", "write"] = "full") -> Mapping[str, float]:

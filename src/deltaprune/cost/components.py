@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from deltaprune.cost.floors import products
+from deltaprune.cost.floors import LayerRows, products
 from deltaprune.cost.timing import timed
 from deltaprune.kernels import reuse
 from deltaprune.mllm.lm import MambaLM
@@ -16,7 +16,7 @@ from deltaprune.vlm import VLM
 
 
 def components(
-    vlm: VLM, pixels: dict[str, Tensor], rows: Sequence[int], batch: int, prefill_ms: float, rounds: int = 3
+    vlm: VLM, pixels: dict[str, Tensor], rows: Sequence[LayerRows], batch: int, prefill_ms: float, rounds: int = 3
 ) -> dict[str, float]:
     """Milliseconds by component, medians.
 
@@ -35,7 +35,7 @@ def components(
     lm, device = vlm.model.lm, vlm.device
     with torch.no_grad():
         features = vlm.model.features(pixels)
-        x = torch.zeros(max(rows), 2 * lm.config.d_inner, device=lm.device, dtype=lm.dtype)
+        x = torch.zeros(max(map(sum, rows)), 2 * lm.config.d_inner, device=lm.device, dtype=lm.dtype)
         parts = {
             "vision": lambda: vlm.model.features(pixels),
             "projector": lambda: vlm.model.projector(features),
@@ -48,7 +48,7 @@ def components(
 
 
 @reuse()
-def _alone(part: Literal["conv", "scan"], lm: MambaLM, x: Tensor, rows: Sequence[int], batch: int) -> None:
-    """One component of every layer, on the first of the rows `x`."""
-    for block, total in zip(lm.blocks, rows, strict=True):
+def _alone(part: Literal["conv", "scan"], lm: MambaLM, x: Tensor, rows: Sequence[LayerRows], batch: int) -> None:
+    """One component of every layer, on the first of the rows `x`; written rows count as if they were updated."""
+    for block, total in zip(lm.blocks, map(sum, rows), strict=True):
         block.alone(part, x[:total], cumulate((total // batch,) * batch, x.device))

@@ -2,24 +2,41 @@
 
 from collections.abc import Callable, Sequence
 from statistics import median
+from typing import NamedTuple
 
 import torch
 
 from deltaprune.cost.macs import visual_tokens_per_layer
 from deltaprune.cost.timing import timed
 from deltaprune.mllm.lm import MambaLM
-from deltaprune.steps import Shape, Step
+from deltaprune.steps import Shape, Step, passes_of
 
 COPIED = 2**28  # bytes that the bandwidth test copies, far more than any cache holds
 COPIES = 20  # on a GPU, where one such copy takes no longer than a few launches
 
 
-def rows_per_layer(steps: Sequence[Step], shape: Shape, text_tokens: int, batch: int) -> list[int]:
+class LayerRows(NamedTuple):
+    """Rows that a layer runs.
+
+    Attributes:
+        updated: rows that it updates: the text, and the image's unless it is passed by.
+        written: image rows that only write its state.
+    """
+
+    updated: int
+    written: int = 0
+
+
+def rows_per_layer(steps: Sequence[Step], shape: Shape, text_tokens: int, batch: int) -> list[LayerRows]:
     """Rows that enter each layer of the LM: the remaining image rows and the text."""
-    return [batch * (visual + text_tokens) for visual in visual_tokens_per_layer(steps, shape)]
+    hows, found = passes_of(steps), []
+    for l, visual in enumerate(visual_tokens_per_layer(steps, shape)):
+        updated = text_tokens + (visual if l not in hows else 0)
+        found.append(LayerRows(batch * updated, batch * visual if hows.get(l) == "write" else 0))
+    return found
 
 
-def products(lm: MambaLM, rows: Sequence[int]) -> Callable[[], None]:
+def products(lm: MambaLM, rows: Sequence[LayerRows]) -> Callable[[], None]:
     """The matrix products of every layer and nothing else, ready to run.
 
     They take the layer's own weights, random inputs and memory made beforehand.
@@ -28,17 +45,22 @@ def products(lm: MambaLM, rows: Sequence[int]) -> Callable[[], None]:
         lm: the LM.
         rows: of each layer, see `rows_per_layer`.
     """
-    weights = [block.products for block in lm.blocks]
-    most, like = max(rows), {"device": lm.device, "dtype": lm.dtype}
-    shapes = [weight.shape for layer in weights for weight in layer]
+    calls = [
+        (weight, count)
+        for block, (updated, written) in zip(lm.blocks, rows, strict=True)
+        for count, layer in ((updated, block.products()), (written, block.products("write")))
+        for weight in layer
+        if count
+    ]
+    most, like = max(count for _, count in calls), {"device": lm.device, "dtype": lm.dtype}
+    shapes = [weight.shape for weight, _ in calls]
     inputs = {width: torch.randn(most, width, device=lm.device).to(lm.dtype) for width in {k for _, k in shapes}}
     outputs = {width: torch.empty(most, width, **like) for width in {n for n, _ in shapes}}
 
     @torch.no_grad()
     def run() -> None:
-        for layer, count in zip(weights, rows, strict=True):
-            for w in layer:
-                torch.mm(inputs[w.shape[1]][:count], w.t(), out=outputs[w.shape[0]][:count])
+        for w, count in calls:
+            torch.mm(inputs[w.shape[1]][:count], w.t(), out=outputs[w.shape[0]][:count])
 
     return run
 

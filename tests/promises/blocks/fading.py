@@ -69,9 +69,9 @@ class FadingBlock(nn.Module):
         mean = torch.lerp(state.mean, self.value(x), self.gate(x).sigmoid())
         return x + self.out(mean), FadingState(mean)
 
-    @property
-    def products(self) -> tuple[Float[Tensor, "n k"], ...]:
-        return self.gate.weight, self.value.weight, self.out.weight
+    def products(self, how: Literal["full", "write"] = "full") -> tuple[Float[Tensor, "n k"], ...]:
+        written = self.gate.weight, self.value.weight
+        return written if how == "write" else (*written, self.out.weight)
 
     def macs(self, how: Literal["full", "write"] = "full") -> Mapping[str, float]:
         width = self.out.in_features
