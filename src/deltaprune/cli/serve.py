@@ -75,14 +75,14 @@ def serve(
         prefix_bytes=prefix_memory * MIB,
         grace=grace,
     )
-    opened = listen(host, port)
-    with Working("starting") as working:
-        from deltaprune.serve.app import create_app
+    with listen(host, port) as opened:
+        with Working("starting") as working:
+            from deltaprune.serve.app import create_app
 
-        app = create_app(*load_model(model, device, working, plan, towers, tokenizer, dtype), settings)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
-    say = f"serving {settings.name!r} at {address}/v1 (Ctrl-C stops)"
-    return 0 if run(app, opened, grace, lambda: print(say, file=sys.stderr, flush=True)) else 1
+            app = create_app(*load_model(model, device, working, plan, towers, tokenizer, dtype), settings)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
+        say = f"serving {settings.name!r} at {address}/v1 (Ctrl-C stops)"
+        return 0 if run(app, opened, grace, lambda: print(say, file=sys.stderr, flush=True)) else 1
 
 
 def _check_extra() -> None:

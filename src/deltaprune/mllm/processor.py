@@ -120,9 +120,13 @@ class Processor:
 
     def decode(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
         """Ids up to the first end-of-text -> text, with `clean_up` applied and without spaces at the ends."""
+        return clean_up(self.untidied(ids)).strip()
+
+    def untidied(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
+        """Ids up to the first end-of-text -> text as the tokenizer gives it."""
         row = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         row = row[: row.index(self.eos_id)] if self.eos_id in row else row
-        return clean_up(self.tokenizer.decode(row, skip_special_tokens=True)).strip()
+        return self.tokenizer.decode(row, skip_special_tokens=True)
 
     def batch_decode(self, ids: Int[Tensor, "B L"]) -> list[str]:
         """`decode` of every row."""

@@ -70,10 +70,10 @@ def _get(url: str, most: int, until: float) -> tuple[int, str | None, bytes]:
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"User-Agent": "deltaprune", "Accept": "image/*"})
-        answer = connection.getresponse()
-        if answer.status in (301, 302, 303, 307, 308):
-            return answer.status, answer.headers.get("Location", ""), b""
-        return answer.status, None, _read(answer, connection, most, until)
+        with connection.getresponse() as answer:
+            if answer.status in (301, 302, 303, 307, 308):
+                return answer.status, answer.headers.get("Location", ""), b""
+            return answer.status, None, _read(answer, connection, most, until)
     finally:
         connection.close()
 
@@ -82,8 +82,12 @@ def _connection(scheme: str, host: str, port: int, address: str, seconds: float)
     """Opened to this very address; the certificate must be the host's."""
     made: Any = http.client.HTTPConnection(host, port, timeout=seconds)
     made.sock = socket.create_connection((address, port), timeout=seconds)
-    if scheme == "https":
-        made.sock = ssl.create_default_context().wrap_socket(made.sock, server_hostname=host)
+    try:
+        if scheme == "https":
+            made.sock = ssl.create_default_context().wrap_socket(made.sock, server_hostname=host)
+    except BaseException:
+        made.close()
+        raise
     return made
 
 

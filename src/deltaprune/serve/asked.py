@@ -1,6 +1,6 @@
 """A prompt on its way through the model, and what the model's thread tells about it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from deltaprune.generate import Sampler
@@ -50,6 +50,7 @@ class Asked:
         most: tokens of an answer, at most.
         live: whether every token is told as soon as it is there; otherwise an answer is told when it ends.
         image: what its picture's prefix is kept under; None without a picture.
+        picture: gives its pixels, as often as they are needed.
         pixels: of the picture, where there is no prefix.
         prefix: of the picture.
         hit: whether another request had run the picture.
@@ -63,6 +64,7 @@ class Asked:
     most: int
     live: bool = False
     image: ImageKey | None = None
+    picture: Callable[[], Inputs] | None = None
     pixels: Inputs | None = None
     prefix: ImagePrefix | None = None
     hit: bool = False

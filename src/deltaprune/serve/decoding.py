@@ -30,7 +30,7 @@ class Decoding:
 
     Attributes:
         rows: in the order of the states' samples.
-        alone: how many tokens were decided by running a row alone.
+        alone: how many tokens were decided by running a row alone, since somebody last set it to 0.
     """
 
     def __init__(self, model: Model, eos_id: int, read: Callable[[Asked], Prefilled]):

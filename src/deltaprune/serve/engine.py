@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from PIL import Image
@@ -13,7 +13,7 @@ from deltaprune.cost import share_of
 from deltaprune.errors import NotFinite, UserError
 from deltaprune.generate import Sampler, Sampling, greedy
 from deltaprune.methods import parse
-from deltaprune.mllm.processor import Processor
+from deltaprune.mllm.processor import Inputs, Processor
 from deltaprune.serve.asked import Asked, Event, New, Read
 from deltaprune.serve.errors import ApiError, overloaded, stopping
 from deltaprune.serve.images import read_picture
@@ -98,7 +98,7 @@ class LocalEngine:
 
     async def _pieces(self, job: Job, asked: Asked, queue: "asyncio.Queue[Event]") -> AsyncGenerator[Piece, None]:
         """The answers' parts until all have ended."""
-        texts = [AnswerText(self.processor.decode, job.stops) for _ in range(job.n)]
+        texts = [AnswerText(self.processor.untidied, job.stops) for _ in range(job.n)]
         going = set(range(job.n))
         while going:
             new = _checked(await queue.get())
@@ -118,16 +118,20 @@ class LocalEngine:
         method = _said(lambda: self._method(job.method), "method")
         prompt = _said(lambda: self.processor.prompt(job.messages), "messages")
         ids = self._ids(prompt)
-        image, pixels, prefix = None, None, None
+        live = job.stream or bool(job.stops)
+        asked = Asked(ids, method, _samplers(job, self.vlm.device), job.max_tokens, live)
         if job.image is not None:
             assert job.digest is not None
-            image = ImageKey(job.digest, self._fingerprint, repr(method))
-            prefix = self.prefixes.get(image)
-            if prefix is None:
-                picture = read_picture(job.image, self.settings)
-                pixels = _said(lambda: self.processor.encode_images([picture]), "messages")
-        live, hit = job.stream or bool(job.stops), prefix is not None
-        return Asked(ids, method, _samplers(job, self.vlm.device), job.max_tokens, live, image, pixels, prefix, hit)
+            asked.image = ImageKey(job.digest, self._fingerprint, repr(method))
+            asked.picture = partial(self._pixels, job.image)
+            asked.prefix = self.prefixes.get(asked.image)
+            asked.hit = asked.prefix is not None
+            asked.pixels = None if asked.hit else asked.picture()
+        return asked
+
+    def _pixels(self, image: bytes) -> Inputs:
+        picture = read_picture(image, self.settings)
+        return _said(lambda: self.processor.encode_images([picture]), "messages")
 
     def _method(self, text: str) -> Method:
         method = parsed(text)

@@ -50,6 +50,13 @@ class Reader:
         prefix = ImagePrefix.cat(list(prefixes.values()))
         return self.vlm.start(Inputs(**text, image_index=index), prefix, method).checked()
 
+    def alone(self, asked: Asked) -> Prefilled:
+        """One prompt as `ask` reads it: picture and text in one pass, beside nothing else."""
+        inputs = self.processor.pad([asked.ids])
+        if asked.picture is not None:
+            inputs = Inputs(**inputs, image_index=torch.zeros(1, dtype=torch.int64), **asked.picture())
+        return self.vlm.start(inputs.to(self.vlm.device), method=asked.method).checked()
+
 
 def what_was_kept(asked: Asked, prefilled: Prefilled, sample: int) -> Read:
     """How many visual tokens a prompt that has been read had and kept."""

@@ -37,7 +37,7 @@ class Scheduler:
     def __init__(self, reader: Reader, max_rows: int, metrics: Metrics, post: Post):
         self.reader, self.max_rows, self.metrics, self.post = reader, max_rows, metrics, post
         vlm = reader.vlm
-        self.decoding = Decoding(vlm.model.lm, vlm.eos_id, lambda asked: reader.read([asked]))
+        self.decoding = Decoding(vlm.model.lm, vlm.eos_id, reader.alone)
         self._waiting: list[Asked] = []
         self._inbox: list[Asked] = []
         self._events: list[tuple[Asked, Event]] = []
@@ -158,4 +158,6 @@ class Scheduler:
         events, self._events = self._events, []
         if events:
             self.metrics.prefix_bytes.set(self.reader.prefixes.nbytes)
+            self.metrics.alone.inc(self.decoding.alone)
+            self.decoding.alone = 0
             self.post(events)
