@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from deltaprune.errors import did_you_mean
 from deltaprune.serve.errors import ApiError
-from deltaprune.serve.images import digest_of, picture_file
+from deltaprune.serve.images import picture_file
 from deltaprune.serve.jobs import Engine, Job, Piece, Reading
 from deltaprune.serve.metrics import Metrics
 from deltaprune.serve.replies import Reply, event
@@ -92,8 +92,7 @@ class Chat:
         urls = [part.image_url.url for m in asked.messages for part in _parts(m) if isinstance(part, ImagePart)]
         if len(urls) > 1:
             raise ApiError(400, f"The chat has {len(urls)} images: it can have one, in its first message.", "messages")
-        image = await asyncio.to_thread(picture_file, urls[0], settings) if urls else None
-        digest = None if image is None else await asyncio.to_thread(digest_of, image)
+        image, digest = await asyncio.to_thread(picture_file, urls[0], settings) if urls else (None, None)
         return Job(
             messages=[_plain(message) for message in asked.messages],
             image=image,

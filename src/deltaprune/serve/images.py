@@ -19,12 +19,17 @@ PARAM = "messages"
 _DATA = re.compile(r"data:(?P<type>[\w.+/-]*)(;[\w.+-]+=[^;,]*)*;base64,", re.ASCII | re.IGNORECASE)
 
 
-def picture_file(url: str, settings: Settings) -> bytes:
-    """The content of a picture's file.
+def picture_file(url: str, settings: Settings) -> tuple[bytes, str]:
+    """The content of a picture's file, and its SHA-256 in hexadecimal.
 
     Raises:
         ApiError: it is neither a data URI nor an address that may be read, it cannot be read, or it is too large.
     """
+    content = _content(url, settings)
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def _content(url: str, settings: Settings) -> bytes:
     begin = _DATA.match(url)
     if begin is not None:
         kind = begin["type"]
@@ -42,11 +47,6 @@ def picture_file(url: str, settings: Settings) -> bytes:
     if not settings.allow_urls:
         raise _bad("This server reads no pictures from the web: send the image as a data URI.")
     return fetch(url, settings.max_body)
-
-
-def digest_of(content: bytes) -> str:
-    """SHA-256 of a picture's file, in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def read_picture(content: bytes, settings: Settings) -> Image.Image:
