@@ -67,6 +67,8 @@ def test_a_signal_lets_what_runs_finish(folder: Path, number: signal.Signals) ->
         (["--queue", "0"], ["--queue"]),
         (["--host", "203.0.113.1"], ["203.0.113.1", "--port"]),
         (["--method", "vtw:after=99", "--port", "0"], ["99"]),
+        (["--engine", "ray", "--method", "vtw:after=99", "--port", "0"], ["99"]),
+        (["--engine", "rai", "--port", "0"], ["'rai'", "'ray'"]),
     ],
 )
 def test_a_mistake_ends_in_a_sentence(

@@ -3,16 +3,28 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune.cli._common import check_whole, load_model
+from deltaprune.cli._common import (
+    check_device,
+    check_dtype,
+    check_whole,
+    load_model,
+    read_model_config,
+    read_towers,
+)
 from deltaprune.cli._options import DeviceOption, DtypeOption, ModelOption, PlanOption, TokenizerOption, TowersOption
 from deltaprune.cli._progress import Working
-from deltaprune.errors import UserError
+from deltaprune.errors import UserError, did_you_mean
 
-MIB = 2**20
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from deltaprune.serve.settings import Settings
+
+ENGINES, MIB = ("local", "ray"), 2**20
 
 
 def serve(
@@ -38,6 +50,11 @@ def serve(
     queue: Annotated[int, typer.Option("--queue", help="Requests that may wait; further ones are refused.")] = 256,
     prefix_memory: Annotated[int, typer.Option("--prefix-memory", help="MiB for images seen before; 0: none.")] = 1024,
     grace: Annotated[int, typer.Option("--grace", help="Seconds for running requests when it stops.")] = 60,
+    engine: Annotated[str, typer.Option("--engine", metavar="local|ray", help="This process, or Ray Serve.")] = "local",
+    replicas: Annotated[int, typer.Option("--replicas", help="Ray: how many processes hold the model.")] = 1,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Ray: of the cluster. [default: one on this machine]")
+    ] = None,
     plan: PlanOption = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
@@ -49,13 +66,15 @@ def serve(
     Ctrl-C or SIGTERM stops it when the running requests are answered.
     """
     most = {"--max-body": max_body, "--max-megapixels": max_megapixels, "--max-tokens": max_tokens, "--grace": grace}
-    most |= {"--max-prompt-tokens": max_prompt_tokens, "--max-rows": max_rows, "--queue": queue}
+    most |= {"--max-prompt-tokens": max_prompt_tokens, "--max-rows": max_rows, "--queue": queue, "--replicas": replicas}
     for option, value in most.items():
         check_whole(option, value)
     check_whole("--prefix-memory", prefix_memory, 0)
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port} is out of range: it is a whole number from 0 to 65535 (try 8000).")
-    _check_extra()
+    if engine not in ENGINES:
+        raise UserError(f"There is no engine {engine!r}: {did_you_mean(engine, ENGINES)}.")
+    _check_extra(engine)
     from deltaprune.methods import parse
     from deltaprune.serve.run import listen, run
     from deltaprune.serve.settings import Settings
@@ -75,18 +94,47 @@ def serve(
         prefix_bytes=prefix_memory * MIB,
         grace=grace,
     )
+    options = {"towers": read_towers(towers), "tokenizer": tokenizer, "dtype": dtype}
     with listen(host, port) as opened:
         with Working("starting") as working:
-            from deltaprune.serve.app import create_app
+            if engine == "ray":
+                parse(method).checked_steps(read_model_config(model, plan, towers, tokenizer).shape)
+                app = _on_ray(model, {**options, "device": device}, plan, settings, (replicas, address), working)
+            else:
+                from deltaprune.serve.app import create_app
 
-            app = create_app(*load_model(model, device, working, plan, towers, tokenizer, dtype), settings)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}"
-        say = f"serving {settings.name!r} at {address}/v1 (Ctrl-C stops)"
+                app = create_app(*load_model(model, device, working, plan, towers, tokenizer, dtype), settings)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}/v1"
+        say = f"serving {settings.name!r} at {url} (Ctrl-C stops)"
         return 0 if run(app, opened, grace, lambda: print(say, file=sys.stderr, flush=True)) else 1
 
 
-def _check_extra() -> None:
+def _on_ray(
+    model: str,
+    options: dict[str, Any],
+    plan: str | None,
+    settings: "Settings",
+    where: tuple[int, str | None],
+    working: Working,
+) -> "FastAPI":
+    """The app in front of replicas, which run when it returns."""
+    from deltaprune.serve.app import app_for
+    from deltaprune.serve.metrics import Metrics
+    from deltaprune.serve.ray import RayEngine, Source, plugin_files
+
+    replicas, address = where
+    check_device(options["device"], here=False)
+    check_dtype(options["dtype"])
+    source = Source(model, options, plan, plugin_files())
+    working.say(f"starting {replicas} replicas")
+    replicated = RayEngine(source, settings, replicas, address, gpu=options["device"] == "cuda")
+    replicated.start()
+    return app_for(replicated, settings, Metrics())
+
+
+def _check_extra(engine: str) -> None:
     """Check that the packages of the extra are installed, else a `UserError`."""
-    for package in ("fastapi", "uvicorn", "prometheus_client"):
+    for package in ("fastapi", "uvicorn", "prometheus_client", *(["ray"] if engine == "ray" else [])):
         if find_spec(package) is None:
-            raise UserError(f"`deltaprune serve` needs {package}: pip install 'deltaprune[serve]'.")
+            extras = "serve,ray" if engine == "ray" else "serve"
+            raise UserError(f"`deltaprune serve` needs {package}: pip install 'deltaprune[{extras}]'.")
