@@ -74,6 +74,9 @@ def conv(
 def _last(x: Tensor, past: Tensor, cu: Tensor) -> Tensor:
     """The last W - 1 inputs of each sequence `(S, E, W - 1)`, those of `past` included; all sequences at once."""
     starts, kept = cu[:-1, None], past.shape[1]
+    if len(cu) == 2:  # in a third of the time
+        rows = torch.cat([past[0], x[max(0, len(x) - kept) :]])
+        return rows[len(rows) - kept :].T[None].contiguous()
     row = cu[1:, None] - kept + torch.arange(kept)
     before = past.gather(1, (row - starts + kept).clamp(max=kept - 1)[..., None].expand(past.shape))
     return torch.where((row >= starts)[..., None], x[row.clamp(min=0)], before).transpose(1, 2).contiguous()
