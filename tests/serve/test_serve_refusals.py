@@ -130,6 +130,10 @@ def test_what_is_no_address(served: Served) -> None:
     assert (reply.status_code, "GET" in reply.json()["error"]["message"]) == (405, True)
 
 
+def test_more_answers_than_are_decoded_at_once(serve: Any) -> None:
+    refused(lambda: serve(max_rows=8, max_n=9).chat(HELLO, n=9), 400, "9", "8")
+
+
 def test_a_full_queue(serve: Any) -> None:
     """One answer runs, one waits, and a third is told to come again."""
     busy = serve(queue=1, max_rows=1, max_n=1)

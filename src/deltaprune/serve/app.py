@@ -31,7 +31,7 @@ def create_app(vlm: VLM, processor: Processor, settings: Settings | None = None)
     """An OpenAI-compatible server of one model in this process.
 
     The model's thread starts with the app's lifespan and ends with it, after what runs has been answered. Other apps
-    may be mounted on this one, and other threads may use the model.
+    may be mounted on this one, and other threads may use the model, but not change its weights or its plan.
 
     Args:
         vlm, processor: what `load` gave.

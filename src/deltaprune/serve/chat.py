@@ -87,8 +87,9 @@ class Chat:
         most = getattr(asked, name) or min(settings.default_tokens, settings.max_tokens)
         if most > settings.max_tokens:
             raise ApiError(400, f"{name}={most} is more than this server gives: at most {settings.max_tokens}.", name)
-        if n > settings.max_n:
-            raise ApiError(400, f"n={n} is more than this server gives: at most {settings.max_n}.", "n")
+        if n > min(settings.max_n, settings.max_rows):  # the answers of a request are decoded together
+            most_n = min(settings.max_n, settings.max_rows)
+            raise ApiError(400, f"n={n} is more than this server gives: at most {most_n}.", "n")
         urls = [part.image_url.url for m in asked.messages for part in _parts(m) if isinstance(part, ImagePart)]
         if len(urls) > 1:
             raise ApiError(400, f"The chat has {len(urls)} images: it can have one, in its first message.", "messages")

@@ -1,6 +1,5 @@
 """An app on a port, until it is told to stop."""
 
-import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -52,7 +51,6 @@ def run(app: FastAPI, opened: socket.socket, grace: float, ready: Callable[[], N
     Returns:
         Whether it stopped as it was told to; False if it could not start.
     """
-    logging.getLogger("deltaprune").setLevel(logging.INFO)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=max(1, round(grace)), lifespan="on")
     server = _Server(config, ready)
     before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
