@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 LISTED = (ROOT / "docs" / "guides" / "commands.md").read_text().split("```")[1]
 LINES = [shlex.split(line) for line in LISTED.splitlines() if line]
 ON_RAY = [line for line in LINES if "ray" in line]
-SERVING = {"studio"}  # they answer until they are stopped, and have tests of their own
+SERVING = {"studio", "serve"}  # they answer until they are stopped, and have tests of their own
 
 
 @pytest.fixture(scope="module")

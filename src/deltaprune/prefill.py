@@ -6,6 +6,7 @@ A `Prefilled` can be continued: text after an image, a second turn after a first
 the image alone can only be run up to it; the `Prefilled` then stands at that depth and each question pays the rest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -57,6 +58,32 @@ class Prefilled:
         """Read the device flags, see `raise_if_not_finite`."""
         raise_if_not_finite(self.checks)
         return replace(self, checks=())
+
+    @classmethod
+    def cat(cls, parts: Sequence["Prefilled"]) -> "Prefilled":
+        """The samples of several batches that one method has pruned, one batch after the other.
+
+        Raises:
+            ValueError: they end at different depths or stages.
+        """
+        first = parts[0]
+        stages = [(part.depth, [(kept.after, kept.read) for kept in part.kept]) for part in parts]
+        if any(each != stages[0] for each in stages):
+            raise ValueError(f"Prefilled.cat: (depth, stages) differ, so the methods did: {stages}.")
+        roles = {role: torch.cat([part.trace.rows[role] for part in parts]) for role in first.trace.rows}
+        return replace(
+            first,
+            hidden=torch.cat([part.hidden for part in parts]),
+            states=tuple(type(layer[0]).cat(layer) for layer in zip(*(part.states for part in parts), strict=True)),
+            tokens=Rows.cat([part.tokens for part in parts]),
+            kept=tuple(
+                replace(same[0], origin=tuple(rows for kept in same for rows in kept.origin))
+                for same in zip(*(part.kept for part in parts), strict=True)
+            ),
+            trace=Trace(roles, first.trace.layer),
+            seen=tuple(n for part in parts for n in part.seen),
+            checks=tuple(check for part in parts for check in part.checks),
+        )
 
     def repeat(self, index: Int[Tensor, "Q"]) -> "Prefilled":
         """One row per question: row q continues sample `index[q]` of this one."""

@@ -7,7 +7,7 @@ the image does not depend on the question. A prefix file is one safetensors file
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,19 @@ class ImagePrefix:
     def n_images(self) -> int:
         """How many images it holds; `image_index` counts them from 0."""
         return len(self.prefilled.seen)
+
+    @classmethod
+    def cat(cls, prefixes: Sequence["ImagePrefix"]) -> "ImagePrefix":
+        """The images of several prefixes that one model made under one method, one prefix after the other."""
+        first = prefixes[0]
+        for each in prefixes:
+            each.check(first.model, first.method)
+        return cls(Prefilled.cat([each.prefilled for each in prefixes]), first.model, first.method)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of its tensors, bytes."""
+        return sum(tensor.nbytes for tensor in _take_apart(self.prefilled)[0].values())
 
     def check(self, model: str, method: str) -> None:
         """Raise a `UserError` unless it was made by this very model under this very method."""

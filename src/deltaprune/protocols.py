@@ -29,6 +29,12 @@ class State(ABC):
         """The states of samples `index`."""
         return type(self)(**{name: tensor[index] for name, tensor in self.tensors().items()})
 
+    @classmethod
+    def cat(cls, states: Sequence["State"]) -> Self:
+        """The samples of several states of this class, one after the other."""
+        parts = [state.tensors() for state in states]
+        return cls(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
 
 @runtime_checkable
 class Layer(Protocol):

@@ -7,6 +7,7 @@ stage waits for the device.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -106,6 +107,20 @@ class Rows:
             n_image=n_visual,
             key=torch.zeros(len(lengths), dtype=torch.int64, device=device) if key is None else key,
             images_first=images_first,
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence["Rows"]) -> "Rows":
+        """The samples of several batches of one device, one batch after the other; all have the same companions."""
+        tensors = ("x", "visual", "origin", "size", "key")
+        counts = ("lengths", "n_visual", "n_image")
+        joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in tensors}
+        joined |= {name: tuple(n for part in parts for n in getattr(part, name)) for name in counts}
+        return cls(
+            **joined,
+            cu_seqlens=cumulate(joined["lengths"], parts[0].x.device),
+            images_first=all(part.images_first for part in parts),
+            beside={name: torch.cat([part.beside[name] for part in parts]) for name in parts[0].beside},
         )
 
     def take(self, index: Int[Tensor, "K"], lengths: tuple[int, ...], n_visual: tuple[int, ...]) -> "Rows":

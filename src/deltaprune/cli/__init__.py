@@ -24,6 +24,7 @@ from deltaprune.cli.evaluate import evaluate
 from deltaprune.cli.methods import methods
 from deltaprune.cli.plot import plot
 from deltaprune.cli.score import score
+from deltaprune.cli.serve import serve
 from deltaprune.cli.studio import studio
 from deltaprune.cli.sweep import sweep
 from deltaprune.errors import NotFinite, UserError, did_you_mean
@@ -40,6 +41,7 @@ COMMANDS = {
     "bench": bench,
     "plot": plot,
     "convert": convert,
+    "serve": serve,
     "methods": methods,
     "studio": studio,
 }

@@ -105,9 +105,12 @@ class Processor:
 
     def encode_prompts(self, prompts: Sequence[str]) -> Inputs:
         """Prompts in the model's template -> `input_ids` and `attention_mask`, padded on the left."""
-        rows = [self.tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
+        return self.pad([self.tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts])
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> Inputs:
+        """Rows of ids -> `input_ids` and `attention_mask`, padded on the left."""
         longest = max(map(len, rows))
-        ids = [[self.eos_id] * (longest - len(row)) + row for row in rows]
+        ids = [[self.eos_id] * (longest - len(row)) + list(row) for row in rows]
         mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
         return Inputs(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask))
 
@@ -117,9 +120,13 @@ class Processor:
 
     def decode(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
         """Ids up to the first end-of-text -> text, with `clean_up` applied and without spaces at the ends."""
+        return clean_up(self.untidied(ids)).strip()
+
+    def untidied(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
+        """Ids up to the first end-of-text -> text as the tokenizer gives it."""
         row = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         row = row[: row.index(self.eos_id)] if self.eos_id in row else row
-        return clean_up(self.tokenizer.decode(row, skip_special_tokens=True)).strip()
+        return self.tokenizer.decode(row, skip_special_tokens=True)
 
     def batch_decode(self, ids: Int[Tensor, "B L"]) -> list[str]:
         """`decode` of every row."""
