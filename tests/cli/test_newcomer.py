@@ -129,7 +129,7 @@ def test_help_is_short_too_and_every_command_takes_plugins(name: str, cli: Calla
 
 
 def test_every_command_that_loads_a_model_takes_device_and_dtype(cli: Callable[..., Any]) -> None:
-    loading = ("ask", "evaluate", "sweep", "calibrate", "analyse", "bench", "plot", "studio")
+    loading = ("ask", "evaluate", "sweep", "calibrate", "analyse", "bench", "plot", "studio", "serve")
     for name in loading:
         text = cli(name, "-h").out
         assert "--device cpu|cuda|auto" in text

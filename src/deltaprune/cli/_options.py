@@ -7,6 +7,7 @@ import typer
 from deltaprune.checks import check_local
 
 DEFAULT_METHODS = ("none", "dtp:keep=0.5")
+ASKED = ("dtp:keep=0.5", "freeze")  # beside unpruned
 
 
 def local(param: typer.CallbackParam, value: Any) -> Any:

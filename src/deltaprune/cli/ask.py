@@ -10,7 +10,7 @@ import typer
 from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
 from deltaprune.cli._manner import manner
 from deltaprune.cli._options import (
-    DEFAULT_METHODS,
+    ASKED,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -41,7 +41,7 @@ def ask(
         typer.Option(
             "--method",
             metavar="METHOD",
-            help=f"name:field=value,...; repeatable, unpruned is always there. [default: {DEFAULT_METHODS[1]}]",
+            help=f"name:field=value,...; repeatable, unpruned is always there. [default: {' and '.join(ASKED)}]",
         ),
     ] = None,
     overlay: Annotated[
@@ -63,7 +63,7 @@ def ask(
     Times are medians after a warm-up, so compilation is not in them.
     """
     check_whole("--max-new-tokens", max_new_tokens)
-    methods = method or [DEFAULT_METHODS[1]]
+    methods = method or list(ASKED)
     with Working("starting") as working:
         from deltaprune.ask import ask, check_questions
         from deltaprune.hosted.config import suited
