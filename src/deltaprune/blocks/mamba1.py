@@ -28,6 +28,7 @@ from deltaprune.kernels import (
     causal_conv1d,
     empty,
     layer_step,
+    lent,
     residual_add,
     scan_state,
     selective_scan,
@@ -145,7 +146,7 @@ class MambaBlock(nn.Module):
         if text:
             index = torch.cat(text)
             added = product("out_proj", torch.cat(outs), m.out_proj.weight)
-            x = x.index_copy(0, index, x[index] + added)  # `residual_add` may reuse the memory of x
+            x = (x if lent(x) else own(x)).index_add_(0, index, added.to(x.dtype))
         back = torch.cat(order).argsort()
         trace = self._trace(rows, known, needs, {role: torch.cat(parts)[back] for role, parts in told.items()})
         return rows.with_x(x), MambaState(ssm=ssm, conv=known.conv), trace
@@ -267,6 +268,13 @@ def random_block(width: int) -> MambaBlock:
     block = MambaBlock(config).eval().requires_grad_(False)
     block.mixer.reset_parameters(config)
     return block
+
+
+def own(x: Float[Tensor, "T d"]) -> Float[Tensor, "T d"]:
+    """A copy that may be written to; on a CPU in memory that the layers share, see `reuse`."""
+    if x.device.type != "cpu":
+        return x.clone()
+    return empty("residual_add.out", x.shape, x.dtype, beside=x).copy_(x)
 
 
 def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"]) -> Float[Tensor, "T n"]:

@@ -10,6 +10,7 @@ from deltaprune.kernels._backend import use as use
 from deltaprune.kernels._device import on_device_of as on_device_of
 from deltaprune.kernels._device import without_autocast as without_autocast
 from deltaprune.kernels._memory import empty as empty
+from deltaprune.kernels._memory import lent as lent
 from deltaprune.kernels._memory import reuse as reuse
 from deltaprune.kernels.causal_conv1d import causal_conv1d as causal_conv1d
 from deltaprune.kernels.hidden_attention import hidden_attention as hidden_attention

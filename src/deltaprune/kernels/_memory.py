@@ -46,6 +46,12 @@ def empty(name: str, shape: tuple[int, ...], dtype: torch.dtype, beside: Tensor 
     return block[:size].view(shape)
 
 
+def lent(x: Tensor) -> bool:
+    """Whether a tensor lies in memory of `reuse`, so that the layer that takes it may write over it."""
+    blocks = _BLOCKS.get()
+    return blocks is not None and x.device.type == "cpu" and _memory(x) in map(_memory, blocks.values())
+
+
 def _memory(x: Tensor) -> int:
     """The address of a tensor's storage."""
     return x.untyped_storage().data_ptr()
