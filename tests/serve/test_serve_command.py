@@ -79,3 +79,27 @@ def test_a_mistake_ends_in_a_sentence(
     for word in words:
         assert word in line
     assert line.endswith(".")
+
+
+def test_the_studio_beside_it(folder: Path) -> None:
+    with subprocess.Popen([*COMMAND, "--model", str(folder), "--studio"], stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            url = address(server.stderr)
+            page = httpx.get(f"{url}/studio/", follow_redirects=True, timeout=60)
+            assert page.status_code == 200
+            assert "deltaprune studio" in page.text
+            with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+                said = client.chat.completions.create(
+                    model="tiny", messages=[{"role": "user", "content": "Go on."}], max_tokens=2
+                )
+            assert said.choices[0].finish_reason in ("stop", "length")
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(60) == 0
+        finally:
+            server.kill()
+
+
+def test_the_studio_needs_the_model_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--studio", "--engine", "ray"]) == 2
+    assert "--studio needs the model in this process" in capsys.readouterr().err

@@ -49,6 +49,9 @@ def serve(
     max_rows: Annotated[int, typer.Option("--max-rows", help="Answers that are decoded at once.")] = 64,
     queue: Annotated[int, typer.Option("--queue", help="Requests that may wait; further ones are refused.")] = 256,
     prefix_memory: Annotated[int, typer.Option("--prefix-memory", help="MiB for images seen before; 0: none.")] = 1024,
+    studio: Annotated[
+        bool, typer.Option("--studio", help="The studio's page beside it, at /studio; no key guards it.")
+    ] = False,
     grace: Annotated[int, typer.Option("--grace", help="Seconds for running requests when it stops.")] = 60,
     engine: Annotated[str, typer.Option("--engine", metavar="local|ray", help="This process, or Ray Serve.")] = "local",
     replicas: Annotated[int, typer.Option("--replicas", help="Ray: how many processes hold the model.")] = 1,
@@ -74,6 +77,8 @@ def serve(
         raise UserError(f"--port {port} is out of range: it is a whole number from 0 to 65535 (try 8000).")
     if engine not in ENGINES:
         raise UserError(f"There is no engine {engine!r}: {did_you_mean(engine, ENGINES)}.")
+    if studio and engine == "ray":
+        raise UserError("--studio needs the model in this process: leave out --engine ray, or run deltaprune studio.")
     _check_extra(engine)
     from deltaprune.methods import parse
     from deltaprune.serve.run import listen, run
@@ -103,7 +108,12 @@ def serve(
             else:
                 from deltaprune.serve.app import create_app
 
-                app = create_app(*load_model(model, device, working, plan, towers, tokenizer, dtype), settings)
+                loaded = load_model(model, device, working, plan, towers, tokenizer, dtype)
+                app = create_app(*loaded, settings)
+                if studio:
+                    from deltaprune.studio import mount
+
+                    app = mount(app, loaded)
         url = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}/v1"
         say = f"serving {settings.name!r} at {url} (Ctrl-C stops)"
         return 0 if run(app, opened, grace, lambda: print(say, file=sys.stderr, flush=True)) else 1
