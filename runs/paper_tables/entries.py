@@ -99,6 +99,7 @@ def table5(config: MLLMConfig, text_tokens: float) -> list[Entry]:
 
 FROZEN_SHARES = (0.606, 0.48, 0.33)
 MAIN = {  # beside Freeze in the table that leads
+    "DivPrune": "divprune",
     "uniqueness": "uniqueness",
     "DART": "dart:exact_budget=true",
     "FastV": "fastv",
@@ -114,7 +115,6 @@ OTHERS = {
     "SCOPE": "scope",
     "V-CoLA": "vcola",
     "Stateful": "stateful",
-    "DivPrune": "divprune",
     "PyramidDrop": "pyramid",
     "ToMe": "tome",
     "UTRC": "utrc",
