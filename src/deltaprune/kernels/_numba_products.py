@@ -1,24 +1,27 @@
 """Rows of a matrix times a few vectors, written in LLVM's vectors: the inner loop of every product of decoding.
 
 Four rows at a time, each a stream through memory, times up to four vectors, whose numbers are then loaded once for four
-rows. A sum has 16 lanes and is added in a fixed order, so that a result depends neither on how many vectors are
-multiplied at once nor on the processor's width. The matrix is float32, bfloat16 (int16 of the same bits) or int8, and
-is widened to float32 in registers.
+rows. A sum has 16 lanes and is added in a fixed order, so that a result depends neither on how many vectors (two or
+more) are multiplied at once nor on the processor's width. A single vector is bound by memory alone, which a single
+stream reads fastest: one row at a time, in LLVM's order of adding. The matrix is float32 or bfloat16 (int16 of the same
+bits), and is widened to float32 in registers.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from deltaprune.kernels._numba import compiled
+from deltaprune.kernels._numba import compiled, widen
 
 HEIGHT, WIDTH = 4, 16  # rows at a time; lanes of a sum
+CACHE_LINE = 64  # bytes
 BYTE, FLAG, INDEX, FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 LINE = ir.VectorType(FLOAT, WIDTH)
-ARGUMENTS = ("weight", "at", "step", "x", "x_at", "x_step", "count", "out", "out_at", "out_step")
+ARGUMENTS: tuple[str, ...] = ("weight", "at", "step", "x", "x_at", "x_step", "count", "out", "out_at", "out_step")
 
 
 def _widened(builder: Any, value: Any, kind: types.Type, lanes: int) -> Any:
@@ -30,8 +33,6 @@ def _widened(builder: Any, value: Any, kind: types.Type, lanes: int) -> Any:
     if kind == types.float32:
         return value
     word = of(FLAG)
-    if kind == types.int8:
-        return builder.sitofp(builder.sext(value, word), of(FLOAT))
     half = ir.Constant(word, [16] * lanes if lanes else 16)
     return builder.bitcast(builder.shl(builder.zext(value, word), half), of(FLOAT))
 
@@ -86,8 +87,9 @@ def _tile(height: int, vectors: int) -> Any:
     pairs = [(r, b) for r in range(height) for b in range(vectors)]
 
     def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        given, kind = dict(zip(ARGUMENTS, args, strict=True)), signature.args[0].dtype
-        element = context.get_data_type(kind)
+        given: dict[str, Any] = dict(zip(ARGUMENTS, args, strict=True))
+        kind = signature.args[0].dtype
+        element, held = context.get_data_type(kind), CACHE_LINE * 8 // kind.bitwidth  # numbers of a line of the cache
         arrays = {
             name: context.make_array(form)(context, builder, given[name]).data
             for name, form in zip(ARGUMENTS, signature.args, strict=True)
@@ -108,17 +110,20 @@ def _tile(height: int, vectors: int) -> Any:
 
         def lines(i: Any, sums: Sequence[Any]) -> list[Any]:
             _prefetch(builder, rows, builder.add(i, next_rows))
-            w = [_widened(builder, line(row, element, i), kind, WIDTH) for row in rows]
-            x = [line(column, FLOAT, i) for column in columns]
-            return [_fma(builder, w[r], x[b], total) for (r, b), total in zip(pairs, sums, strict=True)]
+            for k in range(0, held, WIDTH):
+                at = builder.add(i, ir.Constant(INDEX, k))
+                w = [_widened(builder, line(row, element, at), kind, WIDTH) for row in rows]
+                x = [line(column, FLOAT, at) for column in columns]
+                sums = [_fma(builder, w[r], x[b], total) for (r, b), total in zip(pairs, sums, strict=True)]
+            return list(sums)
 
         def single(i: Any, sums: Sequence[Any]) -> list[Any]:
             w = [_widened(builder, builder.load(builder.gep(row, [i])), kind, 0) for row in rows]
             x = [builder.load(builder.gep(column, [i])) for column in columns]
             return [_fma(builder, w[r], x[b], total) for (r, b), total in zip(pairs, sums, strict=True)]
 
-        whole, zero = builder.and_(given["count"], ir.Constant(INDEX, -WIDTH)), ir.Constant(INDEX, 0)
-        sums = _loop(builder, zero, whole, WIDTH, [ir.Constant(LINE, [0.0] * WIDTH)] * len(pairs), lines)
+        whole, zero = builder.and_(given["count"], ir.Constant(INDEX, -held)), ir.Constant(INDEX, 0)
+        sums = _loop(builder, zero, whole, held, [ir.Constant(LINE, [0.0] * WIDTH)] * len(pairs), lines)
         sums = _loop(builder, whole, given["count"], 1, [_sum(builder, each) for each in sums], single)
         for (r, b), total in zip(pairs, sums, strict=True):
             column = along("out", "out_at", "out_step", b)
@@ -166,6 +171,15 @@ def _four_rows(weight, at, step, x, x_step, batch, count, out, out_at, out_step)
             _4x1(weight, at, step, x, x_at, x_step, count, out, to, out_step)
 
 
+@compiled(reorders=True)
+def _dot(weight, at, x, count):
+    """A row times a single vector."""
+    at, total = np.uintp(at), np.float32(0)
+    for i in range(count):
+        total += widen(weight[at + np.uintp(i)]) * x[i]
+    return total
+
+
 @compiled()
 def multiply(weight, step, first, last, x, x_step, batch, count, out, out_step):
     """out[b out_step + r] = Σ_i weight[r step + i] x[b x_step + i], first <= r < last, b < batch, i < count.
@@ -173,6 +187,10 @@ def multiply(weight, step, first, last, x, x_step, batch, count, out, out_step):
     All three arrays are flat; x and out are float32.
     """
     r = first
+    if batch == 1:
+        while r < last:
+            out[r] = _dot(weight, r * step, x, count)
+            r += 1
     while last - r >= HEIGHT:
         _four_rows(weight, r * step, step, x, x_step, batch, count, out, r, out_step)
         r += HEIGHT

@@ -5,7 +5,7 @@
     dt_proj, scan, gate             by channels
     out_proj, residual add          by rows of out_proj
 
-Which sample shares a step with which does not matter: every number is computed in the same order.
+Which samples share a step does not matter, to the bit; one sample alone is added up in another order.
 """
 
 import numpy as np
@@ -19,8 +19,9 @@ from deltaprune.kernels._numba_products import multiply
 from deltaprune.kernels._numba_step import CHANNELS, convolve, decay, norm, round_rows, scan
 from deltaprune.kernels.layer_step import reference
 from deltaprune.kernels.layer_step._weights import LayerWeights
-from deltaprune.kernels.matvec.numba import BLOCK, MOST_ROWS
+from deltaprune.kernels.matvec.numba import BLOCK
 
+MOST_SAMPLES = 8  # with more, products are bound by arithmetic, and the operations one by one are as fast
 FEW = 8  # rows of x_proj per unit of work: it has few
 
 
@@ -70,9 +71,9 @@ def _step(
 
 
 def step(x: Tensor, w: LayerWeights, ssm: Tensor, conv: Tensor, in_place: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """See `layer_step`; more than `MOST_ROWS` samples go through the operations one by one, as does a window of one."""
+    """See `layer_step`; more samples than `MOST_SAMPLES`, or a window of one, go through the operations one by one."""
     (batch, width), (channels, order), rank, window = x.shape, w.A_log.shape, w.dt_proj.shape[1], w.conv.shape[1]
-    if not 0 < batch <= MOST_ROWS or window < 2 or 0 in (width, channels, order, rank):
+    if not 0 < batch <= MOST_SAMPLES or window < 2 or 0 in (width, channels, order, rank):
         return reference.step(x, w, ssm, conv, in_place)
     ssm, conv = ssm.detach().float().contiguous(), conv.detach().to(w.in_proj.dtype).contiguous()
     new_ssm, new_conv = (ssm, conv) if in_place else (torch.empty_like(ssm), torch.empty_like(conv))
