@@ -14,6 +14,7 @@ from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import LayerWeights, layer_step, use
 from deltaprune.kernels._triton import INTERPRETED
 from deltaprune.kernels.layer_step import triton as fused
+from deltaprune.kernels.layer_step.numba import MOST_SAMPLES
 from deltaprune.rows import Rows
 
 BACKENDS = backends("layer_step")
@@ -93,7 +94,7 @@ def assert_close(got: Result, want: Result, rtol: float) -> None:
     "sizes", [{}, {"d": 1, "e": 1, "n": 1, "r": 1}, {"e": 33, "r": 9, "n": 5}, {"d": 40, "e": 24, "w": 2}, {"w": 3}],
     ids=str,
 )  # fmt: skip
-@pytest.mark.parametrize("batch", [1, 3, fused.MOST_ROWS + 1], ids="B{}".format)
+@pytest.mark.parametrize("batch", [1, 3, fused.MOST_ROWS + 1, MOST_SAMPLES + 1], ids="B{}".format)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_equations(backend, sizes, batch, dtype):
     weights = made(**sizes, dtype=dtype)
@@ -142,6 +143,17 @@ def test_a_layer_steps_as_it_prefills(backend):
     assert isinstance(state, MambaState)
     torch.testing.assert_close(state.ssm, end.ssm, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(state.conv, end.conv, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_on_cpus_a_batch_gives_the_bits_of_any_two_of_it(dtype):
+    """One sample alone is read in another order, see `test_equations` for its distance."""
+    weights = made(d=35, e=50, dtype=dtype)
+    given = states(weights, MOST_SAMPLES)
+    together = run("numba", given[0], weights, *given[1:])
+    for i in range(MOST_SAMPLES - 1):
+        pair = run("numba", given[0][i : i + 2], weights, *(t[i : i + 2] for t in given[1:]))
+        assert all(torch.equal(a, b[i : i + 2]) for a, b in zip(pair, together, strict=True))
 
 
 def test_shapes_that_do_not_fit():

@@ -25,7 +25,9 @@ def run(backend: str, x: Tensor, weight: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("backend", "dtype"), typed_backends("matvec", torch.float32, torch.bfloat16))
-@pytest.mark.parametrize("rows", [1, 2, MOST_ROWS, MOST_ROWS + 1], ids="B{}".format)
+@pytest.mark.parametrize(
+    "rows", [1, 2, 3, *(most + more for most in MOST_ROWS.values() for more in (0, 1))], ids="B{}".format
+)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 17), (BLOCK + 1, 64), (100, 1000), (7, 4097)], ids=str)
 def test_products(backend, dtype, rows, shape):
     x, weight = torch.randn(rows, shape[1]).to(dtype), torch.randn(shape).to(dtype)

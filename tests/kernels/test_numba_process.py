@@ -14,11 +14,10 @@ import importlib, torch
 from deltaprune.cost.verify import verify_kernels
 verify_kernels(torch.device("cpu"), torch.float32)
 taken = verify_kernels(torch.device("cpu"), torch.bfloat16)
-fast = sorted(taken.keys() - {"layer_step"})
-assert taken == {**dict.fromkeys(fast, "numba"), "layer_step": "reference"}
+assert set(taken.values()) == {"numba"}
 """
 COUNT = """
-for op in fast:
+for op in sorted(taken):
     kernels = vars(importlib.import_module(f"deltaprune.kernels.{op}.numba")).values()
     for kernel in (value for value in kernels if getattr(value, "targetoptions", {}).get("parallel")):
         print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))

@@ -1,0 +1,106 @@
+"""The step on CPUs: one launch a layer, four passes over the threads, each weight read once and nothing else of size.
+
+    in_proj, convolution, SiLU      by rows of in_proj
+    x_proj                          by its rows
+    dt_proj, scan, gate             by channels
+    out_proj, residual add          by rows of out_proj
+
+Which samples share a step does not matter, to the bit; one sample alone is added up in another order.
+"""
+
+import numpy as np
+import torch
+from numba import prange
+from torch import Tensor
+
+from deltaprune.kernels._backend import Backend
+from deltaprune.kernels._numba import compiled, launch
+from deltaprune.kernels._numba_products import multiply
+from deltaprune.kernels._numba_step import CHANNELS, convolve, decay, norm, round_rows, scan
+from deltaprune.kernels.layer_step import reference
+from deltaprune.kernels.layer_step._weights import LayerWeights
+from deltaprune.kernels.matvec.numba import BLOCK
+
+MOST_SAMPLES = 8  # with more, products are bound by arithmetic, and the operations one by one are as fast
+FEW = 8  # rows of x_proj per unit of work: it has few
+
+
+@compiled(parallel=True)
+def _step(
+    x, gain, eps, in_proj, taps, tap_bias, x_proj, dt_proj, dt_bias, A_log, D, out_proj,
+    batch, width, channels, order, rank, window, ssm, new_ssm, conv, new_conv, out,
+):  # fmt: skip
+    """Sizes: `batch` samples of `width` features, `channels` of `order` states, dt of `rank`, `window` taps."""
+    like, columns = conv[0], rank + 2 * order
+    normed, uz = np.empty(batch * width, np.float32), np.empty(batch * 2 * channels, np.float32)
+    projected, dt = np.empty(batch * columns, np.float32), np.empty(batch * channels, np.float32)
+    gated = np.empty(batch * channels, np.float32)
+    for b in range(batch):
+        norm(x, gain, eps, b * width, width, normed, like)
+    for block in prange((2 * channels + BLOCK - 1) // BLOCK):
+        first, last = block * BLOCK, min(2 * channels, block * BLOCK + BLOCK)
+        multiply(in_proj, width, first, last, normed, width, batch, width, uz, 2 * channels)
+        round_rows(uz, 2 * channels, batch, first, last, like)
+        for b in range(batch):
+            past = b * channels * (window - 1)
+            convolve(
+                uz, b * 2 * channels, first, max(first, min(last, channels)),
+                taps, tap_bias, window, conv, new_conv, past,
+            )  # fmt: skip
+    for block in prange((columns + FEW - 1) // FEW):
+        first, last = block * FEW, min(columns, block * FEW + FEW)
+        multiply(x_proj, channels, first, last, uz, 2 * channels, batch, channels, projected, columns)
+        round_rows(projected, columns, batch, first, last, like)
+    for block in prange((channels + CHANNELS - 1) // CHANNELS):
+        first, last = block * CHANNELS, min(channels, block * CHANNELS + CHANNELS)
+        a = np.empty(CHANNELS * order, np.float32)
+        decay(A_log, first * order, (last - first) * order, a)
+        multiply(dt_proj, rank, first, last, projected, columns, batch, rank, dt, channels)
+        for b in range(batch):
+            scan(
+                a, first, last, channels, order, dt, dt_bias, D, projected, b * columns + rank,
+                uz, b * 2 * channels, ssm, new_ssm, b, gated, like,
+            )  # fmt: skip
+    for block in prange((width + BLOCK - 1) // BLOCK):
+        first, last = block * BLOCK, min(width, block * BLOCK + BLOCK)
+        multiply(out_proj, channels, first, last, gated, channels, batch, channels, out, width)
+        round_rows(out, width, batch, first, last, like)
+        for b in range(batch):
+            for r in range(b * width + first, b * width + last):
+                out[r] += x[r]
+
+
+def step(x: Tensor, w: LayerWeights, ssm: Tensor, conv: Tensor, in_place: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """See `layer_step`; more samples than `MOST_SAMPLES`, or a window of one, go through the operations one by one."""
+    (batch, width), (channels, order), rank, window = x.shape, w.A_log.shape, w.dt_proj.shape[1], w.conv.shape[1]
+    if not 0 < batch <= MOST_SAMPLES or window < 2 or 0 in (width, channels, order, rank):
+        return reference.step(x, w, ssm, conv, in_place)
+    ssm, conv = ssm.detach().float().contiguous(), conv.detach().to(w.in_proj.dtype).contiguous()
+    new_ssm, new_conv = (ssm, conv) if in_place else (torch.empty_like(ssm), torch.empty_like(conv))
+    out = torch.empty(batch, width)
+    sizes = batch, width, channels, order, rank, window
+    launch(
+        _step, w.in_proj.numel() // 8, _flat(x.float()), _flat(w.norm.float()), np.float32(w.eps),
+        _flat(w.in_proj), _flat(w.conv), _flat(w.conv_bias), _flat(w.x_proj), _flat(w.dt_proj),
+        _flat(w.dt_bias.float()), _flat(w.A_log.float()), _flat(w.D.float()), _flat(w.out_proj), *sizes,
+        _flat(ssm), _flat(new_ssm), _flat(conv), _flat(new_conv), _flat(out),
+    )  # fmt: skip
+    return out, new_ssm, new_conv
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    """A tensor's memory; bfloat16 as the int16 of the same bits. A copy only where it has gaps."""
+    x = x.detach().contiguous().view(-1)
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+BACKEND = Backend(
+    op="layer_step",
+    name="numba",
+    devices=("cpu",),
+    carries_state=True,
+    probe=lambda: None,
+    fn=step,
+    dtypes=(torch.float32, torch.bfloat16),
+    priority=10,
+)
