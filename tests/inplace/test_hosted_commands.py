@@ -41,7 +41,8 @@ def test_ask(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
 
 def test_ask_takes_a_score_that_the_layers_tell(cli: Cli, folder: Folder, scene: Path) -> None:
     asked = ("ask", "--model", folder("internvl"), scene, "What?", "--max-new-tokens", 1)
-    assert [row["method"] for row in cli(*asked, "--json").rows] == ["none", "dtp:keep=0.5,score=last_attention"]
+    shown = ["none", "dtp:keep=0.5,score=last_attention", "freeze"]
+    assert [row["method"] for row in cli(*asked, "--json").rows] == shown
     ran = cli(*asked, "--method", "dtp:keep=0.5")
     assert (ran.code, "which no layer before it tells" in ran.err) == (2, True)
 

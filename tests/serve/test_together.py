@@ -89,7 +89,7 @@ def test_a_stream_that_nobody_reads_is_not_decoded_on(served: Served) -> None:
 
 
 def test_a_request_whose_client_has_left_is_not_decoded_on(served: Served) -> None:
-    impatient = Served(served.url, served.client.with_options(timeout=0.5), served.app)
+    impatient = Served(served.url, served.client.with_options(timeout=3), served.app)
 
     def ask() -> None:
         with pytest.raises(Exception, match="timed out"):
