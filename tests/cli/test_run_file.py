@@ -12,6 +12,7 @@ from deltaprune.cli._around import LONG
 
 RUN = {
     "evaluate": ("--limit", 12, "--method", "dtp:keep=0.5", "--method", "none", "--no-prefix", "--json"),
+    "sweep": ("--limit", 12, "--share", "0.75:0.85:2", "--method", "dtp", "--json"),
     "calibrate": ("--samples", 2, "--rule", "argmin", "--contribution", "--json"),
     "bench": ("--rounds", 1, "--questions", 2, "--questions", 3, "--json"),
 }
