@@ -89,16 +89,16 @@ def test_a_stream_that_nobody_reads_is_not_decoded_on(served: Served) -> None:
 
 
 def test_a_request_whose_client_has_left_is_not_decoded_on(served: Served) -> None:
-    impatient = Served(served.url, served.client.with_options(timeout=3), served.app)
+    impatient = Served(served.url, served.client.with_options(timeout=1), served.app)
 
     def ask() -> None:
         with pytest.raises(Exception, match="timed out"):
-            endless(impatient)
+            endless(impatient, n=16)  # far longer than the client waits
 
     started = time.monotonic()
     thread = threading.Thread(target=ask)
     thread.start()
-    until(lambda: served.metric("deltaprune_decoding_rows") == 1)
+    until(lambda: served.metric("deltaprune_decoding_rows") > 0)
     thread.join(30)
     until(lambda: served.metric("deltaprune_decoding_rows") == 0)
     assert time.monotonic() - started < 30
