@@ -4,6 +4,7 @@ Without a GPU the Triton kernels run in Triton's interpreter. It must be chosen 
 torch does on its own.
 """
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -50,6 +51,16 @@ def unchecked() -> Iterator[None]:
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_loop_that_is_closed() -> Iterator[None]:
+    """Gradio asks for this thread's event loop, and asyncio makes one that nobody closes where there is none."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -154,7 +154,7 @@ def test_a_name_is_as_good_as_the_score(build: Callable, name: str) -> None:
 @pytest.mark.parametrize("build", BUILDERS)
 def test_a_name_that_is_none_is_refused_when_built(build: Callable) -> None:
     with pytest.raises(
-        dp.UserError, match="There is no score 'zzz': the known ones are clipped_output, coverage, delta, "
+        dp.UserError, match="There is no score 'zzz': the known ones are chosen, clipped_output, coverage, delta, "
     ):
         build("zzz")
     with pytest.raises(dp.UserError, match="There is no score 'dleta': did you mean 'delta'"):
@@ -167,7 +167,10 @@ def test_a_name_that_is_none_is_refused_when_built(build: Callable) -> None:
     ("score", "sentence"),
     [
         (dp.Delta, r"score=Delta is the class of a score: give an object, Delta\(\)\."),
-        (0.5, r"score=0.5 is not a score: give an object such as Delta\(\), or one of the names clipped_output, "),
+        (
+            0.5,
+            r"score=0.5 is not a score: give an object such as Delta\(\), or one of the names chosen, clipped_output, ",
+        ),
         (None, "score=None is not a score"),
     ],
 )

@@ -22,11 +22,11 @@ SHIPPED = ROOT / "src" / "deltaprune" / "models" / "_bundled"
 BUDGET = 0.2  # the order goes down to this share; every larger budget takes the beginning of it
 
 
-def frozen(vlm: dp.VLM, processor, plan: dp.Plan, pictures: int, seed: int = 0) -> dp.Plan:
-    """The plan with its order, from so many validation pictures."""
+def frozen(vlm: dp.VLM, processor, plan: dp.Plan, pictures: int, budget: float = BUDGET) -> dp.Plan:
+    """The plan with its order down to a budget, from so many validation pictures."""
     with Working("freezing") as working:
-        where = "val", seed, pictures
-        return with_freezing(plan, vlm, processor, Scenes(), where, BUDGET, False, None, working)
+        where = "val", 0, pictures
+        return with_freezing(plan, vlm, processor, Scenes(), where, budget, False, None, working)
 
 
 def main(pictures: Annotated[int, typer.Option(help="Validation pictures.")] = 64) -> None:

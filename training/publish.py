@@ -26,7 +26,7 @@ from deltaprune.evaluate.statistics import change
 from runs.answering import answered
 from runs.provenance import NUMBERS, footer, provenance, publish
 from training.card import card, table
-from training.freezing import SHIPPED, frozen
+from training.freezing import BUDGET, SHIPPED, frozen
 
 
 def tested(n_layers: int) -> list[str]:
@@ -81,10 +81,11 @@ def main(
     samples: Annotated[int, typer.Option(help="Validation pictures for the spread.")] = 64,
     validation: Annotated[int, typer.Option(help="Validation questions for the choice of the rule.")] = 2000,
     questions: Annotated[int, typer.Option(help="Test questions.")] = 10_000,
+    budget: Annotated[float, typer.Option(help="Share of the MACs down to which layers are frozen.")] = BUDGET,
 ) -> None:
     """Calibrate, ship, measure, describe."""
     vlm, processor = dp.load(folder)
-    found = frozen(vlm, processor, choose_plan(vlm, processor, samples, validation), samples)
+    found = frozen(vlm, processor, choose_plan(vlm, processor, samples, validation), samples, budget)
     config = replace(vlm.config, plan=found)
     save_folder(SHIPPED, vlm.model, processor.tokenizer, config)
     vlm, processor = dp.load("bundled")

@@ -37,7 +37,7 @@ def published(tiny: tuple[VLM, Processor], tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(publication, "SHIPPED", shipped)
     monkeypatch.setattr(publication, "NUMBERS", numbers)
     monkeypatch.setattr(bundled, "FOLDER", shipped)
-    publication.main(trained, samples=4, validation=12, questions=12)
+    publication.main(trained, samples=4, validation=12, questions=12, budget=0.9)
     return tmp_path
 
 

@@ -6,6 +6,7 @@ import inspect
 import io
 import random
 import struct
+import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -53,6 +54,8 @@ def exceptions() -> list[type[Exception]]:
 def instance(kind: type[Exception]) -> Exception:
     if issubclass(kind, UnicodeDecodeError):
         return kind("utf-8", b"x", 0, 1, "two\nlines.")
+    if issubclass(kind, subprocess.CalledProcessError):
+        return kind(1, "two\nlines.")
     return kind("two\nlines.")
 
 
