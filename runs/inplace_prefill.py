@@ -134,8 +134,8 @@ def page(rows: Mapping[str, Mapping[str, float]], rounds: int, tokens: int, sour
     about = (
         f"Four layers of Qwen3.5-9B's text model, random weights, bfloat16, {tokens:,} tokens, 1,024 of them visual; "
         f"medians over {rounds} rounds in which the methods take turns, and of the ratios within a round. MACs: of the "
-        "text model's products as torch's `FlopCounterMode` counts them, G, where attention's square is none of them "
-        "on a CPU. Time: of the text model, pruning included; "
+        "text model's products as torch's `FlopCounterMode` counts them, G; on a CPU it leaves out "
+        "attention's square. Time: of the text model, pruning included; "
         "CPU: the same by the process's own clock, which others on the machine disturb less. Target: a share of CPU "
         f"time at most {TARGET} above that of the MACs: "
         f"{'met' if worst <= TARGET else 'missed'} (largest difference {worst:+.3f})."

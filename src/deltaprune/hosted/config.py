@@ -82,11 +82,15 @@ def about_images(config: object, methods: Sequence[Method]) -> dict[str, Any]:
 
 
 def uncalibrated(config: object, methods: Sequence[Method]) -> str:
-    """The sentence that says so where a method prunes by "plan" and nobody calibrated the model; else an empty text."""
+    """The sentence that says so where a method prunes by the plan's layers and nobody calibrated the model; else "".
+
+    A method goes by them if its steps are others under a plan whose layers are moved.
+    """
     if not isinstance(config, HostedConfig) or config.plan != plan_by_depth(len(config.layers)):
         return ""
-    asked = (value for method in methods for value in vars(method).values())
-    if "plan" not in [value for value in asked if isinstance(value, str)]:
+    moved = replace(config.plan, early=config.plan.early + 1, late=config.plan.late - 1)
+    here, there = config.shape, replace(config.shape, plan=moved)
+    if all(method.steps(here) == method.steps(there) for method in methods):
         return ""
     early, late, n = config.plan.early, config.plan.late, len(config.layers)
     return (
