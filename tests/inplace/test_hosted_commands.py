@@ -24,12 +24,14 @@ def width(path: Path) -> int:
 def test_ask(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "kept.png"
     asked = ("ask", "--model", folder("qwen3_5"), scene, "What is this?", "--max-new-tokens", 3)
-    none, dtp, vtw = cli(*asked, "--method", "dtp:keep=0.5", "--method", "vtw:after=3", "--json").rows
+    methods = ("--method", "dtp:keep=0.5", "--method", "vtw:after=3", "--method", "freeze")
+    none, dtp, vtw, freeze = cli(*asked, *methods, "--json").rows
     assert [none["kept"], dtp["kept"], vtw["kept"]] == [None, [8, 0], [0]]
     assert none["macs_share"] == 1 > dtp["macs_share"]
     assert (none["visual_tokens"], none["new_tokens"]) == (16, 3)
     assert BY_DEPTH in dtp["plan"]
     assert "plan" not in vtw
+    assert "plan" not in freeze  # without an order of freezing it does not go by the plan's layers
     assert set(dtp["ms"]) == {"vision", "prefill", "decode"}
     ran = cli(*asked, "--overlay", out)
     assert ran.code == 0
