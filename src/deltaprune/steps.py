@@ -1,8 +1,8 @@
-"""Stage, Pass, Shrink, Score, Method: a method is a short list of steps.
+"""Stage, Pass, Shrink, Method: a method is a short list of steps.
 
 A stage says after how many layers which share of the image is kept, by which score. A pass says in which layers visual
-rows are not updated. A shrink makes the picture smaller before the vision towers see it. The rules for counting and
-choosing rows are in `selection.py`.
+rows are not updated. A shrink makes the picture smaller before the vision towers see it. Scores and reductions are in
+`choosing.py`, the rules for counting and choosing rows in `selection.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -12,62 +12,19 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, get_args
 
-from jaxtyping import Float
-from torch import Tensor
-
 from deltaprune.active import Prunable as Prunable
 from deltaprune.active import opened, switched
 from deltaprune.checks import check_at_least_one, check_candidates, check_choice, check_keep, check_layer
+from deltaprune.choosing import Drop as Drop
+from deltaprune.choosing import Reduce as Reduce
+from deltaprune.choosing import Score as Score
 from deltaprune.errors import UserError
 from deltaprune.mean_states import MeanStates
 from deltaprune.plan import How as How
 from deltaprune.plan import Plan as Plan
 from deltaprune.plan import Shape as Shape
-from deltaprune.rows import Rows
 from deltaprune.scoring import check_score
-from deltaprune.selection import CountRule, Selection, floor_count, select
-from deltaprune.trace import Trace
-
-
-class Score(ABC):
-    """Token importance. Subclasses are frozen dataclasses, one file each in `scores/`; higher is kept.
-
-    What a score gives, and that it reads nothing but its `needs`, is checked each time, see `scoring.importance`.
-
-    Attributes:
-        needs: the roles of the `Trace` that are read, see `trace.ROLES`; an empty set lets the fused kernel run as it
-            is. A plain class attribute, unless it depends on the fields.
-        sees_text: whether a visual token's score depends on the question; then an image prefix must stop before it.
-        paper: where it comes from, as `deltaprune methods` prints it.
-    """
-
-    needs: frozenset[str]
-    sees_text: bool
-    paper: ClassVar[str] = ""
-
-    @abstractmethod
-    def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        """Importance of every live row, float32."""
-
-
-class Reduce(ABC):
-    """What happens to the rows that are not kept, and, where that decides it, which rows those are."""
-
-    def choose(self, stage: "Stage", scores: Float[Tensor, "T"] | None, rows: Rows) -> Selection:
-        """Who survives the stage: the highest scores, unless a subclass has a rule of its own."""
-        return select(stage, scores, rows)
-
-    @abstractmethod
-    def __call__(self, rows: Rows, kept: Selection) -> Rows:
-        """The rows with only the kept ones left."""
-
-
-@dataclass(frozen=True)
-class Drop(Reduce):
-    """The rows that are not kept leave the sequence; what they wrote into earlier layers' states stays."""
-
-    def __call__(self, rows: Rows, kept: Selection) -> Rows:
-        return rows.take(kept.rows, kept.lengths, kept.n_visual)
+from deltaprune.selection import CountRule, floor_count
 
 
 @dataclass(frozen=True)
