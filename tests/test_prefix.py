@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import deltaprune as dp
+from deltaprune import disk
 from deltaprune import prefix as prefix_module
 from deltaprune.methods import parse, registry
 from deltaprune.mllm.processor import Processor
@@ -255,7 +256,7 @@ def test_an_interrupted_save_leaves_the_old_file(
         raise KeyboardInterrupt
 
     before = saved.read_bytes()
-    monkeypatch.setattr(prefix_module, "save_file", half)
+    monkeypatch.setattr(disk, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
         tiny[0].encode_image(images()[1]).save(saved)
     assert saved.read_bytes() == before

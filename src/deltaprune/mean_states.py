@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from deltaprune.disk import save_tensors
 from deltaprune.errors import UserError, in_words
 
 FORMAT = "deltaprune mean states"
@@ -48,7 +48,7 @@ class MeanStates:
         return MeanStates.of({l: state for l, state in self.layers.items() if l in layers})
 
     def save(self, path: str | os.PathLike[str], fingerprint: str = "") -> None:
-        """Write one file; it appears under its name only when it is complete.
+        """Write one file, whole or not at all.
 
         Args:
             path: where to.
@@ -57,16 +57,8 @@ class MeanStates:
         Raises:
             UserError: the folder does not exist or cannot be written to.
         """
-        file = Path(path)
         tensors = {f"{l}.{name}": tensor for l, state in self.layers.items() for name, tensor in state.items()}
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        try:
-            save_file(tensors, partial, metadata={"format": FORMAT, "digest": self.digest, "model": fingerprint})
-            partial.replace(file)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{str(file)!r} cannot be written ({in_words(error)}): give a file in a folder.") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        save_tensors(path, tensors, {"format": FORMAT, "digest": self.digest, "model": fingerprint})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], digest: str) -> "MeanStates":

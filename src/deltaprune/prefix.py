@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from deltaprune.blocks import registry as states
+from deltaprune.disk import save_tensors
 from deltaprune.errors import UserError, in_words
 from deltaprune.mllm.network import MLLM
 from deltaprune.prefill import Kept, Prefilled
@@ -88,25 +88,17 @@ class ImagePrefix:
         return ImagePrefix(prefilled, self.model, self.method)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one file; it appears under its name only when it is complete.
+        """Write one file, whole or not at all.
 
         Raises:
             UserError: the folder does not exist or cannot be written to.
         """
-        file = Path(path)
         tensors, layout = _take_apart(self.prefilled.checked())
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         about = {"format": FORMAT, "version": VERSION, "model": self.model, "method": self.method}
         about["layout"] = json.dumps(layout)
         about["sha256"] = _digest(tensors, about)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        try:
-            save_file(tensors, partial, metadata=about)
-            partial.replace(file)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{str(file)!r} cannot be written ({in_words(error)}): give a file in a folder.") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        save_tensors(path, tensors, about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> "ImagePrefix":

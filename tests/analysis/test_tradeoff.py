@@ -150,9 +150,9 @@ def test_several_reports(report: Path, tmp_path: Path, drawn: dict[str, Any]) ->
     [
         ("", "plot tradeoff needs a report: give the report.json of deltaprune evaluate --out DIR."),
         ("nowhere.json", "The report 'nowhere.json' cannot be read (No such file or directory)"),
-        ("BROKEN", "is no report, because it is not JSON"),
-        ("EMPTY", "is no report, because it has no rows"),
-        ("PART", "is no report, because a row lacks 'method'"),
+        ("BROKEN", "is not a report, because it is not JSON"),
+        ("EMPTY", "is not a report, because it has no rows"),
+        ("PART", "is not a report, because a row lacks 'method'"),
         ("REPORT OTHER", "has seed 1 beside 0: a figure is about one seed, so draw them apart."),
         ("REPORT --model bundled", "--model is not for plot tradeoff: it takes REPORT."),
         ("REPORT --device cpu", "--device is not for plot tradeoff"),

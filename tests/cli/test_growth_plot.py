@@ -55,7 +55,7 @@ ROW = {"name": "m", "method": "none", "batch": 1, "dtype": "float32", "device": 
     ("text", "sentence"),
     [
         (None, "cannot be read (No such file or directory): give the file of deltaprune bench --growth --json."),
-        ("{", "is no JSON file: give the file"),
+        ("{", "is not a report, because it is not JSON"),
         ('{"a": 1}', "holds no growth, two or more lengths ascending"),
         (json.dumps([{**ROW, "tokens": 4}, {"ratios": {}}]), "holds no growth"),
         (json.dumps([{**ROW, "tokens": 4}, {**ROW, "tokens": 4}, {"ratios": {}}]), "holds no growth"),

@@ -1,11 +1,10 @@
 """What `plot growth` draws: rows of `bench --growth`, read from a file or measured."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltaprune.cli._progress import Working
+from deltaprune.cli._reports import read_json
 from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,12 +24,7 @@ def read_growth(files: Sequence[str]) -> list[dict[str, Any]]:
     if len(files) > 1:
         raise UserError(f"plot growth draws one file and was given {len(files)}: {MAKE}.")
     (file,) = files
-    try:
-        document = json.loads(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file!r} cannot be read ({error.strerror or error}): {MAKE}.") from error
-    except ValueError as error:
-        raise UserError(f"{file!r} is no JSON file: {MAKE}.") from error
+    document = read_json(file, MAKE)
     rows = document[:-1] if isinstance(document, list) else []
     if not all(isinstance(row, dict) and row.keys() >= READ for row in rows):
         rows = []

@@ -20,7 +20,7 @@ def read_reports(files: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of one or more reports about one model on one benchmark; of a method in several, the one with most n.
 
     Raises:
-        UserError: no file, one that is no report, or reports about different things.
+        UserError: no file, one that is not a report, or reports about different things.
     """
     if not files:
         raise UserError(f"plot tradeoff needs a report: {MAKE}.")
@@ -76,17 +76,30 @@ def _series(method: str) -> str:
 
 def _rows(file: str) -> list[dict[str, Any]]:
     """The rows of one report."""
-    try:
-        document = json.loads(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"The report {file!r} cannot be read ({error.strerror or error}): {MAKE}.") from error
-    except ValueError as error:
-        raise UserError(f"{file!r} is no report, because it is not JSON ({error}): {MAKE}.") from error
+    document = read_json(file, MAKE)
     rows = document.get("rows") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{file!r} is no report, because it has no rows: {MAKE}.")
+        raise UserError(f"{file!r} is not a report, because it has no rows: {MAKE}.")
     for row in rows:
         for name in READ:
             if name not in row:
-                raise UserError(f"{file!r} is no report, because a row lacks {name!r}: {MAKE}.")
+                raise UserError(f"{file!r} is not a report, because a row lacks {name!r}: {MAKE}.")
     return rows
+
+
+def read_json(file: str, make: str) -> Any:
+    """The document in a JSON file.
+
+    Args:
+        file: its path.
+        make: how such a file is made, for the message.
+
+    Raises:
+        UserError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"The report {file!r} cannot be read ({error.strerror or error}): {make}.") from error
+    except ValueError as error:
+        raise UserError(f"{file!r} is not a report, because it is not JSON ({error}): {make}.") from error
