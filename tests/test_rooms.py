@@ -8,12 +8,12 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "deltaprune"
 FLOORS: list[set[str]] = [
     {"errors", "registry", "checks", "disk", "plugins", "similarity", "tensors", "timing", "mean_states", "overlay"},
-    {"active", "rows", "trace", "plan", "steps", "selection", "scoring", "merge", "counting"},
+    {"active", "rows", "trace", "plan", "steps", "choosing", "selection", "scoring", "merge", "counting"},
     {"kernels"},
     {"scores", "methods"},
     {"protocols", "walk", "blocks", "vision"},
     {"mllm", "checkpoints", "models", "cuda_graphs"},
-    {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "vlm", "hosted", "load"},
+    {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "switching", "vlm", "hosted", "load"},
     {"calibrate", "analysis", "cost"},
     {"benchmarks"},
     {"ask", "ask_hosted", "evaluate", "hf", "lmms_eval", "serve", "studio", "cli", "__init__"},

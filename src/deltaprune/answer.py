@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
 from deltaprune.errors import UserError
+from deltaprune.mllm.inputs import PIXELS
+from deltaprune.mllm.network import MLLMConfig
 from deltaprune.mllm.pictures import Picture, read_picture
 from deltaprune.overlay import as_png, overlay
 from deltaprune.prefill import Kept, Prefilled
@@ -31,6 +34,14 @@ class Look:
     pixels: Float[Tensor, "I 3 H W"] | None = None
     tower: TowerConfig | None = None
     image_index: Sequence[int] | None = None
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any], config: MLLMConfig, side: int | None = None) -> "Look":
+        """The pictures of a prompt, by the pixels of the first tower if the inputs hold them; `side`: as shrunk."""
+        name, tower = next(iter(config.towers.items()))
+        index = inputs.get("image_index")
+        images = None if index is None else index.tolist()
+        return cls(config.shrunk(side).grid, inputs.get(PIXELS + name), tower, images)
 
     def picture(self, row: int) -> Image.Image | None:
         """The picture of a row, at the tower's size; None where its pixels are not there."""

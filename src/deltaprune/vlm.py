@@ -1,7 +1,6 @@
 """A model as users have it: the one way from a prompt to its answer, which every command and plugin takes."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deltaprune.active import activate, active, switched
 from deltaprune.answer import Answer, Look
+from deltaprune.checkpoints.checkpoint import chosen_device
 from deltaprune.errors import UserError
 from deltaprune.generate import Sampler, Sampling, first_logits, generate, greedy
-from deltaprune.methods import as_method
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
 from deltaprune.mllm.network import MLLM, MLLMConfig, weight_dtype
@@ -23,10 +21,11 @@ from deltaprune.prefill import Prefilled, prefill
 from deltaprune.prefix import ImagePrefix, fingerprint
 from deltaprune.rows import Rows
 from deltaprune.steps import Method, Plan, Shape, Step, side_of
+from deltaprune.switching import Switchable
 from deltaprune.timing import timed
 
 
-class VLM:
+class VLM(Switchable):
     """A model and its end-of-text id. Several threads may use one at once.
 
         with dp.DTP(keep=0.5)(model):
@@ -46,15 +45,6 @@ class VLM:
         self._fingerprint: tuple[object, str] | None = None
 
     @property
-    def method(self) -> Method | None:
-        """The method that is on in this thread, or asyncio task; None for none. Set it by `with method(model):`."""
-        return active(self)
-
-    @method.setter
-    def method(self, method: Method | None) -> None:
-        activate(self, method)
-
-    @property
     def config(self) -> MLLMConfig:
         """Sizes and plan."""
         return self.model.config
@@ -65,7 +55,9 @@ class VLM:
         return self.config.shape
 
     def use_plan(self, plan: Plan) -> "VLM":
-        """Prune where `plan` says: what "plan" means to a method from now on."""
+        """Prune where `plan` says: from now on "plan" in a method's fields refers to it."""
+        if not isinstance(plan, Plan):
+            raise UserError("use_plan takes a Plan: dp.load_plan(FILE, model.config) reads one from a file.")
         self.model.config = replace(self.config, plan=plan)
         return self
 
@@ -75,8 +67,13 @@ class VLM:
         return self.model.lm.device
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "VLM":
-        """Move or cast the weights in place; what the LM computes in float32 anyway stays in float32, as in `load`."""
-        self.model.to(device=device)
+        """Move or cast the weights in place; what the LM computes in float32 anyway stays in float32, as in `load`.
+
+        Raises:
+            UserError: torch cannot use the device.
+        """
+        if device is not None:
+            self.model.to(device=chosen_device(device))
         if dtype is not None:
             for name, weight in self.model.named_parameters():
                 weight.data = weight.data.to(weight_dtype(name, dtype))
@@ -159,10 +156,6 @@ class VLM:
             prefilled = prefill(self.model.lm, tokens, self.steps, awaits_text=True)
             return ImagePrefix(prefilled, self.fingerprint, repr(self.method or NoPruning()))
 
-    def pruned_by(self, method: Method | str | None) -> AbstractContextManager[None]:
-        """Within it, this method in place of the active one; None changes nothing."""
-        return switched(self, None if method is None else as_method(method))
-
     def start(
         self,
         inputs: Mapping[str, Any],
@@ -189,6 +182,8 @@ class VLM:
             UserError: a row without text, an unknown input, inputs that do not fit each other or the prefix, or an
                 unknown or unfit method.
         """
+        if prefix is not None and not isinstance(prefix, ImagePrefix):
+            raise UserError(f"prefix={prefix!r:.60} is not an ImagePrefix: encode_image makes one, method= prunes.")
         if not text_follows:
             check_prompts(inputs)
         pixels = any(key.startswith(PIXELS) for key in inputs)
@@ -219,16 +214,11 @@ class VLM:
         prefilled, reading = timed(lambda: self.start(inputs, prefix, method, visual=visual), self.device)
         ids, decoding = timed(lambda: self.continue_from(prefilled, max_new_tokens, sampler), self.device)
         ms = {"vision": vision, "prefill": reading, "decode": decoding}
-        seen = visual is not None or prefix is not None
-        return Answer(ids, prefilled, ms, prefix, self._look(inputs, method) if seen else None)
-
-    def _look(self, inputs: Mapping[str, Any], method: Method | str | None) -> Look:
-        """The pictures of a prompt as this model sees them, by the pixels of its first tower if they are there."""
+        if visual is None and prefix is None:
+            return Answer(ids, prefilled, ms)
         with self.pruned_by(method):
-            grid = self.config.shrunk(side_of(self.steps)).grid
-        name, tower = next(iter(self.config.towers.items()))
-        index = inputs.get("image_index")
-        return Look(grid, inputs.get(PIXELS + name), tower, None if index is None else index.tolist())
+            look = Look.of(inputs, self.config, side_of(self.steps))
+        return Answer(ids, prefilled, ms, prefix, look)
 
     def continue_from(
         self, prefilled: Prefilled, max_new_tokens: int = 16, sampler: Sampler = greedy

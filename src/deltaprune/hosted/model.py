@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -10,16 +10,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deltaprune.active import activate, active, switched
 from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, Sampler, Sampling, finite, greedy
 from deltaprune.hosted.clock import clocked
 from deltaprune.hosted.config import HostedConfig
 from deltaprune.inplace.target import Target
-from deltaprune.methods import as_method
 from deltaprune.methods.none import NoPruning
 from deltaprune.pruner import Kept
 from deltaprune.steps import Method, Plan, Shape, Step
+from deltaprune.switching import Switchable
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Found(Method):
         return self.found
 
 
-class Hosted:
+class Hosted(Switchable):
     """A model of transformers' own. It prunes as `VLM` does, and its answers are those of transformers' `generate`.
 
     Threads that share one take turns: some families keep what the last prompt had (M-RoPE's offsets) in the model.
@@ -70,15 +69,6 @@ class Hosted:
         self.config = config
         self._family = Target(model).family
         self._turn = threading.RLock()
-
-    @property
-    def method(self) -> Method | None:
-        """The method that is on in this thread, or asyncio task; None for none. Set it by `with method(model):`."""
-        return active(self)
-
-    @method.setter
-    def method(self, method: Method | None) -> None:
-        activate(self, method)
 
     @property
     def shape(self) -> Shape:
@@ -109,10 +99,6 @@ class Hosted:
         """Prune where `plan` says: what "plan" means to a method from now on."""
         self.config = replace(self.config, plan=plan)
         return self
-
-    def pruned_by(self, method: Method | str | None) -> AbstractContextManager[None]:
-        """Within it, this method in place of the active one; None changes nothing."""
-        return switched(self, None if method is None else as_method(method))
 
     def is_visual(self, ids: Int[Tensor, "B T"]) -> Tensor:
         """Which ids of a prompt are visual tokens, `(B, T)`."""
