@@ -1,6 +1,6 @@
 """A method around something that is no model ends in one sentence, which says what it can be put around."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -61,3 +61,37 @@ def test_what_load_gave_as_a_whole(tiny: tuple[dp.VLM, Processor]) -> None:
 def test_the_class_is_no_model() -> None:
     assert refused(dp.VLM).startswith("DTP was given the class VLM: it prunes")
     assert isinstance(dp.VLM, Prunable)  # it has the attributes, so that alone does not tell
+
+
+def test_a_method_made_of_the_model() -> None:
+    class Model:
+        def generate(self) -> None: ...
+
+    model: Any = Model()
+    with pytest.raises(dp.UserError, match=r"keep= was given a model: make the method first"):
+        dp.DTP(model)
+
+
+@pytest.mark.parametrize("source", [None, 3, ("bundled",)])
+def test_load_of_what_is_no_name(source: Any) -> None:
+    with pytest.raises(dp.UserError, match=f"load was given an object of type {type(source).__name__}"):
+        dp.load(source)
+
+
+def test_a_name_that_does_not_exist() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'DTPP'") as error:
+        _ = dp.DTPP  # pyright: ignore[reportAttributeAccessIssue]
+    assert (error.value.name, error.value.obj) == ("DTPP", dp)  # from which Python makes "Did you mean: 'DTP'?"
+
+
+def test_one_argument_in_the_place_of_another(tiny: tuple[dp.VLM, Processor]) -> None:
+    vlm, processor = tiny
+    inputs, value = processor(text="What?"), cast(Any, "dtp")
+    with pytest.raises(dp.UserError, match=r"use_plan takes a Plan: dp.load_plan"):
+        vlm.use_plan(value)
+    with pytest.raises(dp.UserError, match=r"prefix='dtp' is not an ImagePrefix: .* method= prunes"):
+        vlm.start(inputs, value)
+    with pytest.raises(dp.UserError, match=r"no input 'max_tokens': did you mean 'max_new_tokens'?"):
+        vlm.generate(**inputs, max_tokens=3)
+    with pytest.raises(dp.UserError, match="The device 'nowhere' cannot be used"):
+        vlm.to("nowhere")

@@ -4,6 +4,7 @@ The public names are those of `__init__.pyi`; each is imported when it is first 
 costs nothing. A score or method whose file is new is public under its class's name as well.
 """
 
+import sys
 from typing import Any
 
 import lazy_loader
@@ -23,5 +24,5 @@ def __getattr__(name: str) -> Any:
 
     found = find_class(name, "deltaprune.scores", "deltaprune.methods")
     if found is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     return found

@@ -9,6 +9,8 @@ from deltaprune.errors import UserError, did_you_mean
 
 def check_share(name: str, share: object) -> None:
     """A share lies in [0, 1], else a `UserError`."""
+    if getattr(share, "generate", None) is not None:  # dp.DTP(model)
+        raise UserError(f"{name}= was given a model: make the method first, then apply it, dp.DTP(keep=0.5)(model).")
     if isinstance(share, bool) or not isinstance(share, int | float):
         raise UserError(f"{name}={share!r} is not a number: it is a share between 0 and 1, such as 0.5.")
     if not 0 <= share <= 1:

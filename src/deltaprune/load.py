@@ -8,6 +8,7 @@ import torch
 from deltaprune.checkpoints.checkpoint import build
 from deltaprune.checkpoints.parts import Towers, refuse_parts
 from deltaprune.checkpoints.sources import open_source
+from deltaprune.errors import UserError
 from deltaprune.hosted.recognise import is_hosted
 from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
@@ -39,6 +40,8 @@ def load(
     Raises:
         UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.
     """
+    if not isinstance(source, str | Path):
+        raise UserError(f"load was given an object of type {type(source).__name__}: give a name, a folder or a file.")
     if is_hosted(source):
         from deltaprune.hosted.folder import load_hosted
 

@@ -228,7 +228,7 @@ def test_neither_data_nor_hub_says_what_to_download(name):
     with pytest.raises(UserError) as caught:
         benchmark.samples(benchmark.split)
     said = str(caught.value)
-    assert said.startswith(f"{name} is given neither data nor hub: give data=DIR, a folder with ")
+    assert said.startswith(f"{name} is given neither data nor hub: give data=DIR (--data DIR), a folder with ")
     assert QUESTIONS[name] in said
     assert benchmark.hub_ids[0] in said
 

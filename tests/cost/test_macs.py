@@ -154,7 +154,7 @@ def test_an_unknown_convention():
     [
         (DTP(), 'early="plan", but this model has no plan'),
         (DTP(early=1, late=6), "A stage after layer 6 lies beyond the model: `after` is at most 5 for 6 layers"),
-        (DTP(early=3, late=2), "Stages must ascend, but after=2 follows after=3"),
+        (DTP(early=3, late=2), "early=3 is not below late=2"),
     ],
     ids=str,
 )

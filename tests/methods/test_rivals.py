@@ -62,7 +62,7 @@ def test_their_text_forms(text: str, method: Method) -> None:
         ("pyramid:drops=0", "drops=0 is not possible: it is a whole number from 1 up."),
         ("pyramid:drops=5", "A stage after layer 75 lies beyond the model"),
         ("pyramid:early=0", "acts before any layer"),
-        ("mtr:late=20,early=30", "Stages must ascend, but after=20 follows after=30."),
+        ("mtr:late=20,early=30", "early=30 is not below late=20"),
         ("utrc:q=2", "q=2 is not a share: it lies between 0 and 1 (try q=1)."),
         ("utrc:every=0.5", "every=0.5 is not possible: it is a whole number from 1 up."),
         ("tome:until=none", "until=None is not a layer"),

@@ -140,8 +140,8 @@ class OfficialBenchmark(Benchmark):
         if self.hub is not None:
             return self.from_hub(self.hub, split)
         raise UserError(
-            f"{self.name} is given neither data nor hub: give data=DIR, a folder with {self.layout}, or "
-            f"hub={self.hub_ids[0]!r}."
+            f"{self.name} is given neither data nor hub: give data=DIR (--data DIR), a folder with {self.layout}, or "
+            f"hub={self.hub_ids[0]!r} (--hub)."
         )
 
     def _grouped(self, samples: Iterable[Sample]) -> tuple[Sample, ...]:

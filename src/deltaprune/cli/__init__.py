@@ -47,6 +47,11 @@ COMMANDS = {
 }
 USAGE: Any = typer.BadParameter.__mro__[1]  # UsageError, whether typer brings its own click or not
 
+NUMBERS = {  # in typer's messages -> what the option takes, and an example where it has no default
+    "valid integer": ("a whole number", 100),
+    "valid float": ("a number", 0.5),
+    "valid number": ("a number", 0.5),
+}
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -114,16 +119,19 @@ def _usage(error: Any, argv: Sequence[str]) -> str:
     params = [] if error.ctx is None else error.ctx.command.get_params(error.ctx)
     param: Any = getattr(error, "param", None)
     if type(error).__name__ == "NoSuchOption":
+        if command == "deltaprune" and any(word in COMMANDS for word in argv):
+            return f"{error.option_name!r} does not come before the command: write deltaprune COMMAND [OPTIONS]."
         known = [name for each in params for name in each.opts if name.startswith("--")]
         return f"{command} has no option {error.option_name!r}: {did_you_mean(error.option_name, known)}."
-    if param is not None and error.ctx is not None and not any(word.split("=")[0] in param.opts for word in argv):
+    typed = param is not None and any(word.split("=")[0] in param.opts for word in argv)
+    if param is not None and error.ctx is not None and not typed:
         written = (error.ctx.default_map or {}).get(param.name)
         if written is not None:
             return f"In the file of --config, {param.name} is {written!r}: {getattr(error, 'message', error)}."
-    if param is not None and type(param.default) is int:
-        return (
-            f"{param.opts[0]} takes a whole number, such as {param.default}: {_given(param.opts[0], argv)!r} is none."
-        )
+    wanted = next((each for words, each in NUMBERS.items() if words in str(getattr(error, "message", ""))), None)
+    if param is not None and typed and wanted is not None:
+        kind, example = wanted if param.default is None else (wanted[0], param.default)
+        return f"{param.opts[0]} takes {kind}, such as {example}: {_given(param.opts[0], argv)!r} is not one."
     said = " ".join(error.format_message().split()).rstrip(".")
     arguments = [each.metavar + "..." * (each.nargs == -1) for each in params if each.param_type_name == "argument"]
     return f"{said}: the form is {' '.join([command, *arguments])} [OPTIONS], see {command} --help."

@@ -1,5 +1,6 @@
 """Pruning methods: one file, one idea each. Add a file here and `--method NAME:field=value` can use it."""
 
+import re
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ def as_method(method: object) -> Method:
 def parse(text: str) -> Method:
     """`"dtp:keep=0.5,early=3"` -> `DTP(keep=0.5, early=3)`; `;` works in place of `,`."""
     name, _, rest = text.strip().partition(":")
+    _check_form(name.strip())
     found = registry[name.strip()]
     if not is_dataclass(found):
         raise UserError(f"{found.__name__} is no dataclass: write @dataclass(frozen=True) above the method's class.")
@@ -53,6 +55,15 @@ def parse(text: str) -> Method:
         return cls(**values)
     except TypeError as error:
         raise UserError(f"Method {text!r} has a value of the wrong kind: {error}.") from error
+
+
+def _check_form(name: str) -> None:
+    """Check that no fields are written into the name: "dtp,keep=0.5" and "DTP(keep=0.5)" are corrected."""
+    parts = re.fullmatch(r"(\w+)[\s,;(]+(\w+\s*=.*?)\)?", name)
+    if parts is not None and parts[1].lower() in registry.names():
+        raise UserError(
+            f"The method {name!r} is not of the form name:field=value: write {parts[1].lower()}:{parts[2]}."
+        )
 
 
 def _value(key: str, text: str) -> Any:

@@ -25,6 +25,14 @@ def numbers_of(name: str, given: str | int | Iterable[int], what: str) -> tuple[
     raise UserError(f"{name}={given!r} must be a list of {what} counted from 0, such as (1, 2, 3) or '1-3+7'.")
 
 
+def check_order(first: int, late: int | None, name: str = "early") -> None:
+    """The late stage comes after the first one, else a `UserError`; `name` is the first one's field."""
+    if late is not None and first >= late:
+        raise UserError(
+            f"{name}={first} is not below late={late}: choose a smaller {name}, a larger late, or late=none."
+        )
+
+
 def _read(text: str) -> list[int] | None:
     """The numbers of "1-3+7"; None where it is no such text."""
     found: list[int] = []

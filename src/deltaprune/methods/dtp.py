@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from deltaprune.checks import check_candidates, check_keep, check_layer
 from deltaprune.methods import registry
+from deltaprune.methods._layers import check_order
 from deltaprune.methods._ranking import Ranking
 from deltaprune.scores.delta import Delta
 from deltaprune.steps import Score, Shape, Stage
@@ -45,5 +46,6 @@ class DTP(Ranking):
     def steps(self, shape: Shape) -> tuple[Stage, ...]:
         early, late = shape.layer(self.early, "early"), shape.layer(self.late, "late")
         assert early is not None
+        check_order(early, late)
         first = Stage(after=early, keep=self.keep, score=self.ranks, candidates=self.candidates)
         return (first,) if late is None else (first, Stage(after=late, keep=0.0))

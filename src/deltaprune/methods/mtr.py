@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from deltaprune.checks import check_keep, check_layer
 from deltaprune.merge import Merge
 from deltaprune.methods import registry
+from deltaprune.methods._layers import check_order
 from deltaprune.scores.delta import Delta
 from deltaprune.steps import Method, Shape, Stage
 
@@ -43,5 +44,6 @@ class MTR(Method):
     def steps(self, shape: Shape) -> tuple[Stage, ...]:
         early, late = shape.layer(self.early, "early"), shape.layer(self.late, "late")
         assert early is not None
+        check_order(early, late)
         merged = Stage(after=early, keep=self.keep, score=Delta(), reduce=Merge(into="lowest"))
         return (merged,) if late is None else (merged, Stage(after=late, keep=0.0))

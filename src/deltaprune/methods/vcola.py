@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from deltaprune.checks import check_at_least_one, check_keep, check_layer, check_positive, check_share
 from deltaprune.merge import MergeChunks
 from deltaprune.methods import registry
+from deltaprune.methods._layers import check_order
 from deltaprune.scores.retention import Retention
 from deltaprune.steps import Method, Shape, Stage
 
@@ -47,5 +48,6 @@ class VCoLA(Method):
 
     def steps(self, shape: Shape) -> tuple[Stage, ...]:
         late, score = shape.layer(self.late, "late"), Retention(self.unique, self.window)
+        check_order(self.after, late, "after")
         merged = Stage(after=self.after, keep=self.keep, score=score, reduce=MergeChunks(self.temperature))
         return (merged,) if late is None else (merged, Stage(after=late, keep=0.0))

@@ -10,6 +10,7 @@ from torch import Tensor
 from deltaprune.errors import UserError, did_you_mean
 
 PIXELS = "pixel_values_"  # + the tower's name
+SETTINGS = {"max_new_tokens", "do_sample", "temperature", "top_k", "top_p", "prefix", "method"}  # of `VLM.generate`
 
 
 def image_inputs(towers: Iterable[str]) -> set[str]:
@@ -22,7 +23,7 @@ def check_names(inputs: Mapping[str, Any], towers: Iterable[str]) -> None:
     known = {"input_ids", "attention_mask", "image_index"} | image_inputs(towers)
     for name in inputs:
         if name not in known:
-            raise UserError(f"The model has no input {name!r}: {did_you_mean(name, known)}.")
+            raise UserError(f"The model has no input {name!r}: {did_you_mean(name, known | SETTINGS)}.")
     pixels = [PIXELS + tower for tower in towers]
     missing = [name for name in pixels if name not in inputs]
     if missing and (len(missing) < len(pixels) or "image_index" in inputs):

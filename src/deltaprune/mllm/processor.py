@@ -152,7 +152,7 @@ def _rows(text: Any) -> list[Prompt]:
         if not isinstance(row, str) and not _is_chat(row):
             raise UserError(f"A row of `text` is a question or a chat (a list of messages), not {row!r:.60}.")
     if not rows or not all(row.strip() for row in rows if isinstance(row, str)):
-        raise UserError("A question is empty: every row of `text` must say something.")
+        raise UserError("A question is empty: give text=QUESTION, and no row of it empty.")
     return rows
 
 
