@@ -27,7 +27,7 @@ import pytest
         ("cost --method dpt", "There is no method 'dpt': did you mean 'dtp'?"),
         ("cost --method dtp:keep=1.5", "keep=1.5 is not a share: it lies between 0 and 1 (try keep=1)."),
         ("cost --method dtp:kep=1", "did you mean 'keep'?"),
-        ("cost --method dtp:early=64,late=none", "lies beyond the model"),
+        ("cost --method dtp:early=64", "lies beyond the model"),
         (
             "cost --method dtp:early=50",
             "early=50 is not below late=45: choose a smaller early, a larger late, or late=none.",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from deltaprune.errors import UserError
+from deltaprune.plan import Shape
 
 
 def layers_of(name: str, layers: str | int | Iterable[int]) -> tuple[int, ...]:
@@ -25,9 +26,12 @@ def numbers_of(name: str, given: str | int | Iterable[int], what: str) -> tuple[
     raise UserError(f"{name}={given!r} must be a list of {what} counted from 0, such as (1, 2, 3) or '1-3+7'.")
 
 
-def check_order(first: int, late: int | None, name: str = "early") -> None:
-    """The late stage comes after the first one, else a `UserError`; `name` is the first one's field."""
-    if late is not None and first >= late:
+def check_order(shape: Shape, first: int, late: int | None, name: str = "early") -> None:
+    """The late stage comes after the first one, else a `UserError` that names their fields, `name` and late.
+
+    A layer beyond the model is left to `steps.check_steps`, which says so.
+    """
+    if late is not None and late <= first < shape.n_layers:
         raise UserError(
             f"{name}={first} is not below late={late}: choose a smaller {name}, a larger late, or late=none."
         )

@@ -46,6 +46,6 @@ class DTP(Ranking):
     def steps(self, shape: Shape) -> tuple[Stage, ...]:
         early, late = shape.layer(self.early, "early"), shape.layer(self.late, "late")
         assert early is not None
-        check_order(early, late)
+        check_order(shape, early, late)
         first = Stage(after=early, keep=self.keep, score=self.ranks, candidates=self.candidates)
         return (first,) if late is None else (first, Stage(after=late, keep=0.0))

@@ -44,6 +44,6 @@ class MTR(Method):
     def steps(self, shape: Shape) -> tuple[Stage, ...]:
         early, late = shape.layer(self.early, "early"), shape.layer(self.late, "late")
         assert early is not None
-        check_order(early, late)
+        check_order(shape, early, late)
         merged = Stage(after=early, keep=self.keep, score=Delta(), reduce=Merge(into="lowest"))
         return (merged,) if late is None else (merged, Stage(after=late, keep=0.0))

@@ -48,6 +48,6 @@ class VCoLA(Method):
 
     def steps(self, shape: Shape) -> tuple[Stage, ...]:
         late, score = shape.layer(self.late, "late"), Retention(self.unique, self.window)
-        check_order(self.after, late, "after")
+        check_order(shape, self.after, late, "after")
         merged = Stage(after=self.after, keep=self.keep, score=score, reduce=MergeChunks(self.temperature))
         return (merged,) if late is None else (merged, Stage(after=late, keep=0.0))
