@@ -145,7 +145,7 @@ def test_an_image_first_then_its_text(name: str, lm: MambaLM) -> None:
 
 def test_a_mean_state_needs_the_image_first(lm: MambaLM) -> None:
     rows = Rows.mixed([torch.randn(3, 32)], [torch.tensor([False, True, False])])
-    with pytest.raises(UserError, match="stands for an image before all text"):
+    with pytest.raises(UserError, match="needs the image before all text"):
         prefill(lm, rows, AT_MEAN["mean"])
     with pytest.raises(UserError, match="of layer 3: the plan has those of 1, 2"):
         Pass((1, 3), "mean", MEANS)
@@ -205,7 +205,7 @@ def test_a_skipped_layer_tells_nothing(lm: MambaLM) -> None:
     plain = prefill(lm, given, (Stage(1, 0.5, Delta()),))
     assert (done.kept[0].after, done.kept[0].read) == (2, 1)
     assert done.kept[0].origin[0].tolist() == plain.kept[0].origin[0].tolist()
-    with pytest.raises(UserError, match=r"Delta\(\) after layer 2 needs step, which no layer before it tells"):
+    with pytest.raises(UserError, match=r"Delta\(\) after layer 2 needs step, which no layer before it provides"):
         prefill(lm, given, (Pass((0, 1), "skip"), Stage(2, 0.5, Delta())))
 
 
@@ -239,7 +239,7 @@ def test_mistakes() -> None:
         Pass(3, "write")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="holds -1: layers are counted from 0"):
         Pass((-1, 2), "skip")
-    with pytest.raises(UserError, match="There is no layer 4 to pass by: the model's layers are 0 to 3"):
+    with pytest.raises(UserError, match="There is no layer 4 for a pass: the model's layers are 0 to 3"):
         check_steps((Pass((4,), "write"),), L)
     with pytest.raises(UserError, match="Layer 1 is in two passes"):
         check_steps((Pass((1,), "write"), Pass((1, 2), "skip")), L)

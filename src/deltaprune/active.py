@@ -56,21 +56,21 @@ def switched(model: Prunable, method: object) -> Iterator[None]:
 
 
 def opened(model: Any, method: object) -> AbstractContextManager[Prunable]:
-    """What a method is switched on for: a model of ours as it is, one of transformers' own with hooks while it lasts.
+    """The object that a method is activated for: one of our models as it is, a transformers model with hooks installed.
 
     Raises:
-        UserError: no method can be switched on for this object.
+        UserError: no method can be activated for this object.
     """
-    transformers = sys.modules.get("transformers")  # a model of theirs cannot be here unless they are
+    transformers = sys.modules.get("transformers")  # unless it is imported, the object is none of its models
     if isinstance(model, Prunable) or transformers is None or not isinstance(model, transformers.PreTrainedModel):
         check_prunable(model, method)
         return nullcontext(model)
-    # By name, as registries find their folders: this room is below the one that knows transformers' layers.
+    # Imported by name, as registries do: `inplace` is on a higher floor.
     return importlib.import_module("deltaprune.inplace.attach").attached(model, method)
 
 
 def check_prunable(model: Any, method: object) -> None:
-    """Check that a method can be activated for this object; otherwise a `UserError` says for which one it can."""
+    """Check that a method can be activated for this object, else a `UserError` that says for which ones it can."""
     if isinstance(model, Prunable) and not isinstance(model, type):
         return
     given = f"the class {model.__name__}" if isinstance(model, type) else f"an object of type {type(model).__name__}"

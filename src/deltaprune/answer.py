@@ -1,4 +1,4 @@
-"""What a prompt gave, what was kept for it, and how long it took."""
+"""An answer: its ids, what was kept, and how long it took."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ from deltaprune.vision.towers import TowerConfig
 
 @dataclass(frozen=True)
 class Look:
-    """The pictures as the model saw them.
+    """The pictures of a prompt as the model saw them.
 
     Attributes:
-        grid: rows and columns of patches that a picture became.
-        pixels: what one of its towers was given, normalised; None where the pictures had been run before.
+        grid: rows and columns of patches of a picture.
+        pixels: the normalised input of one tower; None if the pictures had been run before.
         tower: that tower.
         image_index: the picture of each row of the prompt; None: row b has picture b.
     """
@@ -44,7 +44,7 @@ class Look:
         return cls(config.shrunk(side).grid, inputs.get(PIXELS + name), tower, images)
 
     def picture(self, row: int) -> Image.Image | None:
-        """The picture of a row, at the tower's size; None where its pixels are not there."""
+        """The picture of a row, at the tower's size; None without pixels."""
         if self.pixels is None or self.tower is None:
             return None
         return to_picture(self.pixels[row if self.image_index is None else self.image_index[row]], self.tower)
@@ -52,14 +52,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a prompt gave, and what it took. In a notebook it is shown as the picture with what was kept of it.
+    """The answers to a batch of prompts. In a notebook it is displayed as the picture with the kept patches.
 
     Attributes:
         ids: new ids, rows that end early filled up with end-of-text.
-        prefilled: the state after the prompt; `continue_from` answers from it again.
-        ms: milliseconds of `vision` (towers and projector; 0 where they had run before), `prefill` and `decode`.
-        prefix: the images' prefix that the prompt went on from, if one was given.
-        look: the pictures as the model saw them; None where there was none.
+        prefilled: the state after the prompt; `continue_from` can generate from it again.
+        ms: milliseconds of `vision` (towers and projector; 0 if they had run before), `prefill` and `decode`.
+        prefix: the image prefix that the prompt continued, if one was given.
+        look: the pictures as the model saw them; None without pictures.
     """
 
     ids: Int[Tensor, "B L"]
@@ -77,13 +77,13 @@ class Answer:
         """The picture with the patches that were dropped greyed and struck through, see `deltaprune.analysis.overlay`.
 
         Args:
-            image: the picture, as the processor takes it; None makes it from the pixels, small and square as the model
-                saw it.
+            image: the picture, as the processor takes it; None restores it from the pixels, small and square as the
+                model saw it.
             row: which row of the prompt.
             title: the caption's first line.
 
         Raises:
-            UserError: no such row, no picture in the prompt, or none given where the pixels are not there.
+            UserError: no such row, no picture in the prompt, or no pixels and no `image`.
         """
         if self.look is None:
             raise UserError("There is nothing to draw: this prompt had no picture.")
@@ -91,12 +91,12 @@ class Answer:
             raise UserError(f"There is no row {row}: the rows of this answer are 0 to {len(self.ids) - 1}.")
         shown = self.look.picture(row) if image is None else read_picture(image)
         if shown is None:
-            raise UserError("This prompt went on from a picture that was run before: give the picture, overlay(image).")
+            raise UserError("This prompt continued a picture that was run before: give the picture, overlay(image).")
         kept = [stage.origin[row].cpu().numpy() for stage in self.kept]
         return overlay(shown, kept, self.look.grid, [stage.after for stage in self.kept], title)
 
     def _repr_png_(self) -> bytes | None:
-        """The overlay of the first row, for notebooks; None where there are no pixels, so that the text is shown."""
+        """The overlay of the first row, for notebooks; None without pixels, so that the text is shown."""
         if self.look is None or self.look.pixels is None:
             return None
         return as_png(self.overlay())

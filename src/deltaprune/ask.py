@@ -1,4 +1,4 @@
-"""One picture, some questions: the unpruned answer beside the pruned ones, with what each kept, cost and took."""
+"""Ask questions about one picture, unpruned and under each method: answers, tokens kept, cost and time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -23,11 +23,11 @@ from deltaprune.steps import Method, side_of
 from deltaprune.timing import timed
 from deltaprune.vlm import VLM
 
-REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer where they take more than 500 ms together
-UNWRITTEN = ("kept_origin", "grid", "picture", "more")  # of a row, in JSON
+REPEATS, BUDGET = 5, 500  # a time is the median of up to 5 runs, fewer if they take more than 500 ms together
+UNWRITTEN = ("kept_origin", "grid", "picture", "more")  # fields of a row that are not in its JSON
 NO_GRID = (
-    "The visual tokens of this picture are no grid over it: the model's processor cuts it into tiles, so there is "
-    "nothing to draw."
+    "The visual tokens of this picture are not a grid over it, because the model's processor cuts it into tiles: leave "
+    "out the overlay."
 )
 
 T = TypeVar("T")
@@ -35,24 +35,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AskRow:
-    """One answer. In a notebook it is shown as the picture with what was kept of it.
+    """One answer. In a notebook it is displayed as the picture with the kept patches.
 
     Attributes:
-        question: as it was asked.
-        method: as it was asked for where that was a text, else its `repr`.
-        answer: what the model said.
-        kept: visual tokens after each stage; None where there is no stage, so that nothing was pruned.
+        question: as given.
+        method: as given if that was a text, else its `repr`.
+        answer: the model's answer.
+        kept: visual tokens after each stage; None without stages, when nothing was pruned.
         macs_share: the LM prefill's MACs for this prompt over those without pruning, a fraction.
         ms: milliseconds for `vision` (towers and projector, once for all rows), `prefill` (image and question) and
             `decode` (the whole answer); compilation is not in them, and no row reuses another's prefill.
         after: for each stage, how many layers see all tokens that reach it.
-        text_tokens: of the prompt, template included.
-        new_tokens: of the answer, end-of-text included.
+        text_tokens: text tokens of the prompt, template included.
+        new_tokens: tokens of the answer, end-of-text included.
         kept_origin: for each stage, the indices of the visual tokens it left, row by row; not part of the JSON row.
-        grid: rows and columns of patches that the picture became, None where they are none; not part of the JSON row.
+        grid: rows and columns of patches, None if the visual tokens are not a grid; not part of the JSON row.
         picture: the picture asked about, upright RGB; not part of the JSON row.
-        more: what a row of a model of transformers' own says besides: `visual_tokens`, and `plan` where nobody
-            calibrated it.
+        more: further JSON fields for a transformers model: `visual_tokens`, and `plan` if it was not calibrated.
     """
 
     question: str
@@ -114,20 +113,20 @@ def ask(
     max_new_tokens: int = 16,
     on_step: Callable[[str], None] | None = None,
 ) -> list[AskRow]:
-    """For each question a row of `none`, then one of each method that is not `none`, in the order asked for.
+    """For each question a row of `none`, then one of each other method, in the order given.
 
-    Everything runs once before anything is timed, so that compilation and first touches are not counted.
+    Everything runs once before anything is timed, so that compilation and first memory accesses are not counted.
 
     Args:
-        vlm, processor: what `load` gave, a model of transformers' own among others.
+        vlm, processor: from `load`, also for a transformers model.
         image: the picture: a path, a PIL image, an array or a tensor.
         questions: at least one.
         method: an object, or a text such as "dtp:keep=0.5"; or several of them.
         max_new_tokens: upper bound of an answer's length.
-        on_step: called with what is being done, to show progress.
+        on_step: called with a description of the current step, to show progress.
 
     Raises:
-        UserError: no or an empty question, an unusable image, or a method that does not fit the model.
+        UserError: no question or an empty one, an unusable image, or a method that does not fit the model.
     """
     say = on_step or (lambda _: None)
     runs = _runs([method] if isinstance(method, Method | str) else method)
@@ -236,7 +235,7 @@ def _timed_see(vlm: VLM, pixels: Inputs, method: Method) -> tuple[Tensor, float]
 
 
 def repeated(run: Callable[[], T], took: Callable[[T], float]) -> list[T]:
-    """What `run` gives, again and again, as long as the milliseconds that each took allow it, see `REPEATS`."""
+    """The results of up to `REPEATS` runs, fewer if together they take more than `BUDGET` milliseconds."""
     results: list[T] = []
     while len(results) < REPEATS and sum(map(took, results)) <= BUDGET:
         results.append(run())

@@ -1,4 +1,4 @@
-"""`ask` on a model of transformers' own: its `generate` reads the picture with every question."""
+"""`ask` on a transformers model, whose `generate` encodes the picture with every question."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -69,6 +69,6 @@ def _row(vlm: Hosted, processor: HostedProcessor, inputs: Inputs, asked: Asked, 
 
 
 def _places(vlm: Hosted, inputs: Inputs, origin: Tensor) -> np.ndarray:
-    """Columns of the prompt -> which of its visual tokens they are."""
+    """Columns of the prompt -> their indices among its visual tokens."""
     visual = vlm.is_visual(inputs["input_ids"])[0].cumsum(0) - 1
     return visual[origin.cpu()].numpy()

@@ -1,4 +1,4 @@
-"""Checks of what a user writes into a stage or a method; each failure is one sentence."""
+"""Checks of the arguments of stages and methods; each failure is a `UserError` of one sentence."""
 
 import re
 from math import inf

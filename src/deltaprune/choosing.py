@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Score(ABC):
-    """Token importance. Subclasses are frozen dataclasses, one file each in `scores/`; higher is kept.
+    """Token importance: the rows with the highest scores are kept. Subclasses are frozen dataclasses in `scores/`.
 
-    What a score gives, and that it reads nothing but its `needs`, is checked each time, see `scoring.importance`.
+    At each call the result's form is checked, and that nothing but `needs` is read, see `scoring.importance`.
 
     Attributes:
         needs: the roles of the `Trace` that are read, see `trace.ROLES`; an empty set lets the fused kernel run as it
             is. A plain class attribute, unless it depends on the fields.
-        sees_text: whether a visual token's score depends on the question; then an image prefix must stop before it.
+        sees_text: whether a visual token's score depends on the question; an image prefix then ends before the stage.
         paper: where it comes from, as `deltaprune methods` prints it.
     """
 
@@ -37,10 +37,10 @@ class Score(ABC):
 
 
 class Reduce(ABC):
-    """What happens to the rows that are not kept, and, where that decides it, which rows those are."""
+    """What happens to the rows that are not kept; a subclass may also decide which rows are kept."""
 
     def choose(self, stage: "Stage", scores: Float[Tensor, "T"] | None, rows: Rows) -> Selection:
-        """Who survives the stage: the highest scores, unless a subclass has a rule of its own."""
+        """Which rows are kept: those with the highest scores, unless a subclass has its own rule."""
         return select(stage, scores, rows)
 
     @abstractmethod

@@ -11,8 +11,8 @@ TEXT_TOKENS = 22  # of a short question in its template, where no other number i
 def visual_tokens_per_layer(steps: Sequence[Step], shape: Shape) -> list[int]:
     """Visual tokens that enter each of the LM's layers, for one image.
 
-    With candidates="all" these are the rows beyond the text's number: text may have given way to some of them, and
-    a later stage that drops every visual token then leaves less text than is counted here.
+    With candidates="all" this is the number of rows minus that of text tokens. Text may have been dropped in favour of
+    visual tokens; a later stage that drops all visual tokens then leaves less text than is counted here.
     """
     due = {stage.after: stage for stage in stages_of(steps)}
     image = live = seen_by_towers(steps, shape).n_visual

@@ -30,7 +30,7 @@ def greedy(logits: Float[Tensor, "B V"]) -> Int[Tensor, "B"]:
 class Sampling:
     """Draw from softmax(logits / temperature), cut to the `top_k` likeliest and to the nucleus of mass `top_p`.
 
-    The cuts are transformers' own, in its order: tokens as likely as the last of the `top_k` stay in as well.
+    The cuts are those of transformers, in the same order: tokens as likely as the last of the `top_k` are kept as well.
 
     Attributes:
         temperature: above 0; small is close to greedy.
@@ -79,13 +79,14 @@ def stream(
     sampler: Sampler = greedy,
     graphed: bool | None = None,
 ) -> Iterator[Int[Tensor, "B"]]:
-    """Yield one id per row until every row has ended; an ended row goes on yielding `eos_id`.
+    """Yield one id per row until every row has ended; an ended row yields `eos_id` from then on.
 
-    The model's state never grows, so each token costs the same. On a GPU the step is a CUDA graph where it can be one;
-    `graphed` asks for it, or forbids it. The device is asked once per token, whether all have ended and all is finite.
+    The model's state never grows, so each token costs the same. On a GPU the step runs as a CUDA graph if possible;
+    `graphed=True` requires that, False forbids it. One value per token is read from the device: whether all rows have
+    ended and all logits are finite.
 
     Raises:
-        UserError: no token is asked for; a graph is asked for and cannot be had.
+        UserError: `max_new_tokens` is below 1, or a required graph is not possible.
         NonFiniteScore, NonFiniteLogits: the weights or activations overflowed, in a row that had not ended.
     """
     if max_new_tokens < 1:

@@ -27,15 +27,15 @@ def load(
     Args:
         source: a known name ("bundled", "cobra", "robomamba"); an id of the Hub ("han1997/cobra"); a folder in Cobra's
             published layout (config.json and checkpoints/latest-checkpoint.pt); RoboMamba's .pth; a model folder,
-            as `deltaprune convert` writes it; or a folder of transformers' own, of a family that `inplace` can prune:
-            it gives a `Hosted`, which has the same door, and a `HostedProcessor`.
-        towers: the vision towers a published checkpoint leaves out: a folder of dino.safetensors, siglip.safetensors
-            (or .pt), or a mapping from these names to files. By default they are looked for beside the checkpoint, then
-            on the Hub.
+            as `deltaprune convert` writes it; or the folder of a transformers model of a family that `inplace` can
+            prune, which gives a `Hosted`, with the same methods as a `VLM`, and a `HostedProcessor`.
+        towers: the vision towers that a published checkpoint lacks: a folder of dino.safetensors, siglip.safetensors
+            (or .pt), or a mapping from these names to files. By default they are searched for next to the checkpoint,
+            then on the Hub.
         tokenizer: a tokenizer.json or its folder, likewise.
-        dtype: of the weights, "float32", "bfloat16" or "float16"; by default the one the checkpoint has. What the LM
-            computes in float32 anyway (A, D, dt's bias, the norms) is kept in float32.
-        device: where to; the CPU by default. "auto" takes a GPU when one is there, else the CPU.
+        dtype: of the weights, "float32", "bfloat16" or "float16"; by default that of the checkpoint. The weights that
+            the LM uses in float32 (A, D, dt's bias, the norms) stay in float32.
+        device: the CPU by default. "auto" takes a GPU if there is one, else the CPU.
 
     Raises:
         UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.

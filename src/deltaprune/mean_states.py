@@ -27,8 +27,8 @@ class MeanStates:
 
     Attributes:
         digest: SHA-256 of the tensors; a plan names the file it belongs to by it.
-        layers: layer (0-based) -> the tensors of its state by name, without a samples axis, float32; empty where only
-            the plan was read and not the file.
+        layers: layer (0-based) -> the tensors of its state by name, without a samples axis, float32; empty if only the
+            plan was read and not the file.
     """
 
     digest: str

@@ -1,4 +1,4 @@
-"""Merge, MergeChunks: a dropped visual row is folded into a kept one. Align: it leaves, and the state decays on."""
+"""Reductions other than `Drop`: Merge and MergeChunks fold dropped rows into kept ones, Align keeps their decay."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,15 +24,15 @@ class Merge(Reduce):
         x_t <- (size_t x_t + sum_s size_s x_s) / (size_t + sum_s size_s)      s: the dropped rows whose target is t
 
     Similarity is the cosine of the residual rows; ties go to the lower index. The size-weighted sum of the visual rows
-    is conserved and `Rows.size` counts what a row stands for. Order is restored, as for every stage. Text rows never
-    merge: where text competes and loses, it leaves. Where no visual row is kept, all leave.
+    is conserved and `Rows.size` counts how many tokens a row represents. The order is kept, as in every stage. Text
+    rows never merge: text that competes and loses is dropped. If no visual row is kept, all are dropped.
 
     Attributes:
         into: which kept rows are targets: "any"; "lowest", the ones ranked last, as many as are dropped (MTR's Target
             group); "half", those in the better half of the rows that reached the stage (the other side of a bipartite
             matching, see `Redundancy`).
-        pruned: share of the dropped rows that leave unmerged, the most similar first, since they are missed least
-            (UTRC's q).
+        pruned: share of the dropped rows that are not merged, the most similar first, since they carry least new
+            information (UTRC's q).
     """
 
     into: Literal["any", "lowest", "half"] = "any"
@@ -120,10 +120,10 @@ class Align(Reduce):
 
         h <- exp(g Delta_t A) h   after each kept row t    g: how many rows were dropped between it and the next
 
-    A dropped row has no step size of its own any more; that of the kept row before it is taken, which is the power of
-    A-bar that its distance asks for. Rows dropped before the first kept one decay nothing: there is no state yet. It
-    costs a multiplication per channel and state for each row, which is not counted in the MACs. The layers have to
-    offer it (`protocols.DecaysOverGaps`): Mamba-1 does.
+    A dropped row no longer has a step size; that of the kept row before it is used instead, so A-bar is raised to a
+    power that depends on the distance. Rows dropped before the first kept one cause no decay: there is no state yet.
+    The cost, a multiplication per channel and state for each row, is not counted in the MACs. The layers have to
+    support it (`protocols.DecaysOverGaps`): Mamba-1 does.
 
     Source: arXiv 2409.18962, section on pruning-aware hidden state alignment. Its released code
     (github.com/ZLKong/ToP-ViM) has no such step.

@@ -1,4 +1,4 @@
-"""Plan and Shape: what a method may know of a model, and where that model is best pruned."""
+"""Plan and Shape: what a method can know about a model, and where that model is best pruned."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +11,7 @@ How = Literal["write", "skip", "mean"]  # of the layers that do not update visua
 
 
 class Change(NamedTuple):
-    """One step of a calibrated order: from here on, visual rows pass a layer by in this way.
+    """One step of a calibrated order: from here on, a layer treats visual rows in this way.
 
     Attributes:
         layer: 0-based.
@@ -30,7 +30,7 @@ class Thinning(NamedTuple):
     Attributes:
         budget: share of the MACs it was found at.
         early: after how many layers rows are dropped.
-        changes: how many changes of the order of freezing are made; as many rows are kept as the budget then allows.
+        changes: how many changes of the order of freezing are made; then as many rows are kept as the budget allows.
         js: divergence of the answers at this budget, nats.
     """
 
@@ -42,16 +42,16 @@ class Thinning(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a model prunes, each in "layers that still see all tokens", and where that comes from.
+    """Where a model is pruned, as numbers of layers that still see all tokens, and where that comes from.
 
     Attributes:
         early, late: DTP's two stages.
         source: provenance; plain JSON types.
-        withdrawal: VTW's layer by its own criterion; n_layers where that withdraws nothing, None if not computed.
-        freezing: in which order `Freeze` stops updating visual rows; empty where it was not calibrated.
-        found: what a method's own calibration found, one number per layer, by the method's name.
-        thinning: how `Freeze` drops rows as well, by budget; empty where it was not calibrated.
-        means: the mean states of the layers that are changed to "mean"; a digest stands for those not read.
+        withdrawal: VTW's layer by its own criterion; n_layers if that withdraws nothing, None if not computed.
+        freezing: the order in which `Freeze` stops updating visual rows; empty if not calibrated.
+        found: the result of a method's own calibration, one number per layer, by the method's name.
+        thinning: how `Freeze` drops rows as well, by budget; empty if not calibrated.
+        means: the mean states of the layers that are changed to "mean"; their digest alone if they were not read.
     """
 
     early: int
@@ -79,7 +79,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a method may know of a model.
+    """What a method can know about a model.
 
     Attributes:
         n_layers: its depth.
@@ -94,10 +94,10 @@ class Shape:
     write: float = 0.4
 
     def found(self, method: str) -> tuple[float, ...] | None:
-        """What this method's own calibration found, one number per layer; None where nobody asked.
+        """What this method's own calibration found, one number per layer; None if it was not run.
 
         Raises:
-            UserError: the plan is one for another number of layers.
+            UserError: the plan is for another number of layers.
         """
         values = None if self.plan is None else self.plan.found.get(method)
         if values is not None and len(values) != self.n_layers:

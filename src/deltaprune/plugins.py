@@ -19,7 +19,7 @@ def load_plugin(path: str | Path) -> ModuleType:
         load_plugin("examples/new_score.py")  # then dp.DTP(score=...) and --method dtp:score=unusual know it
 
     Raises:
-        UserError: there is no such file, it is no Python file, or it cannot be imported.
+        UserError: there is no such file, it is not a Python file, or it cannot be imported.
     """
     name = str(path)
     check_local("--plugin", name)
@@ -29,7 +29,7 @@ def load_plugin(path: str | Path) -> ModuleType:
     if not file.is_file():
         raise UserError(f"There is no plugin {name!r}: give a Python file that registers a score, method or benchmark.")
     if file.suffix != ".py":
-        raise UserError(f"The plugin {name!r} is no Python file: its name has to end in .py.")
+        raise UserError(f"The plugin {name!r} is not a Python file: its name has to end in .py.")
     title = re.sub(r"\W", "_", file.stem)
     spec = importlib.util.spec_from_file_location(f"deltaprune_plugin_{len(_LOADED)}_{title}", file)
     assert spec is not None
@@ -47,7 +47,7 @@ def load_plugin(path: str | Path) -> ModuleType:
 
 
 def plugins() -> list[ModuleType]:
-    """What `load_plugin` has imported in this process."""
+    """The modules that `load_plugin` has imported in this process."""
     return list(_LOADED.values())
 
 

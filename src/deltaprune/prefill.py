@@ -1,9 +1,10 @@
-"""A prompt through a model under a method: layers x steps -> `Prefilled`.
+"""Run a prompt through a model under a method: the result is a `Prefilled`.
 
     rows -> layer 0 -> ... -> layer k-1 -> [stage after=k: score, keep, take] -> layer k -> ... -> Prefilled
 
 A `Prefilled` can be continued: text after an image, a second turn after a first. If a stage's choice depends on text,
-the image alone can only be run up to it; the `Prefilled` then stands at that depth and each question pays the rest.
+the image alone can only be run up to that stage; the `Prefilled` then ends at that depth, and each question runs the
+remaining layers.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from deltaprune.walk import walk_through
 
 __all__ = ["Kept", "NonFiniteScore", "Prefilled", "prefill", "raise_if_not_finite"]
 
-MOST_ROWS, MOST_SAMPLES = 1024, 32  # beyond them a GPU computes for longer than launching takes, or holds large states
+MOST_ROWS, MOST_SAMPLES = 1024, 32  # beyond these, computing takes longer than launching, and states are large
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Prefilled:
         tokens: the surviving rows (those that enter layer `depth` when that is not the last).
         kept: what each stage left.
         depth: how many layers have run; the model's depth unless a stage has to wait for text.
-        trace: what the waiting stage will read of the rows here.
-        seen: rows per sample before any pruning: where a continuation's `origin` goes on.
-        checks: device flags "all that this score gave after k layers was finite", read together with the first token.
-        replayed: whether a CUDA graph was replayed for it.
+        trace: what a stage that waits for text will read of these rows.
+        seen: rows per sample before any pruning, from which a continuation's `origin` counts on.
+        checks: device flags, one per score: whether all its numbers were finite; read together with the first token.
+        replayed: whether it was computed by replaying a CUDA graph.
     """
 
     hidden: Float[Tensor, "B d"]
@@ -113,7 +114,8 @@ def prefill(
 ) -> Prefilled:
     """Run `tokens` through all layers, pruning on the way.
 
-    On a GPU, up to 1024 rows of 32 samples whose lengths have come before replay a CUDA graph: see `mamba.replays`.
+    On a GPU a CUDA graph is replayed for up to 1024 rows of 32 samples whose lengths have occurred before, see
+    `cuda_graphs.prefills`.
 
     Args:
         model: the LM.
@@ -121,11 +123,11 @@ def prefill(
         steps: the method's, its stages with `after` ascending.
         resume: the same batch's earlier rows.
         awaits_text: these rows are images alone: stop at the first stage whose choice depends on text.
-        graphed: True asks for a CUDA graph, at once and whatever the size; False forbids it.
+        graphed: True requires a CUDA graph, at once and for any size; False forbids it.
 
     Raises:
-        UserError: steps out of order or beyond the model, or a score that no layer can serve; a graph is asked for
-            and cannot be had.
+        UserError: steps out of order or beyond the model, a score for which no layer provides the roles, or a required
+            graph that is not possible.
         NonFiniteScore: at once on a CPU; on a GPU from `Prefilled.checked`.
     """
     check_steps(steps, len(model.blocks))

@@ -1,7 +1,7 @@
-"""ImagePrefix: an image that has been run once, to be asked about many times, also in another process.
+"""ImagePrefix: the state after an image, from which many questions can start, also in another process.
 
-In Cobra and RoboMamba the image stands before all text, and a recurrence never looks ahead: what the layers remember of
-the image does not depend on the question. A prefix file is one safetensors file; its metadata say what it belongs to.
+In Cobra and RoboMamba the image comes before all text, and a recurrence never looks ahead, so the states after the
+image do not depend on the question. A prefix file is one safetensors file; its metadata name the model and the method.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ COUNTS = ("lengths", "n_visual", "n_image")
 class ImagePrefix:
     """A `Prefilled` of images alone, bound to the model that made it and to the method that pruned it.
 
-    Where a stage's choice depends on the question, the prefix stands at that stage: it holds the states of the layers
-    below, the rows that enter the layer above and what the stage's score will read, and each question pays the rest.
+    If a stage's choice depends on the question, the prefix ends at that stage: it holds the states of the layers below,
+    the rows that enter the layer above and what the stage's score will read; each question runs the remaining layers.
 
     Attributes:
         prefilled: one sample per image.

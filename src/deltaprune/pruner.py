@@ -1,4 +1,4 @@
-"""The one step in which pruning and models meet: the rows that reach a layer go in, those that go on come out.
+"""Applies a method's steps: before each layer it takes the rows that reach the layer and returns those that continue.
 
 A `Pruner` runs each layer of our own models. A model that runs its layers itself calls `enter` before a layer and
 `tell` after it.
@@ -34,8 +34,8 @@ class Kept:
     Attributes:
         after: how many layers had run.
         origin: for each sample, the original indices of its visual rows.
-        read: how many layers had run when the trace that its score reads was made; `after`, unless the layers right
-            before the stage do not fill the roles. None where no score was read.
+        read: how many layers had run when the trace that its score reads was made; `after`, unless the last layers
+            before the stage do not provide the roles. None if no score was used.
     """
 
     after: int
@@ -49,10 +49,10 @@ class Kept:
 
 
 class Pruner:
-    """A method's steps at work on one batch.
+    """A method's steps applied to one batch.
 
     Args:
-        model: the LM, of which only the layers' offers and the final norm are used.
+        model: the LM, of which only the layers' `offers` and the final norm are used.
         steps: the method's.
         awaits_text: the rows are images alone: stop at the first stage whose choice depends on text.
         waiting: earlier rows that join these from layer `depth` on, and their trace.
@@ -138,7 +138,7 @@ class Pruner:
                 return l
         lacking = ", ".join(sorted(needs))
         raise UserError(
-            f"The score {stage.score!r} after layer {stage.after} needs {lacking}, which no layer before it tells: "
+            f"The score {stage.score!r} after layer {stage.after} needs {lacking}, which no layer before it provides: "
             "choose a later layer or another score."
         )
 
@@ -197,7 +197,7 @@ def with_mean(l: int, block: Block, rows: Rows, state: State | None, means: Mean
     if l not in means.layers:
         raise UserError(f"The mean states of layer {l} were not read: calibrate again, or restore the plan's {SUFFIX}.")
     if state is not None or not rows.images_first:
-        raise UserError('Pass(how="mean") stands for an image before all text: ask with one image, before its text.')
+        raise UserError('Pass(how="mean") needs the image before all text: ask with one image, before its text.')
     empty = block.empty_state(len(rows.lengths))
     seen = on_device([int(n > 0) for n in rows.n_image], rows.x.device).bool()
     mixed = {}

@@ -25,7 +25,7 @@ class Registry(Generic[T]):
     Args:
         kind: what an entry is called in messages and in the entry-point group, e.g. `"score"`.
         package: the folder to discover, e.g. `"deltaprune.scores"`.
-        base: the class of which every entry is a subclass; None where entries are no such classes.
+        base: the class of which every entry is a subclass; None if entries are not classes of one kind.
     """
 
     def __init__(self, kind: str, package: str, base: type | None = None):

@@ -1,7 +1,7 @@
-"""What flows through the layers (`Rows`).
+"""`Rows`: the tokens of a batch on their way through the layers.
 
-There is no padding: the live rows of a batch are packed one after the other. The host knows all lengths, so that no
-stage waits for the device.
+There is no padding: the live rows of a batch are packed one after the other. All lengths are known on the host, so that
+no stage waits for the device.
 """
 
 from collections.abc import Mapping, Sequence

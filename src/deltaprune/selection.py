@@ -27,13 +27,13 @@ def round_count(keep: float, n_image: int) -> int:
 
 
 class Selection(NamedTuple):
-    """Who survives a stage.
+    """Which rows a stage keeps.
 
     Attributes:
         rows: the rows that are kept, ascending.
         lengths, n_visual: how many rows and visual rows each sample has left.
         ranked: each sample's visual rows, best first; the first `n_visual` of them are kept.
-        scores: what they were chosen by, one number per row; None where all or nothing was kept.
+        scores: the scores that decided, one number per row; None if all or nothing was kept.
     """
 
     rows: Tensor

@@ -40,7 +40,7 @@ class Stage:
         candidates: "visual", or "all" to let text compete too (Table 4); then count + n_text rows survive, always
             with each sample's last row among them.
         reduce: `Drop()`, or `Merge(...)`, which folds each dropped visual row into a kept one.
-        count: the rule from share to tokens, `floor_count` unless a method has its own.
+        count: computes the number of tokens from the share; `floor_count` unless a method has its own rule.
     """
 
     after: int
@@ -75,17 +75,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Pass:
-    """In these layers visual rows are not updated; they go on to the next layer as they are.
+    """In these layers visual rows are not updated; they enter the next layer unchanged.
 
     Text rows run as usual. In the last layer "write" changes no logit, since the image rows after it are not read.
 
     Attributes:
         layers: 0-based indices; kept as an ascending tuple.
-        how: "write": visual rows still write the layer's state (or keys and values), nothing else of them is computed;
+        how: "write": visual rows still write the layer's state (or keys and values), but nothing else is computed;
             "skip": the layer does not see them, and its state is as if they were absent;
-            "mean": the layer does not see them, and its state begins with what images leave there on average. Images
+            "mean": the layer does not see them, and its state starts from the mean state after an image. Images have to
             come before all text then.
-        means: for "mean", those states; they are found by `calibrate` and kept beside the plan.
+        means: for "mean", those states; `calibrate` finds them and stores them next to the plan.
     """
 
     layers: Sequence[int]
@@ -113,9 +113,9 @@ class Pass:
 class Shrink:
     """The picture is made smaller before the vision towers: the LM gets fewer visual tokens, and the towers run less.
 
-    It acts on pixels, so it works where a model is asked with pictures (`generate`, `start`, `encode_image`, `ask`,
-    `evaluate`, `bench`) and plays no part where packed rows are run, as in `prefill`. What a stage keeps is a share of
-    the tokens that the small picture has.
+    It acts on pixels, so it works where a model gets pictures (`generate`, `start`, `encode_image`, `ask`, `evaluate`,
+    `bench`) and has no effect where packed rows are run, as in `prefill`. The `keep` of a stage is then a share of the
+    small picture's tokens.
 
     Attributes:
         side: patches along each side of the small picture, so side * side visual tokens; at most as many as the towers'
@@ -137,7 +137,7 @@ def stages_of(steps: Sequence[Step]) -> tuple[Stage, ...]:
 
 
 def passes_of(steps: Sequence[Step]) -> dict[int, How]:
-    """Layer -> how visual rows pass it by, for the layers that have a pass."""
+    """Layer -> how it treats visual rows, for the layers that have a pass."""
     return {l: step.how for step in steps if isinstance(step, Pass) for l in step.layers}
 
 
@@ -158,16 +158,16 @@ def seen_by_towers(steps: Sequence[Step], shape: Shape) -> Shape:
 
 
 def check_steps(steps: Sequence[Step], n_layers: int) -> None:
-    """Stages ascend strictly, a layer is passed by once, all lie within the model, and the picture is shrunk at most
-    once, else a `UserError`."""
+    """Stages ascend strictly, a layer is in at most one pass, all lie within the model, and the picture is shrunk at
+    most once, else a `UserError`."""
     if sum(isinstance(step, Shrink) for step in steps) > 1:
         raise UserError("The picture is shrunk twice: give one Shrink.")
     stages, passed = stages_of(steps), [l for step in steps if isinstance(step, Pass) for l in step.layers]
     for l in passed:
         if l >= n_layers:
-            raise UserError(f"There is no layer {l} to pass by: the model's layers are 0 to {n_layers - 1}.")
+            raise UserError(f"There is no layer {l} for a pass: the model's layers are 0 to {n_layers - 1}.")
         if passed.count(l) > 1:
-            raise UserError(f"Layer {l} is in two passes: each layer is passed by in one way.")
+            raise UserError(f"Layer {l} is in two passes: a layer can be in one only.")
     for stage in stages:
         if stage.after >= n_layers:
             raise UserError(
@@ -182,10 +182,10 @@ def check_steps(steps: Sequence[Step], n_layers: int) -> None:
 class Method(ABC):
     """A pruning method. Subclasses are frozen dataclasses, one file each in `methods/`.
 
-    The fields are the paper's hyper-parameters and the `repr` is a run's identity. `with method(vlm):` switches it on
-    and off again on exit, also after an exception; nothing is patched. It is active in this thread or
-    asyncio task only: other threads that use the same model are not affected. A model of transformers' own has hooks
-    within the `with`, see `inplace.attach`, and `with method(model) as pruned` then tells what was kept.
+    The fields are the paper's hyper-parameters and the `repr` is a run's identity. `with method(vlm):` activates it and
+    deactivates it on exit, also after an exception; nothing is patched. It is active in this thread or asyncio task
+    only: other threads that use the same model are not affected. A transformers model has hooks within the block, see
+    `inplace.attach`; with `with method(model) as pruned`, `pruned.kept` is what was kept.
 
     Class attributes:
         paper: where it comes from, as `deltaprune methods` prints it.

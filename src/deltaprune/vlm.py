@@ -1,4 +1,4 @@
-"""A model as users have it: the one way from a prompt to its answer, which every command and plugin takes."""
+"""VLM: a model as users have it. Every command and plugin goes from prompt to answer through it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,13 +26,13 @@ from deltaprune.timing import timed
 
 
 class VLM(Switchable):
-    """A model and its end-of-text id. Several threads may use one at once.
+    """A model and its end-of-text id. Several threads may use one at the same time.
 
         with dp.DTP(keep=0.5)(model):
             ids = model.generate(**processor(images=image, text=question), max_new_tokens=16)
 
-    `generate` gives the ids alone, `answer` also what was kept and how long it took. Both are `start`, which reads the
-    prompt, and `continue_from`, which decodes:
+    `generate` returns the ids, `answer` also what was kept and how long it took. Both call `start`, which reads the
+    prompt, then `continue_from`, which decodes:
 
         prefilled = model.start(inputs, method=dp.DTP(keep=0.5))
         ids = model.continue_from(prefilled, max_new_tokens=16)
@@ -51,7 +51,7 @@ class VLM(Switchable):
 
     @property
     def shape(self) -> Shape:
-        """What a method may know."""
+        """What a method can know about this model."""
         return self.config.shape
 
     def use_plan(self, plan: Plan) -> "VLM":
@@ -67,7 +67,7 @@ class VLM(Switchable):
         return self.model.lm.device
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "VLM":
-        """Move or cast the weights in place; what the LM computes in float32 anyway stays in float32, as in `load`.
+        """Move or cast the weights in place; those that the LM uses in float32 stay in float32, as in `load`.
 
         Raises:
             UserError: torch cannot use the device.
@@ -111,7 +111,7 @@ class VLM(Switchable):
 
         Args:
             inputs: what the processor gave.
-            visual: the result of `see` under the active method, if it is at hand.
+            visual: the result of `see` under the active method; None computes it.
 
         Raises:
             UserError: padding between tokens, or an `image_index` that does not fit the images.
@@ -134,11 +134,11 @@ class VLM(Switchable):
         visual: Tensor | None = None,
         method: Method | str | None = None,
     ) -> ImagePrefix:
-        """Run the images alone, pruned by the active method: what every later question can start from.
+        """Run the images alone, pruned by the active method; later questions can start from the result.
 
         Args:
-            images: what the processor takes as `images=`, or what it gave: of that pixels and image keys are read.
-            visual: the result of `see`, if it is at hand.
+            images: what the processor takes as `images=`, or its output, of which pixels and image keys are read.
+            visual: the result of `see`; None computes it.
             method: in place of the active one, see `generate`.
 
         Raises:
@@ -165,15 +165,15 @@ class VLM(Switchable):
         visual: Tensor | None = None,
         resume: Prefilled | None = None,
     ) -> Prefilled:
-        """Read a prompt, its images (or the prefix of some) and its text: what `continue_from` answers from.
+        """Read a prompt: its images (or their prefix) and its text. `continue_from` generates from the result.
 
         Args:
             inputs: the processor's output.
             prefix: `encode_image`'s result by this model under the same method; `inputs` then hold no pixels.
             method: in place of the active one, see `generate`.
             text_follows: this is the beginning of a prompt, and a row may hold no text yet.
-            visual: the result of `see` for these inputs, if it is at hand.
-            resume: the state after the same rows' earlier text, which `inputs` go on from.
+            visual: the result of `see` for these inputs; None computes it.
+            resume: the state after the same rows' earlier text, which `inputs` continue.
 
         Returns:
             The model's state, and in `kept` which visual tokens each stage of the method left.
@@ -223,7 +223,7 @@ class VLM(Switchable):
     def continue_from(
         self, prefilled: Prefilled, max_new_tokens: int = 16, sampler: Sampler = greedy
     ) -> Int[Tensor, "B L"]:
-        """Answer what `start` has read: new ids, as from `generate`, with its errors; `sampler` may be a `Sampling`."""
+        """Generate from what `start` has read: new ids, and errors, as in `generate`; `sampler` may be a `Sampling`."""
         return generate(self.model.lm, prefilled, self.eos_id, max_new_tokens, sampler)
 
     def next_logits(self, prefilled: Prefilled) -> Float[Tensor, "B V"]:
@@ -241,15 +241,15 @@ class VLM(Switchable):
         method: Method | str | None = None,
         **inputs: Any,
     ) -> Int[Tensor, "B L"]:
-        """Answer: new ids `(B, L)`, rows that end early filled up with end-of-text.
+        """Generate answers: new ids `(B, L)`, rows that end early filled up with end-of-text.
 
         Args:
             max_new_tokens: upper bound of L.
             do_sample, temperature, top_k, top_p: sampling; greedy when `do_sample` is off.
-            prefix: `encode_image`'s result under the same method; `inputs` then hold no pixels and `image_index`
-                tells which image each question is about.
-            method: for this call, in place of the one that a `with` block has switched on; an object, or a text such as
-                "dtp:keep=0.5". `NoPruning()` prunes nothing.
+            prefix: `encode_image`'s result under the same method; `inputs` then hold no pixels, and `image_index` is
+                the image of each question.
+            method: for this call, in place of the active one; an object, or a text such as "dtp:keep=0.5".
+                `NoPruning()` prunes nothing.
             inputs: the processor's output.
 
         Raises:

@@ -70,7 +70,7 @@ def test_an_entry_that_is_no_object(name, tmp_path):
     dump(file, content)
     said = refusal(name, tmp_path, **{"ocr": False} if name == "textvqa" else {})
     assert str(file) in said
-    assert "is no object" in said
+    assert "is not an object" in said
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("gqa", "vsr")])

@@ -82,7 +82,7 @@ def test_the_table_names_what_was_measured(cli: Callable, model: Path) -> None:
         (["--growth", "--most-tokens", 0], "--most-tokens 0 is out of range"),
         (["--growth", "--questions", 2], "--growth and --questions are two measurements: ask for one of them."),
         (["--layers", 2], "--layers cuts a model of random weights: add --random-weights."),
-        (["--random-weights", "--layers", 99], f"layers=99 is no cut of bundled: give 1 to {LAYERS}."),
+        (["--random-weights", "--layers", 99], f"layers=99 is not possible for bundled: give 1 to {LAYERS}."),
         (["--model", "cobr", "--random-weights"], "There is no model 'cobr'"),
         (["--method", "dtpp"], "There is no method 'dtpp'"),
     ],

@@ -170,7 +170,7 @@ def test_device_auto_is_for_this_machine(cli: Callable[..., Any], model: Path, s
     assert cli("ask", scene, QUESTION, *asked, "--max-new-tokens", 2).code == 0
     ran = cli("evaluate", "--limit", 2, *asked, "--engine", "ray")
     assert (ran.code, ran.out) == (2, "")
-    assert "--device auto looks for a GPU on this machine: for --engine ray say cpu or cuda." in ran.err
+    assert "--device auto looks for a GPU on this machine: with --engine ray take cpu or cuda." in ran.err
 
 
 def paths_of(name: str) -> list[str]:
@@ -205,6 +205,6 @@ def test_the_bundled_model_says_once_what_it_knows() -> None:
     code = "import deltaprune as dp; dp.load('bundled'); dp.load('bundled')"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (0, "", 1)
-    assert "was trained on drawn scenes only" in ran.stderr
+    assert "was trained only on the synthetic pictures" in ran.stderr
     code = "import deltaprune as dp; dp.load('nowhere')"
     assert "drawn scenes" not in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr

@@ -89,7 +89,7 @@ def test_a_broken_file_is_told(
 
 
 def test_another_kind_of_file(cli: Callable[..., Any], scene: Path) -> None:
-    assert "is no Python file: its name has to end in .py." in cli("cost", "--plugin", scene).err
+    assert "is not a Python file: its name has to end in .py." in cli("cost", "--plugin", scene).err
 
 
 def test_what_cannot_be_made_by_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_what_cannot_be_made_by_name_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setitem(methods._entries, "plain", Plain)
     monkeypatch.setitem(scores._entries, "needs", Needs)
-    with pytest.raises(UserError, match="Plain is no dataclass: write @dataclass"):
+    with pytest.raises(UserError, match="Plain is not a dataclass: write @dataclass"):
         parse("plain")
     with pytest.raises(UserError, match="The score 'needs' has fields without a default"):
         parse("dtp:score=needs")

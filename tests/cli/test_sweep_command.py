@@ -63,9 +63,12 @@ def test_a_point_out_of_reach_is_left_out_aloud(cli, model) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--keep", "0.1:1"), "--keep '0.1:1' is no list of numbers: write 0.1:1:10, ten from 0.1 to 1, or 0.25,0.5."),
-        (("--share", "a"), "--share 'a' is no list of numbers"),
-        (("--keep", "0.5", "--share", "0.5"), "A sweep goes over shares of the tokens or over shares of the MACs"),
+        (
+            ("--keep", "0.1:1"),
+            "--keep '0.1:1' is not a list of numbers: write 0.25,0.5 or 0.1:1:10 (ten from 0.1 to 1).",
+        ),
+        (("--share", "a"), "--share 'a' is not a list of numbers"),
+        (("--keep", "0.5", "--share", "0.5"), "A sweep is over shares of the tokens or over shares of the MACs"),
         (("--keep", "1.5"), "keep=1.5 is not a share"),
         (("--plot", "nowhere/f.png"), "--plot 'nowhere/f.png': the folder 'nowhere' does not exist"),
         (("--plot", "f.txt"), "'f.txt' does not end in a format for figures"),
@@ -87,5 +90,5 @@ def test_ranges() -> None:
     assert numbers_of("--keep", "0.5, 0.25,0.5") == (0.5, 0.25)
     assert numbers_of("--keep", None) == ()
     for text in ("", "0.1:1:1", "0.1:1:2.5", "0.1:1:x", "nan", "1:2:3:4", "0:1:100000"):
-        with pytest.raises(UserError, match="is no list of numbers"):
+        with pytest.raises(UserError, match="is not a list of numbers"):
             numbers_of("--keep", text)

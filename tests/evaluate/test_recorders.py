@@ -72,7 +72,7 @@ def test_recorders_hear_what_is_returned(tiny: tuple[VLM, Processor], caplog: py
     assert [row.method for row in heard.rows] == METHODS
     assert heard.reports == [report]
     assert [record.getMessage() for record in caplog.records] == [
-        "Broken failed (ConnectionError: no network); the results are whole without it"
+        "Broken failed (ConnectionError: no network); the results are complete"
     ]
 
 
@@ -97,7 +97,7 @@ def test_a_tracker_gets_a_step_for_each_row_and_a_table(
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_told_is_refused_before_the_work(tiny: tuple[VLM, Processor]) -> None:
-    given: list[tuple[Any, str]] = [(Heard(), "takes a list of recorders, not a Heard"), ([print], "is no recorder")]
+    given: list[tuple[Any, str]] = [(Heard(), "takes a list of recorders, not a Heard"), ([print], "is not a recorder")]
     for recorders, sentence in given:
         with pytest.raises(UserError, match=sentence):
             evaluate(*tiny, "scenes", METHODS, limit=10**9, recorders=recorders)

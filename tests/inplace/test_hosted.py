@@ -146,7 +146,7 @@ def test_what_cannot_work_is_a_sentence(folder: Folder, scene: Path, tmp_path: P
         vlm.answer(inputs, prefix=object())  # pyright: ignore[reportArgumentType]
     with pytest.raises(dp.UserError, match="max_new_tokens=0"):
         vlm.answer(inputs, 0)
-    with pytest.raises(dp.UserError, match="needs step, which no layer before it tells"):
+    with pytest.raises(dp.UserError, match="needs step, which no layer before it provides"):
         vlm.answer(inputs, method="dtp")
     with pytest.raises(dp.UserError, match="A question is empty"):
         processor(images=picture(scene), text=" ")

@@ -46,13 +46,13 @@ def test_ask_takes_a_score_that_the_layers_tell(cli: Cli, folder: Folder, scene:
     shown = ["none", "dtp:keep=0.5,score=last_attention", "freeze"]
     assert [row["method"] for row in cli(*asked, "--json").rows] == shown
     ran = cli(*asked, "--method", "dtp:keep=0.5")
-    assert (ran.code, "which no layer before it tells" in ran.err) == (2, True)
+    assert (ran.code, "which no layer before it provides" in ran.err) == (2, True)
 
 
 def test_overlay_needs_a_grid(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
     ran = cli("ask", "--model", folder("llava_onevision"), scene, "What?", "--overlay", tmp_path / "o.png")
     assert (ran.code, ran.out) == (2, "")
-    assert "are no grid over it" in ran.err
+    assert "are not a grid over it" in ran.err
 
 
 def test_cost(cli: Cli, folder: Folder) -> None:

@@ -43,11 +43,11 @@ def test_a_part_of_the_model() -> None:
 
 
 def test_a_score_that_no_layer_tells() -> None:
-    assert "needs step, which no layer before it tells" in refused(dp.DTP(), make("qwen2_5_vl"))
-    assert "needs attention, which no layer before it tells" in refused(
+    assert "needs step, which no layer before it provides" in refused(dp.DTP(), make("qwen2_5_vl"))
+    assert "needs attention, which no layer before it provides" in refused(
         dp.FastV(after=2, score="last_attention"), make("qwen3_5")
     )
-    assert "which no layer before it tells" in refused(dp.DTP(score="hidden_attention"), make("qwen3_5"))
+    assert "which no layer before it provides" in refused(dp.DTP(score="hidden_attention"), make("qwen3_5"))
 
 
 def test_attention_that_takes_no_masks() -> None:

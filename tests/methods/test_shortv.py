@@ -66,7 +66,7 @@ def test_layers_that_are_none(layers: object) -> None:
 
 
 def test_other_mistakes() -> None:
-    with pytest.raises(UserError, match="There is no layer 8 to pass by"):
+    with pytest.raises(UserError, match="There is no layer 8 for a pass"):
         ShortV(layers=(8,)).checked_steps(MEASURED)
     with pytest.raises(UserError, match="The plan has 8 numbers for shortv and the model 9 layers: calibrate again"):
         ShortV().steps(Shape(9, 21, MEASURED.plan))

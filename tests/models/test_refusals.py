@@ -154,8 +154,8 @@ def halve(file: Path) -> None:
         (halve, "is cut short: download or copy it again"),
         (lambda file: file.write_bytes(pickle.dumps({"model": {}})), "in torch's format from before version 1.6"),
         (lambda file: file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "is a Git LFS pointer"),
-        (lambda file: file.write_bytes(b"<html>404</html>"), "is no file that torch.save wrote"),
-        (lambda file: file.write_bytes(b""), "is no file that torch.save wrote"),
+        (lambda file: file.write_bytes(b"<html>404</html>"), "is not a file that torch.save wrote"),
+        (lambda file: file.write_bytes(b""), "is not a file that torch.save wrote"),
         (
             lambda file: torch.save([1, 2], file),
             "is not a Cobra checkpoint: it holds model: projector and llm_backbone",
@@ -262,7 +262,7 @@ def test_an_unknown_id_of_the_hub() -> None:
 
 def test_a_file_that_is_no_checkpoint(cobra: Published, robomamba: Published) -> None:
     assert "is a part of a Cobra checkpoint: load the folder" in refusal(cobra.file)
-    assert "dino.safetensors is no checkpoint: give a model's folder" in refusal(cobra.towers / "dino.safetensors")
+    assert "dino.safetensors is not a checkpoint: give a model's folder" in refusal(cobra.towers / "dino.safetensors")
     assert "lacks config.json" in refusal(cobra.towers)
 
 

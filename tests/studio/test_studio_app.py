@@ -81,8 +81,8 @@ def test_a_port_that_is_taken() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--port", "0"], "--port 0 is no port"),
-        (["--port", "99999"], "--port 99999 is no port"),
+        (["--port", "0"], "--port 0 is not a port"),
+        (["--port", "99999"], "--port 99999 is not a port"),
         (["--host", "no.such.host.invalid"], "cannot be used"),
         (["--model", "nope"], "nope"),
     ],

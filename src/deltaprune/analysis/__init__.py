@@ -1,4 +1,4 @@
-"""What happens inside: implicit attention, scores, drift and stability; and pictures of it.
+"""Measurements of a model under pruning (implicit attention, scores, drift, stability) and figures of them.
 
 Measurements take a model and inputs and return arrays; the functions in `figures` take arrays and return a figure, and
 need matplotlib (`pip install deltaprune[plot]`), which nothing here imports.

@@ -1,4 +1,4 @@
-"""A number for how implicit attention and what a score keeps go together, layer by layer."""
+"""How well implicit attention agrees with a score's choice, layer by layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

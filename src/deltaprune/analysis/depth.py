@@ -1,4 +1,4 @@
-"""Recipes that take DTP's two layers from a model's depth alone, for models that nobody has calibrated."""
+"""Recipes that take DTP's two layers from a model's depth alone, for models without a calibration."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What happens as DTP keeps less: how far the next token moves, and how the scores spread after pruning."""
+"""DTP at several shares kept: the divergence of the next token, and the spread of the scores after pruning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far DTP moves the next token for each pair of an early and a late layer, a map of its choice of 15 and 45."""
+"""The divergence of the next token under DTP for each pair of an early and a late layer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

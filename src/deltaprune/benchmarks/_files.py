@@ -118,13 +118,13 @@ def listed(file: Path, held: object, name: str) -> Iterator[Entry]:
         name: what it is called in the file, for messages.
 
     Raises:
-        UserError: it is no list, or something in it is no object.
+        UserError: it is not a list, or one of its items is not an object.
     """
     if not isinstance(held, list):
         raise UserError(f"{file} has no list {name!r}: it is another file.")
     for number, values in enumerate(held, 1):
         if not isinstance(values, dict):
-            raise UserError(f"{file}, number {number} of {name!r}, is no object: download it again.")
+            raise UserError(f"{file}, number {number} of {name!r}, is not an object: download it again.")
         yield Entry(str(file), f"question {values.get('question_id', f'number {number}')}", values)
 
 

@@ -50,7 +50,7 @@ class GQA(OfficialBenchmark):
         folder = str(self.picture_folder(data, "images"))
         for key, values in read_json(file, dict).items():
             if not isinstance(values, dict):
-                raise UserError(f"{file}, question {key}, is no object: download it again.")
+                raise UserError(f"{file}, question {key}, is not an object: download it again.")
             entry = Entry(str(file), f"question {key}", values)
             yield _sample(key, entry, Picture(folder, f"{entry.text('imageId')}.jpg"))
 

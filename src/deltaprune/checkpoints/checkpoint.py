@@ -1,4 +1,4 @@
-"""A model's sizes, tokenizer and named tensors, mapped but not yet read: what every source is turned into first."""
+"""`Checkpoint`: a model's sizes, tokenizer and named tensors, mapped but not yet read. Every source becomes one."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,9 +58,9 @@ class Checkpoint:
     def read(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Iterator[tuple[str, Tensor]]:
         """Every tensor in the model's dtype and on its device, one after the other.
 
-        A tensor that needs no change stays a view of its file. One that is cast, moved or copied gives the pages of its
-        file back at once. A tensor that does not begin at a 64-byte boundary, as most in safetensors, is copied: matrix
-        products add in another order there, so that the same weights would give other last bits.
+        A tensor that needs no change stays a view of its file. If it is cast, moved or copied, its file's pages are
+        released at once. A tensor that does not begin at a 64-byte boundary, as most in safetensors, is copied: there
+        matrix products add in a different order, so the same weights would give results with other last bits.
 
         Raises:
             UserError: after the last one, if any held NaN or infinity, or a number too large for the dtype.

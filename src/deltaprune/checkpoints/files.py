@@ -120,4 +120,4 @@ def _not_a_zip(file: Path) -> str:
         return f"{file} is a Git LFS pointer, not the weights themselves: run git lfs pull, or download the file."
     if head.startswith(b"\x80"):
         return f"{file} is a pickle in torch's format from before version 1.6: load and save it with a newer torch."
-    return f"{file} is no file that torch.save wrote: download it again, or check the path."
+    return f"{file} is not a file that torch.save wrote: download it again, or check the path."

@@ -1,4 +1,4 @@
-"""Pages of mapped files: taken out of this process's memory once their tensor has been copied."""
+"""Pages of mapped files, released from this process's memory once their tensor has been copied."""
 
 import ctypes
 import mmap
@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxtyping import Shaped
 from torch import Tensor
 
-MAPS = Path("/proc/self/maps")  # Linux; elsewhere nothing is given back
+MAPS = Path("/proc/self/maps")  # Linux; elsewhere nothing is released
 
 
 class MappedFiles:

@@ -67,7 +67,7 @@ def cut(config: MLLMConfig, n_layers: int) -> MLLMConfig:
     """
     whole, plan = config.lm.n_layers, config.plan
     if not 1 <= n_layers <= whole:
-        raise UserError(f"layers={n_layers} is no cut of {config.name}: give 1 to {whole}.")
+        raise UserError(f"layers={n_layers} is not possible for {config.name}: give 1 to {whole}.")
     if plan is not None:
         early = max(1, plan.early * n_layers // whole)
         late = max(early + 1, plan.late * n_layers // whole)

@@ -49,8 +49,8 @@ def _open_path(path: Path, towers: Towers | None, tokenizer: str | Path | None) 
             return registry[name].open(path, towers, tokenizer)
     if path.is_file():
         raise UserError(
-            f"{path} is no checkpoint: give a model's folder, or a .pth file such as RoboMamba's (a tower's file goes "
-            "with towers=)."
+            f"{path} is not a checkpoint: give a model's folder, or a .pth file such as RoboMamba's (a tower's file is "
+            "given with towers=)."
         )
     refuse_parts(f"The model folder {path}", towers, tokenizer)
     return open_folder(path)

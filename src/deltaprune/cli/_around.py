@@ -1,4 +1,4 @@
-"""What every command has around it: --plugin, --format, -v and --quiet; those of long runs also --config."""
+"""The options that are added to every command: --plugin, --format, -v, --quiet; for long runs also --config."""
 
 import functools
 import inspect
@@ -12,14 +12,14 @@ from deltaprune.cli._options import PluginOption, local
 from deltaprune.cli._run_file import read_config, save_config
 
 LONG = ("evaluate", "sweep", "calibrate", "bench")  # their runs can be files
-PROSE = ("convert",)  # it says one sentence where others print a table
+PROSE = ("convert",)  # prints a sentence where others print a table
 
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", metavar="FORM", help=f"Of what is printed: {', '.join(FORMS)}. [default: table]"),
+    typer.Option("--format", metavar="FORM", help=f"Format of the output: {', '.join(FORMS)}. [default: table]"),
 ]
 VerboseOption = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="Tell more on stderr; -vv tells most.", show_default=False)
+    int, typer.Option("--verbose", "-v", count=True, help="Log more on stderr; -vv logs most.", show_default=False)
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings on stderr.")]
 ConfigOption = Annotated[
@@ -29,7 +29,7 @@ ConfigOption = Annotated[
         callback=read_config,
         is_eager=True,
         metavar="FILE.yaml",
-        help="Options as name: value; those on the command line come first.",
+        help="Read options from there, as name: value; the command line overrides them.",
     ),
 ]
 SaveConfigOption = Annotated[

@@ -56,7 +56,7 @@ def check_device(device: str, here: bool = True) -> None:
     if device not in DEVICES:
         raise UserError(f"There is no device {device!r}: {did_you_mean(device, DEVICES)}.")
     if device == "auto" and not here:
-        raise UserError("--device auto looks for a GPU on this machine: for --engine ray say cpu or cuda.")
+        raise UserError("--device auto looks for a GPU on this machine: with --engine ray take cpu or cuda.")
     if here and device == "cuda":
         import torch
 
@@ -116,7 +116,7 @@ def load_model(
 
 
 def quiet_transformers() -> None:
-    """No bars and advice of transformers' on stderr, where the commands show progress and mistakes alone."""
+    """Switch off transformers' progress bars and messages, so that stderr has only the command's own."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -126,7 +126,7 @@ def quiet_transformers() -> None:
 def read_model_config(
     model: str, plan: str | None = None, towers: list[str] | None = None, tokenizer: str | None = None
 ) -> "MLLMConfig | HostedConfig":
-    """The configuration of a known model, a folder (ours or transformers' own) or a published checkpoint.
+    """The configuration of a known model, a folder (ours or of a transformers model) or a published checkpoint.
 
     Its weights are not read.
 
@@ -153,7 +153,7 @@ def read_model_config(
 
 
 def read_own_config(model: str, towers: list[str] | None = None, tokenizer: str | None = None) -> "MLLMConfig":
-    """The same of a model that is not transformers' own."""
+    """The same for a model that is not a transformers model."""
     from deltaprune.checkpoints.folder import read_config
     from deltaprune.models import registry
 
@@ -171,7 +171,7 @@ def read_own_config(model: str, towers: list[str] | None = None, tokenizer: str 
 
 
 def with_visual_tokens(config: "MLLMConfig | HostedConfig", n: int | None) -> "MLLMConfig | HostedConfig":
-    """The configuration for images of so many visual tokens, where these depend on the image; None for the usual."""
+    """The configuration for images of `n` visual tokens, if they depend on the image; None for the default."""
     if n is None:
         return config
     from deltaprune.hosted.config import HostedConfig

@@ -1,4 +1,4 @@
-"""How a command speaks: in which form it prints its rows, and how much it tells on stderr meanwhile."""
+"""A command's output: the form in which it prints its rows, and how much it logs on stderr."""
 
 import logging
 import sys
@@ -15,11 +15,11 @@ LOG = logging.getLogger("deltaprune")
 
 @dataclass(frozen=True)
 class Manner:
-    """One command's.
+    """The output settings of one command.
 
     Attributes:
         form: one of `FORMS`.
-        loudness: -1 errors only, 0 progress and warnings, 1 also information, 2 also what is for debugging.
+        loudness: -1 errors only, 0 progress and warnings, 1 also log level info, 2 also debug.
     """
 
     form: str = "table"
@@ -30,7 +30,7 @@ _manner: ContextVar[Manner | None] = ContextVar("manner", default=None)
 
 
 def manner() -> Manner:
-    """Of the command that runs."""
+    """The output settings of the running command."""
     return _manner.get() or Manner()
 
 
@@ -45,7 +45,7 @@ def chosen_form(form: str | None, json: bool) -> str:
 
 @contextmanager
 def spoken(form: str, verbose: int, quiet: bool) -> Iterator[None]:
-    """Within it, commands print in this form and tell this much; the package's logger is as it was afterwards."""
+    """A context with these output settings; the package's logger is restored afterwards."""
     if verbose and quiet:
         raise UserError("--verbose and --quiet are opposites: leave one of them out.")
     loudness = -1 if quiet else min(verbose, 2)
@@ -63,7 +63,7 @@ def spoken(form: str, verbose: int, quiet: bool) -> Iterator[None]:
 
 
 class _Stderr(logging.Handler):
-    """Lines on whatever stderr is at that moment: a bar of progress puts itself in its place."""
+    """Writes to the current `sys.stderr`, which a progress bar replaces while it is shown."""
 
     def __init__(self) -> None:
         super().__init__()

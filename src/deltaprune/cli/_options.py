@@ -25,7 +25,7 @@ ModelOption = Annotated[
         "--model",
         callback=local,
         metavar="NAME|FOLDER",
-        help="A known model, a folder (ours or transformers' own) or a checkpoint.",
+        help="A known model, a model folder (ours or of transformers) or a checkpoint.",
     ),
 ]
 TowersOption = Annotated[
@@ -34,7 +34,7 @@ TowersOption = Annotated[
         "--towers",
         callback=local,
         metavar="DIR|NAME=FILE",
-        help="A published checkpoint's vision towers: a folder of dino.safetensors, siglip.safetensors, or one; "
+        help="Vision towers of a published checkpoint: a folder of dino.safetensors, siglip.safetensors, or one file; "
         "repeatable.",
     ),
 ]
@@ -56,14 +56,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="cpu|cuda|auto", help="Where to run; auto: on a GPU if there is one.")
 ]
-BenchmarkOption = Annotated[str, typer.Option("--benchmark", metavar="NAME", help="Whose pictures and questions.")]
+BenchmarkOption = Annotated[str, typer.Option("--benchmark", metavar="NAME", help="The pictures and questions.")]
 SplitOption = Annotated[str, typer.Option("--split", metavar="NAME", help="Which part of the benchmark.")]
-TextTokensOption = Annotated[int, typer.Option("--text-tokens", help="Of the prompt, template included.")]
+TextTokensOption = Annotated[int, typer.Option("--text-tokens", help="Text tokens of the prompt, template included.")]
 VisualTokensOption = Annotated[
     int | None,
     typer.Option(
         "--visual-tokens",
-        help="Of one image, for a model of transformers' own, where they depend on its size. [default: 256]",
+        help="Visual tokens of one image, for a transformers model, where they depend on its size. [default: 256]",
         show_default=False,
     ),
 ]
@@ -76,14 +76,14 @@ PlanOption = Annotated[
         "--plan",
         callback=local,
         metavar="PLAN.json",
-        help="Prune where this plan says, not the model's own.",
+        help="Use this plan in place of the model's own.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the benchmark's split, from 0 up.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the benchmark's split, from 0 up.")]
 
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", help="Questions that run at once.")]
-EngineOption = Annotated[str, typer.Option("--engine", metavar="local|ray", help="Where the work is done.")]
-AddressOption = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster.")]
+EngineOption = Annotated[str, typer.Option("--engine", metavar="local|ray", help="Run in this process or on Ray.")]
+AddressOption = Annotated[str | None, typer.Option("--address", help="Address of a running Ray cluster.")]
 WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", help="Ray: how many processes. [default: one per GPU, or CPU]", show_default=False),
@@ -103,7 +103,7 @@ PlotOption = Annotated[
 AnswersOption = Annotated[
     str | None,
     typer.Option(
-        "--out", callback=local, metavar="DIR", help="Keep the answers there, resume after a stop, write a report."
+        "--out", callback=local, metavar="DIR", help="Store the answers there, resume from them, write a report."
     ),
 ]
 DataOption = Annotated[
@@ -113,16 +113,18 @@ DataOption = Annotated[
 ImagesOption = Annotated[
     str | None, typer.Option("--images", callback=local, metavar="DIR", help="Its pictures, if in another folder.")
 ]
-HubOption = Annotated[str | None, typer.Option("--hub", metavar="ID", help="A data set of the Hub instead.")]
+HubOption = Annotated[str | None, typer.Option("--hub", metavar="ID", help="A data set of the Hub in place of files.")]
 ProtocolOption = Annotated[
-    str, typer.Option("--protocol", metavar="NAME", help="Whose prompt, decoding and metric: official, cobra, ...")
+    str, typer.Option("--protocol", metavar="NAME", help="Rules for prompt, decoding and metric: official, cobra, ...")
 ]
 OcrOption = Annotated[bool, typer.Option("--no-ocr", help="TextVQA: leave the OCR tokens out of the message.")]
 PartialOption = Annotated[bool, typer.Option("--allow-partial", help="Accept files that hold fewer questions.")]
 
 DtypeOption = Annotated[
     str | None,
-    typer.Option("--dtype", metavar="float32|bfloat16|float16", help="Of the weights. [default: the checkpoint's own]"),
+    typer.Option(
+        "--dtype", metavar="float32|bfloat16|float16", help="Type of the weights. [default: the checkpoint's own]"
+    ),
 ]
 PluginOption = Annotated[
     list[str] | None,

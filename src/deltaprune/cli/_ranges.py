@@ -25,5 +25,5 @@ def numbers_of(option: str, text: str | None) -> tuple[float, ...]:
         first, last, n = (values[0], values[1], int(values[2])) if whole else (0.0, 0.0, 0)
         values = [round(first + (last - first) * i / (n - 1), 6) for i in range(n)]
     if not values or not all(map(math.isfinite, values)):
-        raise UserError(f"{option} {text!r} is no list of numbers: write 0.1:1:10, ten from 0.1 to 1, or 0.25,0.5.")
+        raise UserError(f"{option} {text!r} is not a list of numbers: write 0.25,0.5 or 0.1:1:10 (ten from 0.1 to 1).")
     return tuple(dict.fromkeys(values))

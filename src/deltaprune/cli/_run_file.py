@@ -9,7 +9,7 @@ import typer
 from deltaprune.checks import check_local
 from deltaprune.errors import UserError, did_you_mean, in_words
 
-UNSAVED = ("config", "save_config", "json", "format", "verbose", "quiet")  # how it speaks is not what it does
+UNSAVED = ("config", "save_config", "json", "format", "verbose", "quiet")  # options about files and output
 EMPTY = ("", "~", "null")
 WORDS = {"true": True, "false": False}
 
@@ -20,7 +20,7 @@ def read_config(context: typer.Context, value: str | None) -> str | None:
     It is read before all other options. Every value is a text, as on the command line, and is checked like one there.
 
     Raises:
-        UserError: a file that is none of ours, or a name or a value that the command does not have.
+        UserError: the file is not such YAML, or has a name or a value that the command does not take.
     """
     if value is not None:
         check_local("--config", value)
@@ -40,7 +40,7 @@ def _load(file: str) -> Mapping[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--config {file!r} is not YAML ({in_words(error)}): write it as name: value.") from error
     if not isinstance(document, dict) or not document:
-        raise UserError(f"--config {file!r} says nothing: write the options as name: value, one a line.")
+        raise UserError(f"--config {file!r} holds no options: write them as name: value, one a line.")
     return document
 
 

@@ -41,7 +41,7 @@ def ask(
         typer.Option(
             "--method",
             metavar="METHOD",
-            help=f"name:field=value,...; repeatable, unpruned is always there. [default: {' and '.join(ASKED)}]",
+            help=f"name:field=value,...; repeatable, unpruned is always shown. [default: {' and '.join(ASKED)}]",
         ),
     ] = None,
     overlay: Annotated[
@@ -58,9 +58,9 @@ def ask(
     dtype: DtypeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Ask about a picture, unpruned beside pruned by each method.
+    """Ask about a picture: the answers without pruning and with each method.
 
-    Times are medians after a warm-up, so compilation is not in them.
+    Times are medians after a warm-up, so they do not include compilation.
     """
     check_whole("--max-new-tokens", max_new_tokens)
     methods = method or list(ASKED)

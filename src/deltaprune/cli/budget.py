@@ -24,7 +24,7 @@ DEFAULT = ("dtp",)
 
 
 def budget(
-    macs: Annotated[float, typer.Option("--macs", metavar="SHARE", help="Of the LM prefill's MACs, such as 0.48.")],
+    macs: Annotated[float, typer.Option("--macs", metavar="SHARE", help="Share of the prefill's MACs, such as 0.48.")],
     model: ModelOption = "cobra",
     method: Annotated[
         list[str] | None,
@@ -42,8 +42,8 @@ def budget(
 ) -> None:
     """Find the keep that meets a share of the MACs.
 
-    So that methods can be compared at the same cost.
-    The most visual tokens that stay within the share; for vtw the nearest layer. Needs no weights.
+    With it methods can be compared at the same cost. It is the most visual tokens that stay within the share; for vtw
+    the nearest layer. Needs no weights.
     """
     check_whole("--text-tokens", text_tokens)
     with Working("starting"):

@@ -35,7 +35,7 @@ def cost(
 ) -> None:
     """Count a prefill's operations in closed form.
 
-    And those of each token decoded after it. Needs no weights; the unit is multiply-accumulates.
+    Also those of each decoded token. Needs no weights; the unit is multiply-accumulates.
     """
     check_whole("--text-tokens", text_tokens)
     with Working("starting"):

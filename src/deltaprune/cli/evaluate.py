@@ -62,13 +62,13 @@ def evaluate(
     out: AnswersOption = None,
     batch_size: BatchSizeOption = 32,
     prefix: Annotated[
-        bool, typer.Option("--prefix/--no-prefix", help="Run a picture once for all its questions, or for each.")
+        bool, typer.Option("--prefix/--no-prefix", help="Run a picture once for all its questions, or for each one.")
     ] = True,
     engine: EngineOption = "local",
     address: AddressOption = None,
     workers: WorkersOption = None,
     track: Annotated[
-        str | None, typer.Option("--track", metavar="NAME[:PROJECT]", help="Tell wandb or trackio the results.")
+        str | None, typer.Option("--track", metavar="NAME[:PROJECT]", help="Log the results to wandb or trackio.")
     ] = None,
     plan: PlanOption = None,
     towers: TowersOption = None,
@@ -79,7 +79,7 @@ def evaluate(
 ) -> int:
     """Score methods on a benchmark.
 
-    All of them answer the same questions. With --out an interrupted run is resumed.
+    All methods answer the same questions. With --out an interrupted run can be resumed.
     """
     for option, value in (("--limit", limit), ("--batch-size", batch_size), ("--workers", workers)):
         check_whole(option, 1 if value is None else value)

@@ -52,10 +52,10 @@ def plot(
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option("--layers", metavar="K,K,...|all", help="From 1; K is what after=K reads. [default: four]"),
+        typer.Option("--layers", metavar="K,K,...|all", help="Counted from 1, as in after=K. [default: four]"),
     ] = None,
     benchmark: Annotated[
-        str | None, typer.Option("--benchmark", metavar="NAME", help="Whose pictures. [default: scenes]")
+        str | None, typer.Option("--benchmark", metavar="NAME", help="The pictures. [default: scenes]")
     ] = None,
     samples: Annotated[int | None, typer.Option("--samples", help="How many pictures. [default: 32]")] = None,
     rule: Annotated[
@@ -77,7 +77,7 @@ def plot(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
 ) -> None:
-    """Draw what happens inside.
+    """Draw figures of scores, attention, kept tokens and results.
 
     \b
     spread     std of the scores by layer, and where dtp's rules prune: --benchmark --samples --rule

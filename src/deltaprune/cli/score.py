@@ -20,7 +20,7 @@ def score(
     predictions: Annotated[
         str, typer.Argument(metavar="PREDICTIONS", callback=local, help="A JSON list, or one object a line.")
     ],
-    benchmark: Annotated[str, typer.Option("--benchmark", metavar="NAME", help="Whose questions were answered.")],
+    benchmark: Annotated[str, typer.Option("--benchmark", metavar="NAME", help="The benchmark that was answered.")],
     data: DataOption = None,
     hub: HubOption = None,
     protocol: ProtocolOption = "official",
@@ -32,7 +32,7 @@ def score(
     ] = False,
     method: Annotated[
         str | None,
-        typer.Option("--method", metavar="METHOD", help="Whose answers, in an answers.jsonl of evaluate --out."),
+        typer.Option("--method", metavar="METHOD", help="The method, in an answers.jsonl of evaluate --out."),
     ] = None,
     json: JsonOption = False,
 ) -> None:

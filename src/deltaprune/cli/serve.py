@@ -32,25 +32,25 @@ def serve(
     method: Annotated[
         str, typer.Option("--method", metavar="METHOD", help="Pruning of requests that name none: name:field=value,...")
     ] = "none",
-    host: Annotated[str, typer.Option("--host", help="Where to listen; 0.0.0.0 is every network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one.")] = 8000,
     name: Annotated[
         str | None, typer.Option("--name", help="What clients call the model. [default: the end of --model]")
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option("--api-key", envvar="DELTAPRUNE_API_KEY", help="Clients must send it. [default: nobody must]"),
+        typer.Option("--api-key", envvar="DELTAPRUNE_API_KEY", help="Key that clients must send. [default: none]"),
     ] = None,
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures from public web addresses.")] = False,
-    max_body: Annotated[int, typer.Option("--max-body", help="MiB of a request.")] = 20,
-    max_megapixels: Annotated[int, typer.Option("--max-megapixels", help="Of a picture.")] = 25,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Of an answer.")] = 1024,
-    max_prompt_tokens: Annotated[int, typer.Option("--max-prompt-tokens", help="Of a request's text.")] = 8192,
+    max_body: Annotated[int, typer.Option("--max-body", help="Size of a request, MiB.")] = 20,
+    max_megapixels: Annotated[int, typer.Option("--max-megapixels", help="Size of a picture.")] = 25,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Length of an answer.")] = 1024,
+    max_prompt_tokens: Annotated[int, typer.Option("--max-prompt-tokens", help="Length of a request's text.")] = 8192,
     max_rows: Annotated[int, typer.Option("--max-rows", help="Answers that are decoded at once.")] = 64,
     queue: Annotated[int, typer.Option("--queue", help="Requests that may wait; further ones are refused.")] = 256,
-    prefix_memory: Annotated[int, typer.Option("--prefix-memory", help="MiB for images seen before; 0: none.")] = 1024,
+    prefix_memory: Annotated[int, typer.Option("--prefix-memory", help="Memory for image prefixes, MiB.")] = 1024,
     studio: Annotated[
-        bool, typer.Option("--studio", help="The studio's page beside it, at /studio; no key guards it.")
+        bool, typer.Option("--studio", help="Also serve the studio, at /studio; no key protects it.")
     ] = False,
     grace: Annotated[int, typer.Option("--grace", help="Seconds for running requests when it stops.")] = 60,
     engine: Annotated[str, typer.Option("--engine", metavar="local|ray", help="This process, or Ray Serve.")] = "local",
@@ -64,9 +64,9 @@ def serve(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
 ) -> int:
-    """Answer OpenAI's clients: /v1/chat/completions, /v1/models, /health, /metrics.
+    """Serve a model with OpenAI's chat API: /v1/chat/completions, /v1/models, /health, /metrics.
 
-    Ctrl-C or SIGTERM stops it when the running requests are answered.
+    Ctrl-C or SIGTERM stops it after the running requests are answered.
     """
     most = {"--max-body": max_body, "--max-megapixels": max_megapixels, "--max-tokens": max_tokens, "--grace": grace}
     most |= {"--max-prompt-tokens": max_prompt_tokens, "--max-rows": max_rows, "--queue": queue, "--replicas": replicas}

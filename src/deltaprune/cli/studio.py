@@ -14,18 +14,18 @@ from deltaprune.errors import UserError
 def studio(
     model: ModelOption = "bundled",
     host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 lets other machines in.")
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="On which port.")] = 7860,
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 7860,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
 ) -> None:
-    """See what pruning does, in the browser: a picture, a question, two methods, layer by layer.
+    """Explore pruning in the browser: a picture, a question, two methods, layer by layer.
 
-    Needs the extra `studio`. Nothing is loaded from elsewhere. Ctrl-C ends it.
+    Needs the extra `studio`. Works offline. Ctrl-C ends it.
     """
     if not 1 <= port <= 65535:
-        raise UserError(f"--port {port} is no port: it is a whole number from 1 to 65535, such as 7860.")
+        raise UserError(f"--port {port} is not a port: it is a whole number from 1 to 65535, such as 7860.")
     with Working("starting") as working:
         from deltaprune.studio.app import check_port, own_app, serve, warm_up
 

@@ -85,8 +85,8 @@ def sweep(
 ) -> int:
     """Accuracy over cost: every method at several costs on the same questions.
 
-    With --keep a method that has no keep is placed at these shares of the MACs. With --out an interrupted sweep is
-    resumed, and further methods or points are added to what is there.
+    With --keep a method that has no keep gets these shares of the MACs. With --out an interrupted sweep can be resumed,
+    and further methods or points can be added.
     """
     for option, value in (("--limit", limit), ("--batch-size", batch_size), ("--workers", workers)):
         check_whole(option, 1 if value is None else value)

@@ -1,4 +1,4 @@
-"""Model x methods x benchmark -> answers, kept in a folder so that a run can be resumed -> rows."""
+"""Evaluate methods on a benchmark: answers, which a folder can store so that a run can be resumed, then a row each."""
 
 from deltaprune.evaluate.recorders import Recorder as Recorder
 from deltaprune.evaluate.recorders import Tracker as Tracker

@@ -29,7 +29,7 @@ def check_model(vlm: object, processor: object) -> None:
 
 
 def find_benchmark(asked: object) -> Benchmark:
-    """A benchmark, or one that its name alone makes.
+    """A benchmark as given, or made from its name.
 
     Raises:
         UserError: an unknown name, or something else.
@@ -59,10 +59,10 @@ def find_methods(asked: object) -> dict[str, Method]:
             raise UserError(f"A {type(each).__name__} is not a method: give DTP(keep=0.5) or its text, 'dtp:keep=0.5'.")
         label, method = (each, parse(each)) if isinstance(each, str) else (repr(each), each)
         if label in found:
-            raise UserError(f"The method {label!r} is asked for twice: leave one of them.")
+            raise UserError(f"The method {label!r} is given twice: leave out one of them.")
         found[label] = method
     if not found:
-        raise UserError('No method is asked for: name at least one, such as "dtp:keep=0.5".')
+        raise UserError('No method is given: name at least one, such as "dtp:keep=0.5".')
     return found
 
 

@@ -1,4 +1,4 @@
-"""The unit of work on a model of transformers' own: every question is read with its picture, in padded batches."""
+"""The unit of work on a transformers model: every question is read with its picture, in padded batches."""
 
 import logging
 import time
@@ -26,12 +26,12 @@ _LOG = logging.getLogger("deltaprune.evaluate")
 
 @dataclass(frozen=True)
 class HostedWorker:
-    """Answers units, as `work.Worker` does; a picture is encoded anew for every question and method.
+    """Answers units, as `work.Worker` does; a picture is encoded again for every question and method.
 
     Args:
-        vlm, processor: what `load` gave.
+        vlm, processor: from `load`.
         rules: the benchmark's protocol.
-        methods: all that take part.
+        methods: all methods of the run.
         batch_size: questions that run at once, at most.
     """
 
@@ -42,7 +42,7 @@ class HostedWorker:
     batch_size: int = 32
 
     def answer(self, unit: Unit) -> Iterator[Done]:
-        """Each pending method's answers. A sample that fails takes no other one with it."""
+        """Each pending method's answers. A sample that fails does not affect the others."""
         for place in unit.methods:
             start, answers = time.perf_counter(), list[Answer]()
             for first in range(0, len(unit.samples), self.batch_size):
@@ -50,7 +50,7 @@ class HostedWorker:
             yield Done(place, tuple(answers), 1000 * (time.perf_counter() - start))
 
     def _try(self, method: Method, samples: Sequence[Sample]) -> list[Answer]:
-        """All at once; where that fails, one by one, to find which one it is."""
+        """Ask all at once; if that fails, one by one, to find the sample that fails."""
         try:
             return self._ask(method, samples)
         except FAILURES as error:
@@ -89,7 +89,7 @@ def prompts(processor: HostedProcessor, rules: Protocol, samples: Sequence[Sampl
 
 
 def counted(worker: HostedWorker, samples: Sequence[Sample]) -> tuple[HostedConfig, float]:
-    """The configuration for pictures like these, and the mean text of a prompt, tokens; from a few of them."""
+    """The configuration for pictures of this size, and the mean text tokens of a prompt, from some pictures."""
     firsts = [next(about_one) for _, about_one in groupby(samples, key=lambda sample: sample.image_id)]
     visual, text = list[int](), list[int]()
     for sample in firsts[:COUNTED]:

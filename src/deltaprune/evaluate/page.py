@@ -1,4 +1,4 @@
-"""The report as a page: a document in, Markdown out."""
+"""The report as a page of Markdown, made from its document."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -111,7 +111,7 @@ def _notes(rows: Sequence[Mapping[str, Any]], left_out: int, paper: bool) -> lis
         "same answers: equal to the unpruned model's, right or wrong.",
         f"MACs: of the LM's prefill, share of those without pruning, for {first['text_tokens']:.1f} text tokens; kept: "
         "visual tokens after each stage.",
-        "ms: mean per question on this machine, the picture's share included; a dash: all answers were there already.",
+        "ms: mean per question on this machine, the picture's share included; a dash: all answers were stored already.",
     ]
     if left_out:
         notes.append(f"report.csv has {left_out} further skills and metrics.")

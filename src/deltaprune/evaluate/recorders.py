@@ -1,4 +1,4 @@
-"""Whoever wants to hear of an evaluation's results: a `Recorder`; Weights & Biases and Trackio are two of them."""
+"""`Recorder`: receives the results of an evaluation. `Tracker` is one for Weights & Biases and Trackio."""
 
 import importlib
 import logging
@@ -18,14 +18,14 @@ _LOG = logging.getLogger("deltaprune.evaluate")
 
 @runtime_checkable
 class Recorder(Protocol):
-    """What `evaluate(..., recorders=[...])` calls in its own thread, once all questions are answered.
+    """Called by `evaluate(..., recorders=[...])`, in its own thread, after all questions are answered.
 
-    Methods answer side by side, so no row is final before the last question. An error that a recorder raises is logged
-    and changes nothing else.
+    The methods are evaluated side by side, so no row is final before the last question. An error in a recorder is
+    logged and has no other effect.
     """
 
     def on_row(self, row: MethodResult) -> None:
-        """One method's row; in the order of the methods."""
+        """One method's row, in the order of the methods."""
         ...
 
     def on_report(self, report: Report) -> None:
@@ -34,32 +34,32 @@ class Recorder(Protocol):
 
 
 def check_recorders(recorders: Any) -> None:
-    """Check before the work that each can be told, else a `UserError`."""
+    """Check before the work that each is a recorder, else a `UserError`."""
     if not isinstance(recorders, list | tuple):
         raise UserError(f"recorders= takes a list of recorders, not a {type(recorders).__name__}.")
     for recorder in recorders:
         if not isinstance(recorder, Recorder):
-            raise UserError(f"A {type(recorder).__name__} is no recorder: it needs on_row(row) and on_report(report).")
+            raise UserError(f"A {type(recorder).__name__} is not a recorder: it needs on_row(row), on_report(report).")
 
 
 def tell(recorders: Sequence[Recorder], report: Report) -> None:
-    """Each recorder hears of every row, then of the report."""
+    """Call each recorder with every row, then with the report."""
     for recorder in recorders:
         try:
             for row in report:
                 recorder.on_row(row)
             recorder.on_report(report)
         except Exception as error:
-            _LOG.warning("%s failed (%s); the results are whole without it", type(recorder).__name__, in_words(error))
+            _LOG.warning("%s failed (%s); the results are complete", type(recorder).__name__, in_words(error))
 
 
 class Tracker:
-    """A run of Weights & Biases or of Trackio, which has the same functions: a step for each row, then a table of all.
+    """A run of Weights & Biases or of Trackio, whose API is the same: a step for each row, then a table of all.
 
     Args:
         package: "wandb" or "trackio"; it has to be installed.
         project: the run's project.
-        options: handed on to its `init`, such as `name=` or wandb's `mode="offline"`.
+        options: passed to its `init`, such as `name=` or wandb's `mode="offline"`.
 
     Raises:
         UserError: another name, or it is not installed.
@@ -76,7 +76,7 @@ class Tracker:
 
     def on_row(self, row: MethodResult) -> None:
         """A step with the method, its numbers and its skills."""
-        with redirect_stdout(sys.stderr):  # where a command's rows go, a tracker's messages must not
+        with redirect_stdout(sys.stderr):  # stdout is for a command's rows only
             if not self.started:
                 about = {name: getattr(row, name) for name in ABOUT}
                 self.module.init(project=self.project, config=about, **self.options)

@@ -1,8 +1,8 @@
-"""From rows to a report: `document` measures (intervals, tests, the paper's numbers), `markdown` and `csv` set it.
+"""From rows to a report: `document` computes intervals, tests and the paper's numbers, `markdown` and `csv` format it.
 
     write_report("out/run", rows)  # report.md, report.csv, report.json
 
-A document is plain JSON, so that a `report.json` can be read back and set again.
+A document is plain JSON, so that a `report.json` can be read back and formatted again.
 """
 
 import json
@@ -48,10 +48,10 @@ def write_report(folder: str | Path, rows: Sequence[MethodResult], summary: Summ
 def document(rows: Sequence[MethodResult], summary: Summarise | None = None) -> dict[str, Any]:
     """The report as plain JSON: every row's own fields and
 
-    `interval`: [low, high] of `mean`, 95 %; null where there are fewer than two pictures.
-    `against_none`: `statistics.Change` to the unpruned model's row, null where that is not among the rows.
-    `paper`: the paper's number, null where it has none for this setting.
-    `label`: "partial: n of N" where not the whole split was answered, else "".
+    `interval`: [low, high] of `mean`, 95 %; null with fewer than two pictures.
+    `against_none`: `statistics.Change` to the unpruned model's row, null if that is not among the rows.
+    `paper`: the paper's number, null if it has none for this setting.
+    `label`: "partial: n of N" if not the whole split was answered, else "".
 
     Args:
         rows: of one run or of several.

@@ -38,17 +38,17 @@ class MethodResult:
 
     Attributes:
         model, benchmark: by name.
-        method: as it was asked for where that was a text, else its `repr`.
-        protocol: whose rules for prompt, decoding and grade.
+        method: as given if that was a text, else its `repr`.
+        protocol: the rules for prompt, decoding and grade.
         n, seed: how many questions of the split, and its seed.
         partial: whether these are fewer questions than the split has, also because some failed.
         mean: the protocol's headline.
         by_skill: its parts.
-        metrics: whatever else the protocol reports.
-        floor, floor_by_skill: what the commonest answer of each skill scores on the same questions.
+        metrics: further numbers that the protocol reports.
+        floor, floor_by_skill: the score of always giving each skill's commonest answer to the same questions.
         agreement: answers equal to the unpruned model's, right or wrong.
         macs_share: the LM prefill's MACs under this method over those without pruning, a fraction.
-        text_tokens: mean text tokens per prompt, template included, for which `macs_share` is meant.
+        text_tokens: mean text tokens per prompt, template included; `macs_share` is for this number.
         kept: visual tokens left after each stage.
         ms: mean milliseconds per question (the picture's share included); 0 when all answers came from the folder.
         errors: how many questions failed; they are not among the n.
@@ -56,7 +56,7 @@ class MethodResult:
         records: every answer, in the order of the questions; not part of the JSON row.
         split: of the benchmark; "" where it is not known.
         total: how many questions the split has; None for an endless stream.
-        note: what a reader has to know about the questions, such as "without OCR tokens"; else "".
+        note: anything special about the questions, such as "without OCR tokens"; else "".
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Model x methods x benchmark -> one row per method: every method answers the same questions about the same pictures.
+"""Evaluate methods on a benchmark: every method answers the same questions about the same pictures.
 
 The unpruned model always answers too, because agreement is measured against it. With a folder, answers are written as
 they come, and the same call resumes an interrupted one.
@@ -55,22 +55,22 @@ def evaluate(
         rows = evaluate(model, processor, "scenes", ["none", "dtp:keep=0.5"], limit=60)
 
     Args:
-        vlm, processor: what `load` gave.
-        benchmark: where samples, messages and grades come from; a name where it needs no files.
+        vlm, processor: from `load`.
+        benchmark: an object, or a name if it needs no files.
         methods: objects, or texts such as "dtp:keep=0.5".
         split, seed, limit: which samples; None is the benchmark's own split, and `limit` None the whole of it.
         batch_size: questions that run at once; it changes the time, not the answers.
-        on_progress: called with (answers there, answers in all) as they come.
+        on_progress: called with the number of answers so far and in total.
         max_new_tokens: upper bound of an answer's length; None takes the protocol's.
-        out: folder in which answers are kept; None keeps them in memory only.
+        out: folder in which answers are stored; None keeps them in memory only.
         engine, place: where the work is done, "local" or "ray"; see `evaluate.engines`.
-        prefix: run a picture once for all its questions; not with a model of transformers' own.
-        recorders: hear of the rows at the end, see `evaluate.recorders`.
+        prefix: run a picture once for all its questions; not possible with a transformers model.
+        recorders: receive the rows at the end, see `evaluate.recorders`.
 
     Raises:
-        UserError: not a model and its processor, no benchmark, no method or one asked for twice, no samples, samples
-            that the protocol cannot grade, a method that does not fit the model, a number out of range, a folder that
-            cannot be used, or no answer at all.
+        UserError: not a model and its processor, no benchmark, no method or one given twice, no samples, samples that
+            the protocol cannot grade, a method that does not fit the model, a number out of range, a folder that cannot
+            be used, or no answer at all.
     """
     check_model(vlm, processor)
     benchmark, chosen = find_benchmark(benchmark), find_methods(methods)
@@ -114,18 +114,18 @@ def _worker(
     prefix: bool,
     engine: str,
 ) -> Worker | HostedWorker:
-    """Who answers: a model of transformers' own reads every question with its picture, whatever `prefix` says."""
+    """What answers the questions; with a transformers model `prefix` has no effect."""
     if not isinstance(vlm, Hosted):
         return Worker(vlm, processor, rules, methods, batch_size, prefix)
     if engine != "local":
         raise UserError(
-            f"{vlm.config.name} is a model of transformers' own, which runs in one process: engine 'local'."
+            f"{vlm.config.name} is a transformers model, which runs in one process only: take the engine 'local'."
         )
     return HostedWorker(vlm, cast(Any, processor), rules, methods, batch_size)
 
 
 def _rules(benchmark: Benchmark, processor: Processor, max_new_tokens: int | None) -> Protocol:
-    """The benchmark's protocol, under the caller's limit; a decoding that the model lacks is refused at once."""
+    """The benchmark's protocol with the caller's limit; choices that the tokenizer lacks are refused at once."""
     rules = benchmark.rules
     if isinstance(rules.decoding, FirstToken):
         first_ids(processor, rules.decoding.choices)

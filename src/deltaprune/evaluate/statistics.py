@@ -48,8 +48,8 @@ def interval(
 ) -> tuple[float, float] | None:
     """The 95 % percentile interval of the headline, in percent; None with fewer than two pictures.
 
-    It says how far another set of as many pictures would have moved the number, not how right the protocol is. Where
-    every answer is right (or wrong) it has no width.
+    It estimates how much the number would vary over other sets of as many pictures. If every answer is right (or wrong)
+    its width is 0.
     """
     if len({record.image_id for record in records}) < 2:
         return None

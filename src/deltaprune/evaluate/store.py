@@ -7,9 +7,9 @@
     lock            held while a run writes
 
 An answer is reused only for the same model, method, prompt, decoding, benchmark version and question, so that a changed
-setting never gets an old answer; the answers of other settings stay in the file. In a line, "method" is
-the method as it was asked for and "identity" its `repr`, by which it is found; a line without "identity" was written
-by an older version, and its "method" is the `repr`.
+setting never gets an old answer; the answers of other settings stay in the file. In a line, "method" is the method as
+given and "identity" its `repr`, by which it is looked up; a line without "identity" was written by an older version,
+and its "method" is the `repr`.
 """
 
 import hashlib
@@ -61,9 +61,9 @@ class Note:
     """What a line of answers.jsonl says besides the answer; it is not part of the key.
 
     Attributes:
-        method: as it was asked for where that was a text, else its `repr`.
+        method: as given if that was a text, else its `repr`.
         image_id, question, gold, skill: the sample's; `gold` is the right answer.
-        protocol: by whose rules `correct` was graded.
+        protocol: the rules by which `correct` was graded.
         correct: the grade, in [0, 1].
     """
 

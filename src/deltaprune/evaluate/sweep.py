@@ -29,7 +29,7 @@ class Sweep:
 
     Attributes:
         rows: the unpruned model's first, then each method's points in the order asked for.
-        left_out: a sentence for each point that a method cannot reach.
+        left_out: the reason for each point that a method cannot reach.
     """
 
     rows: list[MethodResult]
@@ -45,7 +45,7 @@ def sweep(
     share: Sequence[float] = (),
     **how: Any,
 ) -> Sweep:
-    """Evaluate each method at several costs; the same call with the same `out` goes on where one was broken off.
+    """Evaluate each method at several costs; the same call with the same `out` resumes an interrupted one.
 
     Args:
         vlm, processor, benchmark: as for `evaluate`.
@@ -79,7 +79,7 @@ def points(
         text_tokens: of a prompt, template included.
     """
     if bool(keep) == bool(share):
-        raise UserError("A sweep goes over shares of the tokens or over shares of the MACs: give keep or share.")
+        raise UserError("A sweep is over shares of the tokens or over shares of the MACs: give either keep or share.")
     for value in keep:
         check_keep(value)
     for value in share:

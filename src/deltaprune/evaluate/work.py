@@ -1,8 +1,8 @@
 """The unit of work: a few whole pictures with all their questions, answered under several methods.
 
 A picture is encoded once for all its questions and all methods, but anew for a method that shrinks it. Which questions
-share a unit depends only on the benchmark and the batch size, never on what is answered already: a run that was broken
-off answers in the same groups.
+share a unit depends only on the benchmark and the batch size, never on what is answered already: a resumed run answers
+in the same groups.
 """
 
 import logging
@@ -40,7 +40,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said to one sample, or why it said nothing.
+    """A model's answer to one sample, or why there is none.
 
     Attributes:
         id: the sample's.
@@ -112,7 +112,7 @@ class Worker:
     prefix: bool = True
 
     def answer(self, unit: Unit) -> Iterator[Done]:
-        """Each pending method's answers. A sample that fails takes no other one with it."""
+        """Each pending method's answers. A sample that fails does not affect the others."""
         pictures = [list(about_one) for _, about_one in groupby(unit.samples, key=lambda sample: sample.image_id)]
         start = time.perf_counter()
         failed: dict[str, str] = {}
@@ -162,7 +162,7 @@ class Worker:
         return [(read, visual)]
 
     def _try(self, method: Method, pictures: list[list[Sample]], visual: Tensor, keys: Tensor) -> list[Answer]:
-        """All at once; where that fails, picture by picture, then question by question, to find which one it is."""
+        """Ask all at once; if that fails, by picture, then by question, to find the one that fails."""
         try:
             return self._ask(method, pictures, visual, keys)
         except FAILURES as error:

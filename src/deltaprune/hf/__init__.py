@@ -1,4 +1,4 @@
-"""The doors to the Hugging Face ecosystem: `import deltaprune.hf` teaches its Auto classes the type "deltaprune".
+"""Hugging Face integration: `import deltaprune.hf` registers the type "deltaprune" with transformers' Auto classes.
 
     import deltaprune.hf
     from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
@@ -8,8 +8,8 @@
         ids = model.generate(**AutoProcessor.from_pretrained(folder)(images=image, text=question, return_tensors="pt"))
     answers = pipeline("image-text-to-text", model=folder)(images=image, text=question, max_new_tokens=16)
 
-A model folder is the same for both doors: `dp.load(folder)` reads what `save_pretrained` wrote, and the reverse.
-Nothing here knows pruning; everything is handed to a `VLM`.
+Both libraries use the same model folders: `dp.load(folder)` reads what `save_pretrained` wrote, and the reverse.
+Pruning is not implemented here; everything is passed to a `VLM`.
 """
 
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor

@@ -40,7 +40,7 @@ def read_all(images: Any) -> list[Image.Image]:
 def read_text(source: str) -> Image.Image:
     """A path, a web address or a base64 text, as upright RGB.
 
-    transformers' own reader is not used: it would clip pictures of 16 bits to white and forget what is transparent.
+    transformers' reader is not used: it would clip 16-bit pictures to white and ignore transparency.
 
     Raises:
         UserError: it is none of these, or holds no picture.

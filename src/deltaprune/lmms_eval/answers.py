@@ -34,7 +34,7 @@ def answer(vlm: VLM, processor: Processor, questions: Iterable[Question], size: 
 
 
 def _each(vlm: Hosted, processor: HostedProcessor, batch: list[Picture], size: int) -> Iterator[tuple[int, str]]:
-    """The questions of one batch on a model of transformers' own, each with its picture."""
+    """The questions of one batch on a transformers model, each with its picture."""
     asked = (question for picture in batch for question in picture)
     while part := list(islice(asked, size)):
         pictures = [question.image for question in part if question.image is not None]

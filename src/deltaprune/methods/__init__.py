@@ -34,7 +34,7 @@ def parse(text: str) -> Method:
     _check_form(name.strip())
     found = registry[name.strip()]
     if not is_dataclass(found):
-        raise UserError(f"{found.__name__} is no dataclass: write @dataclass(frozen=True) above the method's class.")
+        raise UserError(f"{found.__name__} is not a dataclass: write @dataclass(frozen=True) above the method's class.")
     cls: Any = found
     known = {f.name: f for f in fields(cls)}
     values: dict[str, Any] = {}

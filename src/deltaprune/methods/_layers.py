@@ -1,4 +1,4 @@
-"""Layers that a user names: a list from Python, "1-14+17" on a command line, where commas part the fields."""
+"""Layers given by a user: a list in Python, "1-14+17" on a command line, where commas separate fields."""
 
 import re
 from collections.abc import Iterable

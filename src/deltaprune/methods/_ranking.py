@@ -1,11 +1,11 @@
-"""What the methods with a field `score` share."""
+"""Base class of the methods with a field `score`."""
 
 from deltaprune.scores import as_score
 from deltaprune.steps import Method, Score
 
 
 class Ranking(Method):
-    """A method whose field `score` is an object, or the name of a score, in whose place the object then stands."""
+    """A method whose field `score` is an object, or the name of a score, which is replaced by the object."""
 
     score: Score | str
 

@@ -1,4 +1,4 @@
-"""Where a method that reduces step by step does so."""
+"""The layers at which a method that reduces step by step does so."""
 
 from typing import Literal
 

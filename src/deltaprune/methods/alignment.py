@@ -1,4 +1,4 @@
-"""Alignment: ToP-ViM (Zhan et al., NeurIPS 2024), whose dropped tokens still let the state decay."""
+"""Alignment: ToP-ViM (Zhan et al., NeurIPS 2024), in which the state still decays over dropped tokens."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +14,7 @@ from deltaprune.steps import Method, Shape, Stage
 @registry.register("alignment")
 @dataclass(frozen=True)
 class Alignment(Method):
-    """Drop the tokens that say least every few layers, and let the state decay over them (arXiv 2409.18962).
+    """Every few layers, drop the tokens with the smallest score and let the state decay over them (arXiv 2409.18962).
 
     Attributes:
         keep: share that is left after the last step; each step keeps the same share of what reached it.

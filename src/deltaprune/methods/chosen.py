@@ -18,7 +18,8 @@ class ChosenPruning(Method):
     """Drop the named patches, by default before the first layer, so that the LM never sees them.
 
     Attributes:
-        drop: patches counted from 0, row by row: a list, or a text such as "0-15+33". None of them: nothing is pruned.
+        drop: patches counted from 0, row by row: a list, or a text such as "0-15+33"; None or an empty list prunes
+            nothing.
         after: how many layers see all tokens.
     """
 

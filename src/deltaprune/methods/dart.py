@@ -1,4 +1,4 @@
-"""DART (Wen et al., EMNLP 2025): keep what duplicates least, not what matters most."""
+"""DART (Wen et al., EMNLP 2025): keep the tokens that duplicate least, not the most important ones."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -20,8 +20,8 @@ class DART(Method):
         after: DART's K, layers that see all tokens.
         pivots: what chooses the pivots in place of the norm of the keys: "B", "delta", "x" or "random", see
             `Duplication`. The paper of DTP does not say what it took.
-        exact_budget: keep floor(keep * n) tokens. Off, the number is the official code's, 4 + 8 floor(keep * n / 8),
-            with which the paper's MACs come out (Table 1).
+        exact_budget: keep floor(keep * n) tokens. By default the number is the official code's,
+            4 + 8 floor(keep * n / 8), which reproduces the paper's MACs (Table 1).
 
     Deviations: those of `Duplication`; selected once during prefill.
     """

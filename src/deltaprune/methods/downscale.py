@@ -1,4 +1,4 @@
-"""Downscale: a smaller picture, the plain way to fewer visual tokens that every pruning method has to beat."""
+"""Downscale: a smaller picture, the simplest way to fewer visual tokens and a baseline for every pruning method."""
 
 from dataclasses import dataclass
 from math import isqrt
@@ -19,8 +19,8 @@ class Downscale(Method):
     keep=0.5 leaves 19 x 19 = 361, of 100 it leaves 7 x 7 = 49. No layer is pruned, and the towers run less as well.
 
     Attributes:
-        keep: share of the visual tokens that the small picture may have at most. Nothing is shrunk where it has as many
-            as before; where it has none, all visual tokens are dropped before the first layer.
+        keep: largest share of the visual tokens that the small picture may have. If that is all of them, nothing is
+            shrunk; if it is none, all visual tokens are dropped before the first layer.
 
     Source: the baseline of VTC-Bench (arXiv 2510.07143), where it often beats pruning. Deviations: there, models take
     pictures of any size; the towers of Cobra and RoboMamba do not, so their position embeddings are interpolated

@@ -26,9 +26,9 @@ class ShortV(Method):
         layers: which ones, in place of a share; None takes the lowest LC of the model's plan, which
             `calibrate.contribution` measures. A text names them with plus signs: layers=0+3-5.
 
-    Deviations: where the plan has no LC, the deepest layers are frozen, with which ShortV's published orders mostly
-    begin. Of equal LC the deeper layer is frozen first. The order of the two distributions in the divergence, and over
-    how many samples it is averaged, are as described in reviews of the paper, its text was not at hand.
+    Deviations: without LC in the plan the deepest layers are frozen, as ShortV's published orders mostly begin with
+    these. Of layers with equal LC the deeper one is frozen first. The order of the two distributions in the divergence,
+    and the number of samples it is averaged over, follow reviews of the paper; its full text was not available.
     """
 
     paper: ClassVar[str] = "ShortV, Yuan et al., ICCV 2025 (arXiv 2504.00502)"

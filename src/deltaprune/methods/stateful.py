@@ -1,4 +1,4 @@
-"""Stateful token reduction (Jiang et al., 2026): gently at first, strongly later, by what the question reads."""
+"""Stateful token reduction (Jiang et al., 2026): few tokens at first, more later, ranked by the question's readouts."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -24,10 +24,11 @@ class StatefulReduction(Ranking):
         keep: share that is left after the last step.
         early, until, every: a step after `early` layers and every `every` layers while below `until`; "plan" takes the
             early and the late layer of the model's plan.
-        power: 1 drops as much at each step, more than 1 is gentle first; the paper's schedule goes from low to high.
-        score: what ranks the tokens, the paper's query-conditioned score without the decay by default.
+        power: 1 drops the same number at each step, more than 1 fewer at first; the paper's schedule goes from low to
+            high.
+        score: ranks the tokens; by default the paper's query-conditioned score without the decay.
 
-    Deviations: the paper's exact schedule was not at hand, the power law is ours; its light finetuning is left out;
+    Deviations: the paper's exact schedule was not available, the power law is ours; its light finetuning is left out;
     its models are hybrids, here every layer is recurrent.
     """
 

@@ -1,4 +1,4 @@
-"""ToMe in order (Bolya et al., ICLR 2023; in Mamba R-MeeTo, Shi et al. 2024): merge what is most alike."""
+"""ToMe in order (Bolya et al., ICLR 2023; in Mamba R-MeeTo, Shi et al. 2024): merge the most similar tokens."""
 
 from dataclasses import dataclass
 from typing import ClassVar

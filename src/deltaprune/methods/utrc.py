@@ -1,4 +1,4 @@
-"""UTRC (Zhan et al., EMNLP 2024): the less important half finds its match, part of it is pruned, part merged."""
+"""UTRC (Zhan et al., EMNLP 2024): less important tokens are matched with more important ones, then pruned or merged."""
 
 from dataclasses import dataclass
 from typing import ClassVar

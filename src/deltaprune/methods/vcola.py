@@ -1,4 +1,4 @@
-"""V-CoLA: chunks of the image, dense where it matters, become one row each."""
+"""V-CoLA: the image is cut into chunks of equal score, and each chunk is merged into one row."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

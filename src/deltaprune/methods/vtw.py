@@ -18,7 +18,7 @@ class VTW(Method):
             plan has it (`calibrate`), else the plan's late layer (45 for Cobra and RoboMamba, which is also the k
             that the criterion finds there).
 
-    From layer `after` on the model is the text-only model, fed with what the text has read from the image by then.
+    From layer `after` on only text rows run, with what they have read from the image before.
     """
 
     paper: ClassVar[str] = "VTW, Lin et al., AAAI 2025 (arXiv 2405.05803)"

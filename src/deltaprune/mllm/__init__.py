@@ -1,1 +1,1 @@
-"""What an MLLM is made of: sizes, towers, projector and LM; and what goes into it: pictures, prompts, tokens."""
+"""The parts of an MLLM (sizes, towers, projector, LM) and its inputs (pictures, prompts, tokens)."""

@@ -20,7 +20,7 @@ from deltaprune.vision.towers import TOWERS, TowerConfig
 
 @dataclass(frozen=True)
 class MLLMConfig:
-    """Everything that shapes a model.
+    """A model's sizes, template and plan.
 
     Attributes:
         name: what the model is called.
@@ -53,7 +53,7 @@ class MLLMConfig:
 
     @property
     def shape(self) -> Shape:
-        """What a pruning method may know of the model."""
+        """What a pruning method can know about the model."""
         return Shape(self.lm.n_layers, self.n_visual, self.plan, self.lm.write_share)
 
     def shrunk(self, side: int | None) -> "MLLMConfig":

@@ -136,8 +136,8 @@ class Processor:
 def clean_up(text: str) -> str:
     """Remove the spaces in "a ." and "it 's": those of each entry of `GLUED`, one entry after the other.
 
-    Cobra and RoboMamba decode with tokenizers whose `clean_up_tokenization_spaces` was on, and their published answers
-    were graded in this form. transformers has since switched the option off, as destructive for such tokenizers.
+    Cobra and RoboMamba decode with `clean_up_tokenization_spaces` switched on, and their published answers were graded
+    in this form. transformers has since switched the option off, because it is destructive for such tokenizers.
     """
     for marks in GLUED:
         text = text.replace(marks, marks.strip())

@@ -77,7 +77,7 @@ def _check_roles(roles: list[Any], go_on: bool) -> None:
         raise UserError(f"The chat's roles are {roles}: {rule}.")
     if (roles[-1] == "assistant") != go_on:
         wanted = (
-            "the assistant's unfinished one, to be gone on with" if go_on else "the user's, which the model answers"
+            "the assistant's unfinished one, which is continued" if go_on else "the user's, which the model answers"
         )
         raise UserError(f"The chat's last message is the {roles[-1]}'s: it must be {wanted}.")
 

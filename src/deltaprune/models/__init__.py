@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Family(ABC):
-    """A kind of model that a user can name.
+    """A kind of model that a user can load by name.
 
     Attributes:
         repo: its id on the Hub, if it is there.
-        chat_template: the Jinja text of its own prompts, where no file of `mllm/templates` has them. The configuration
+        chat_template: the Jinja text of its prompts, if no file of `mllm/templates` fits. The configuration
             refers to it by the name under which the family is registered: `MLLMConfig(template=NAME)`.
     """
 

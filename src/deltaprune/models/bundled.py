@@ -35,8 +35,8 @@ class Bundled(Family):
 def _tell_what_it_knows() -> None:
     """Warn once per process (on stderr unless logging is set up): answers about a photograph would mislead."""
     _LOG.warning(
-        "The bundled model was trained on drawn scenes only, those of the benchmark scenes: about any other picture it "
-        "guesses, so take Cobra or RoboMamba for photographs."
+        "The bundled model was trained only on the synthetic pictures of the benchmark scenes, and guesses about any "
+        "other picture: take Cobra or RoboMamba for photographs."
     )
 
 

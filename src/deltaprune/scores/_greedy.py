@@ -1,4 +1,4 @@
-"""What the scores share that choose token by token, each pick depending on those before it."""
+"""Shared by the scores that choose token by token, where each pick depends on those before it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from deltaprune.similarity import cosine
 
 
 class Images(NamedTuple):
-    """The images of a batch side by side, P the most visual rows of one; nothing stands beyond an image's own rows.
+    """The images of a batch, padded to P, the largest number of visual rows of one image.
 
     Attributes:
         alike: cosine of every two visual rows of an image; 0 beyond its rows.
@@ -35,7 +35,7 @@ def side_by_side(rows: Rows, features: Float[Tensor, "T d"]) -> Images:
     for b, live in enumerate(rows.n_visual):
         image = features[rows.visual_rows(b)]
         alike[b, :live, :live] = cosine(image, image)
-    alike = (alike + alike.mT) / 2  # free of rounding, which would tell apart what is equal
+    alike = (alike + alike.mT) / 2  # rounding must not make equal pairs differ
     alike.diagonal(dim1=1, dim2=2).round_()  # 1, or 0 for a row of zeros
     live = on_device(rows.n_visual, features.device)[:, None]
     return Images(alike, torch.arange(widest, device=features.device) < live)
@@ -60,8 +60,8 @@ def places(
     Args:
         there: which tokens exist.
         picks: how many to pick in each image.
-        gain: what each token is worth now; of tokens that are picked or do not exist it is not looked at.
-        take: told each image's pick; where none is left, any token.
+        gain: the current value of each token; ignored for tokens that are picked or do not exist.
+        take: called with each image's pick; any token for an image that has none left.
     """
     width = there.shape[1]
     place = torch.full_like(there, width, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""What the scores that rank rows, instead of measuring them, share."""
+"""Shared by the scores whose values are ranks."""
 
 from jaxtyping import Float
 from torch import Tensor

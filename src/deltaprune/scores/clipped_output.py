@@ -1,4 +1,4 @@
-"""ClippedOutput: what a token's scan output says out loud; negative channels do not count."""
+"""ClippedOutput: the positive part of a token's scan output."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Coverage: SCOPE's greedy choice, each pick covers what the picks before it do not, the salient ones first."""
+"""Coverage: SCOPE's greedy choice; each pick adds the most coverage, weighted by saliency."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -31,10 +31,10 @@ class Coverage(Score):
     Source: SCOPE (arXiv 2510.24214, github.com/kinredon/SCOPE).
 
     Attributes:
-        saliency: a score or the name of one, of values from 0 up. SCOPE takes the attention of the vision encoder's
-            class token, which the LM does not see; `Delta()` is the stand-in that DTP's paper gives to attention.
+        saliency: a score or the name of one, with values from 0 up. SCOPE takes the attention of the vision encoder's
+            class token, which the LM does not see; `Delta()` is what DTP's paper uses in place of attention.
         alpha: the weight of saliency; 0 is coverage alone.
-        keep: how far the choice goes; rows beyond it share the lowest score.
+        keep: the share that is chosen; all further rows share the lowest score.
 
     One step of P x P sums per pick, for all images of the batch at once.
     """
@@ -61,7 +61,7 @@ class Coverage(Score):
             return torch.ones(len(rows.x), device=rows.x.device)
         weight = as_score(self.saliency)(rows, trace)
         images = side_by_side(rows, trace["hidden"])
-        alike = images.alike.double()  # two tokens that cover only each other gain the same: sums have to be exact
+        alike = images.alike.double()  # exact sums: two tokens that cover only each other must have the same gain
         wanted = spread_out(rows, weight).clamp(min=0) ** self.alpha
         covered = [torch.zeros_like(wanted, dtype=torch.float64)]
 

@@ -30,7 +30,7 @@ class Diversity(Score):
     2503.02175).
 
     Attributes:
-        keep: how far the choice goes; rows beyond it share the lowest score.
+        keep: the share that is chosen; all further rows share the lowest score.
 
     One step per pick, each for all images of the batch at once; the distances are P x P for each image.
     """

@@ -1,4 +1,4 @@
-"""Duplication: DART's rule, keep what is least like a few pivots."""
+"""Duplication: DART's rule, which keeps a few pivots and the tokens least similar to them."""
 
 from dataclasses import dataclass
 from math import ceil

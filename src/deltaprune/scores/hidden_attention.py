@@ -1,4 +1,4 @@
-"""HiddenAttention: how much of each token is left in what the last token reads (eqs. 3-5)."""
+"""HiddenAttention: the implicit attention of the last token to each token (eqs. 3-5)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,9 +22,9 @@ class HiddenAttention(Score):
         K_{L,j,d} = sum_n C_{L,n} exp(A_{d,n} S_{j,d}) Delta_{j,d} B_{j,n},   S_{j,d} = sum_{k>j} Delta_{k,d}
 
     A is diagonal and negative, so no exponent is positive and nothing is divided; O(L E N) work, no L x L matrix, in a
-    kernel that states its error, `kernels.hidden_attention`. The faithful counterpart of FastV's score, which is the
-    attention that the last token pays (arXiv 2403.06764). It is computed here and not told by a layer, since it depends
-    on the last row, which a question brings after its image.
+    kernel whose error is documented, `kernels.hidden_attention`. It corresponds to FastV's score, the attention of the
+    last token (arXiv 2403.06764). It is computed here and not in a layer, because it depends on the last row, which
+    comes with the question, after the image.
 
     Shape (T,), range [0, inf). Sees text: yes, the last token is the question's. Source: the paper, eqs. 3-5, after Ali
     et al. (arXiv 2403.01590).

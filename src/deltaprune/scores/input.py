@@ -1,4 +1,4 @@
-"""InputNorm: how strongly a token writes into the state, by B alone (Table 3, B_t)."""
+"""InputNorm: how strongly a token writes into the state, measured by B alone (Table 3, B_t)."""
 
 from dataclasses import dataclass
 from typing import ClassVar

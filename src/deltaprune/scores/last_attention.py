@@ -17,8 +17,8 @@ from deltaprune.trace import Trace
 class LastAttention(Score):
     """s_j = mean over heads of softmax(q_L . k_j / sqrt(width)), the attention that the last row L pays to row j.
 
-    An attention layer tells it for that one row, so that fast attention stays on. A stage reads the nearest attention
-    layer below; Mamba has none, there `HiddenAttention` is the counterpart.
+    An attention layer computes it for that one row only, so that fast attention kernels can be used. A stage reads the
+    nearest attention layer below it. Mamba has none; `HiddenAttention` is the counterpart there.
 
     Shape (T,), range [0, 1]. Sees text: yes, the last token is the question's. Source: FastV (arXiv 2403.06764).
     """

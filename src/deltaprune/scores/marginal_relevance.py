@@ -32,10 +32,10 @@ class MarginalRelevance(Score):
     Source: IDPruner (arXiv 2602.13315), after Carbonell and Goldstein, 1998.
 
     Attributes:
-        relevance: a score or the name of one; "readout" does not know the question, "stateful" and "hidden_attention"
-            do.
+        relevance: a score or the name of one; "readout" is independent of the question, "stateful" and
+            "hidden_attention" depend on it.
         balance: IDPruner's lambda, 1 for relevance alone.
-        keep: how far the choice goes; rows beyond it share the lowest score.
+        keep: the share that is chosen; all further rows share the lowest score.
 
     One step per pick, each for all images of the batch at once; the similarities are P x P for each image.
     """

@@ -1,4 +1,4 @@
-"""Random: the floor that every score has to beat."""
+"""Random: the baseline for every score."""
 
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar

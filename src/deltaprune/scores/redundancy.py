@@ -1,4 +1,4 @@
-"""Redundancy: a bipartite matching, what has a twin on the other side goes first."""
+"""Redundancy: a bipartite matching; rows that have a similar row on the other side are dropped first."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Retention: what the state still knows of a token, and how much writing it changed what is read (V-CoLA)."""
+"""Retention: how well the state retains a token, and how much writing it changed the readouts (V-CoLA)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,10 +31,10 @@ class Retention(Score):
 
     Attributes:
         unique: the weight of R_uni.
-        window: readouts that are looked at, the token's own and those right behind it.
+        window: how many readouts are compared, the token's own and those right after it.
 
-    Deviations: the state is that of the visual rows alone, starting from nothing, and the last rows' windows end with
-    the image, so that nothing depends on the question. Which state V-CoLA takes for the final one was not at hand.
+    Deviations: the state is that of the visual rows alone, starting from zero, and the last rows' windows end with the
+    image, so that nothing depends on the question. Which state V-CoLA takes for the final one is not known to us.
 
     It runs the recurrence once more, row by row in plain torch: about (3 + 2 window) E N multiplications a token.
     """

@@ -1,4 +1,4 @@
-"""Stateful: what the question's readouts would find of each token, decay left out."""
+"""Stateful: how strongly the question's readouts respond to each token, without decay."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,8 +18,8 @@ from deltaprune.trace import Trace
 class Stateful(Score):
     """s_j = mean over text rows t of |C_t . B_j|, times the mean over channels of Delta_j.
 
-    A query-conditioned implicit attention without the decay: our reading of the paper, whose exact formula was not at
-    hand. A sample without text is ranked by Delta alone.
+    A query-conditioned implicit attention without the decay. It is our interpretation: the paper's exact formula was
+    not available. A sample without text is ranked by Delta alone.
 
     Shape (T,), range [0, inf). Sees text: yes. Source: Stateful Token Reduction (arXiv 2603.00198).
     """

@@ -1,4 +1,4 @@
-"""Uniform: tokens spread evenly over the image, whatever is in it."""
+"""Uniform: tokens spread evenly over the image, independent of its content."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The FastAPI app: its routes, and how errors are told."""
+"""The FastAPI app: its routes, and how errors are reported."""
 
 import asyncio
 import time

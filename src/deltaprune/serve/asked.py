@@ -1,4 +1,4 @@
-"""A prompt on its way through the model, and what the model's thread tells about it."""
+"""A prompt in the queue, and the events that the model's thread reports about it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The engine of one process: jobs are prepared in a few threads, answered in the model's, told in the event loop."""
+"""The engine of one process: jobs are prepared in a few threads and answered in the model's thread."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The studio: a page in the browser on which pruning is seen and tried. `mount` puts it on an app; extra `studio`.
+"""The studio: a web page to explore pruning. `mount` adds it to an app; needs the extra `studio`.
 
 `session.py` holds a visitor's work and knows no web framework, `view.py` says what is shown of it, `page.py` where, and
 `events.py` what happens when.

@@ -1,4 +1,4 @@
-"""What becomes of each patch, layer by layer."""
+"""The state of each patch in each layer: kept, dropped or frozen."""
 
 from collections.abc import Sequence
 

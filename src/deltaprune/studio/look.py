@@ -1,4 +1,4 @@
-"""How the page looks: the reader's own fonts, calm colours, dark and light."""
+"""The page's theme: the system's fonts, a dark and a light colour scheme."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page: what is where. What is shown there is computed in `session.py` and `view.py`, wired in `events.py`."""
+"""The page's layout. Its contents are computed in `session.py` and `view.py`, its events are in `events.py`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
