@@ -46,8 +46,8 @@ def test_what_is_out_of_reach_is_told_and_the_rest_is_run() -> None:
 @pytest.mark.parametrize(
     ("methods", "keep", "share", "sentence"),
     [
-        (["dtp"], (), (), "give keep or share"),
-        (["dtp"], (0.5,), (0.5,), "give keep or share"),
+        (["dtp"], (), (), "give either keep or share"),
+        (["dtp"], (0.5,), (0.5,), "give either keep or share"),
         (["none"], (0.5,), (), 'name at least one beside "none"'),
         (["dtp"], (), (0.05,), "cannot meet a MACs share of 0.05"),
         (["dtp:keep=0.3"], (0.5,), (), "already gives keep"),

@@ -133,7 +133,7 @@ def test_tokens_lie_in_a_grid(folder: Folder) -> None:
     inputs = processor(images=wide, text="?")
     assert token_grid(inputs, int(vlm.is_visual(inputs["input_ids"]).sum())) is None
     (row,) = ask(cast(Any, vlm), cast(Any, processor), wide, ["?"], "none", 1)
-    with pytest.raises(dp.UserError, match="no grid over it"):
+    with pytest.raises(dp.UserError, match="not a grid over it"):
         row.overlay()
 
 
