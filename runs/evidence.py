@@ -24,10 +24,10 @@ TABLES = ("table1", "table3", "table4", "table5", "early", "keep")
 COMMANDS = {"bundled": "python -m training.publish FOLDER"}
 COMMANDS |= {f"scenes_{table}": f"python runs/tables_scenes.py {table}" for table in TABLES}
 RULES = f"""
-Accuracies are means in percent; the paper's are over the benchmarks of its table, and misprinted averages of its Table 2 are
-replaced by the means of their rows. A claim about a loss is decided when the whole 95 % interval is on one side of its bound.
-A claim of "better" is decided when p of the paired bootstrap, with Holm's correction within its table, is below
-{LEVEL:g}. Everything else is undecided.
+Accuracies are means in percent; the paper's are over the benchmarks of its table, and misprinted averages of its Table
+2 are replaced by the means of their rows. A claim about a loss is decided when the whole 95 % interval is on one side
+of its bound. A claim of "better" is decided when p of the paired bootstrap, with Holm's correction within its table, is
+below {LEVEL:g}. Everything else is undecided.
 """
 HOLDS = {True: "yes", False: "**no**", None: "undecided"}
 
@@ -65,7 +65,8 @@ def page(results: Documents) -> str:
         "Where to prune: DTP with keep=0.5 on validation questions, in brackets against no pruning.\n",
         *_table(("rule", "early and late layer", "accuracy"), rule_rows(results)),
         f"\n{source['chosen_by']}.\n",
-        "Δ against rivals that the paper does not compare it with, by setting; in brackets Δ's accuracy minus the rival's, in points.\n",
+        "Δ against rivals that the paper does not compare it with, by setting; in brackets Δ's accuracy minus the "
+        "rival's, in points.\n",
         *_table(("compared by", "rival", "Δ is better", "Δ is worse", "undecided"), rival_rows(results)),
         f"\nMade from {made_from}.\n",
     )
@@ -78,8 +79,8 @@ def _summary(found: Sequence[Claim], none: Mapping[str, Any]) -> str:
     return (
         f"**{held} of {len(found)} claims hold**, {failed} do not, {open_} are undecided. Unpruned, the model answers "
         f"{within(none['mean'], none['interval'])} % of {none['n']:,} test questions of `{none['benchmark']}`; always "
-        f"giving the commonest answer scores {none['floor']:.1f} %. Cobra and RoboMamba are far larger and were measured "
-        "on photographs, so only differences within one model are compared.\n"
+        f"giving the commonest answer scores {none['floor']:.1f} %. Cobra and RoboMamba are far larger and were "
+        "measured on photographs, so only differences within one model are compared.\n"
     )
 
 
