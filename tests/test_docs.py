@@ -179,7 +179,7 @@ def test_what_the_page_on_models_says_of_the_vocabulary(tiny: tuple[VLM, Process
     lm = tiny[0].model.lm
     assert len(lm.backbone.embedding.weight) == lm.config.padded_vocab > lm.config.vocab_size
     assert lm.logits(torch.zeros(1, lm.config.d_model)).shape == (1, lm.config.vocab_size)
-    assert f"{COBRA.lm.padded_vocab:,} of them for {COBRA.lm.vocab_size:,} tokens" in MODELS
+    assert f"{COBRA.lm.padded_vocab:,} rows for {COBRA.lm.vocab_size:,} tokens" in MODELS
 
 
 PICTURES = {  # rows of the page's table, and what `Image.open(file).convert("RGB")` makes of the same picture

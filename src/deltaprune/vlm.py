@@ -96,10 +96,7 @@ class VLM(Switchable):
 
     @torch.no_grad()
     def see(self, inputs: Mapping[str, Any], method: Method | str | None = None) -> Tensor | None:
-        """The images' visual tokens `(I, P, d_model)`, or None where there is no image.
-
-        P is smaller under a method that shrinks pictures, see `steps.Shrink`: `method`, else the active one.
-        """
+        """The images' visual tokens `(I, P, d_model)`, None without images; P is smaller under a `steps.Shrink`."""
         here = ((key, value.to(self.device)) for key, value in inputs.items() if key.startswith(PIXELS))
         pixels = {key.removeprefix(PIXELS): value for key, value in here}
         with self.pruned_by(method):
