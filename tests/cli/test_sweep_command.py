@@ -68,7 +68,7 @@ def test_a_point_out_of_reach_is_left_out_aloud(cli, model) -> None:
             "--keep '0.1:1' is not a list of numbers: write 0.25,0.5 or 0.1:1:10 (ten from 0.1 to 1).",
         ),
         (("--share", "a"), "--share 'a' is not a list of numbers"),
-        (("--keep", "0.5", "--share", "0.5"), "A sweep is over shares of the tokens or over shares of the MACs"),
+        (("--keep", "0.5", "--share", "0.5"), "--keep and --share are two ways to choose the points of a sweep"),
         (("--keep", "1.5"), "keep=1.5 is not a share"),
         (("--plot", "nowhere/f.png"), "--plot 'nowhere/f.png': the folder 'nowhere' does not exist"),
         (("--plot", "f.txt"), "'f.txt' does not end in a format for figures"),

@@ -36,6 +36,7 @@ from deltaprune.cli._progress import Working
 from deltaprune.cli._ranges import numbers_of
 from deltaprune.cli._tables import show, sweep_table
 from deltaprune.cli.evaluate import check_questions, failed, load_for, open_benchmark
+from deltaprune.errors import UserError
 
 DEFAULT = ("dtp", "fastv", "dart", "freeze")
 SHARES = "0.4:0.9:6"
@@ -91,6 +92,8 @@ def sweep(
     for option, value in (("--limit", limit), ("--batch-size", batch_size), ("--workers", workers)):
         check_whole(option, 1 if value is None else value)
     check_whole("--seed", seed, least=0)
+    if keep and share:
+        raise UserError("--keep and --share are two ways to choose the points of a sweep: give one of them.")
     kept, spent = numbers_of("--keep", keep), numbers_of("--share", share if keep or share else SHARES)
     with Working("starting") as working:
         from deltaprune.evaluate import sweep
