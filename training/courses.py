@@ -16,7 +16,7 @@ from deltaprune.mllm.processor import Processor
 from training import hybrid
 from training.hybrid_folder import MARKS, save_hybrid
 from training.network import Classroom, Learner, MambaLearner, begin
-from training.recipe import CONFIG, HYBRID, Recipe, Start
+from training.recipe import CONFIG, HYBRID, Recipe, Start, hybrid_config
 from training.watch import Watch, exits
 
 
@@ -60,7 +60,7 @@ def _look_bundled(classroom: Classroom, average: nn.Module, tokenizer: Tokenizer
 
 def _hybrid() -> nn.Module:
     """Its tower starts from the bundled model's."""
-    return hybrid.new_hybrid(dp.load("bundled")[0].model)
+    return hybrid.new_hybrid(hybrid_config(), dp.load("bundled")[0].model)
 
 
 def _look_hybrid(classroom: Classroom, average: nn.Module, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -4,6 +4,9 @@ S_t = exp(g_t) S_{t-1} + beta_t k_t (v_t - k_t^T exp(g_t) S_{t-1})^T, y_t = S_t^
 arXiv 2412.06464); S before a segment is 0, or the final S of its parent.
 """
 
+# numba compiles these functions with other signatures than the ones written.
+# pyright: reportCallIssue=false
+
 import torch
 from torch import Tensor
 

@@ -7,6 +7,7 @@ image (M-RoPE).
 
 import math
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any
 
 import torch
@@ -16,11 +17,10 @@ from torch import Tensor, nn
 from deltaprune.mllm.network import MLLM
 from training.delta import delta_rule
 from training.lessons import Lesson
-from training.recipe import HYBRID_START, HybridStart, hybrid_config
+from training.recipe import HYBRID_START, HybridStart
 from training.scan import conv_silu
 
 MEAN = STD = 0.5  # of the pixels
-GRID = 16  # patches a side of the frame
 
 
 @dataclass(frozen=True)
@@ -136,21 +136,22 @@ def families(cu_seqlens: Tensor, parent: Tensor) -> tuple[list[int], list[Tensor
 
 def sides(lesson: Lesson) -> tuple[Tensor, Tensor]:
     """Rows and columns of patches of each picture, (G,); a picture fills a rectangle of its frame."""
-    inside = lesson.inside.view(-1, GRID, GRID)
+    grid = isqrt(len(lesson.inside) // len(lesson.pixels))
+    inside = lesson.inside.view(-1, grid, grid)
     return inside.any(2).sum(1), inside.any(1).sum(1)
 
 
 def patches_of(lesson: Lesson) -> tuple[Tensor, Tensor]:
     """Pixels (I, 3 p p) and grids (G, 3) as transformers' image processor gives them."""
     pixels = (lesson.pixels - MEAN) / STD
-    patch = pixels.shape[-1] // GRID
+    patch = pixels.shape[-1] // isqrt(len(lesson.inside) // len(pixels))
     cut = pixels.unfold(2, patch, patch).unfold(3, patch, patch).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
     height, width = sides(lesson)
     return cut[lesson.inside], torch.stack([torch.ones_like(height), height, width], dim=1)
 
 
 def positions(lesson: Lesson) -> Tensor:
-    """Time, row and column of each packed row, (3, T): an image's begin at 0, its text goes on after the longer side."""
+    """Time, row and column of each packed row, (3, T): an image begins at 0, its text after its longer side."""
     height, width = (side.tolist() for side in sides(lesson))
     found, after, root = [], {}, -1
     lengths = lesson.cu_seqlens.diff().tolist()
@@ -166,11 +167,11 @@ def positions(lesson: Lesson) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def new_hybrid(bundled: MLLM | None) -> Any:
+def new_hybrid(config: Any, bundled: MLLM | None) -> Any:
     """A model of random weights; its tower starts from the bundled model's SigLIP tower, if that is given."""
     from transformers import Qwen3_5ForConditionalGeneration
 
-    model: Any = Qwen3_5ForConditionalGeneration(hybrid_config())
+    model: Any = Qwen3_5ForConditionalGeneration(config)
     begin_hybrid(model, HYBRID_START)
     if bundled is not None:
         copy_tower(bundled.vision["siglip"], model.model.visual)

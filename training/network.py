@@ -51,7 +51,6 @@ class Learner(Protocol):
         vision_width: channels of the features.
     """
 
-    model: nn.Module
     layers: Any
     norm: Any
     words: Tensor
