@@ -81,12 +81,12 @@ def gated_delta(m: Any, x: Tensor, forest: Forest) -> Tensor:
     """transformers' `Qwen3_5GatedDeltaNet` on packed rows."""
     hang = forest.cu_seqlens, forest.parent
     taps = m.conv1d.weight[:, 0]
-    mixed = conv_silu(m.in_proj_qkv(x), taps, taps.new_zeros(len(taps)), *hang)
+    mixed = conv_silu(m.in_proj_qkv(x).float(), taps, taps.new_zeros(len(taps)), *hang)
     q, k, v = mixed.split([m.key_dim, m.key_dim, m.value_dim], dim=-1)
     q, k = (unit(t.unflatten(-1, (m.num_k_heads, m.head_k_dim))) for t in (q, k))
     v, z = (t.unflatten(-1, (m.num_v_heads, m.head_v_dim)) for t in (v, m.in_proj_z(x)))
-    g = -m.A_log.exp() * F.softplus(m.in_proj_a(x) + m.dt_bias)
-    read = delta_rule(q * m.head_k_dim**-0.5, k, v, g, m.in_proj_b(x).sigmoid(), *hang)
+    g = -m.A_log.exp() * F.softplus(m.in_proj_a(x).float() + m.dt_bias)
+    read = delta_rule(q * m.head_k_dim**-0.5, k, v, g, m.in_proj_b(x).float().sigmoid(), *hang)
     return m.out_proj(m.norm(read, z).flatten(1))
 
 
@@ -102,6 +102,13 @@ def attention(m: Any, x: Tensor, forest: Forest) -> Tensor:
     k = turned(m.k_norm(m.k_proj(x).unflatten(-1, (-1, m.head_dim))), forest.rope)
     v = m.v_proj(x).unflatten(-1, (-1, m.head_dim))
     k, v = (t.repeat_interleave(m.num_key_value_groups, dim=1) for t in (k, v))
+    with torch.autocast(x.device.type, enabled=False):  # in bfloat16 its gradient is slower on a CPU
+        read = attend(q.float(), k.float(), v.float(), forest)
+    return m.o_proj(read.flatten(1) * gate.flatten(1).sigmoid())
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, forest: Forest) -> Tensor:
+    """Softmax attention, all (T, heads, head_dim)."""
     qs, ks, vs = (t.transpose(0, 1)[None].split(forest.sizes, dim=2) for t in (q, k, v))
     out = []
     for i, mask in enumerate(forest.masks):
@@ -109,8 +116,7 @@ def attention(m: Any, x: Tensor, forest: Forest) -> Tensor:
         out.append(F.scaled_dot_product_attention(qs[root], ks[root], vs[root], is_causal=True))
         both = (torch.cat(t[root : child + 1], dim=2) for t in (ks, vs))
         out.append(F.scaled_dot_product_attention(qs[child], *both, attn_mask=mask))
-    read = torch.cat(out, dim=2)[0].transpose(0, 1)
-    return m.o_proj(read.flatten(1) * gate.flatten(1).sigmoid())
+    return torch.cat(out, dim=2)[0].transpose(0, 1)
 
 
 def turned(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:

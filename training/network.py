@@ -125,6 +125,10 @@ class Classroom(nn.Module):
         The drift, (log rms)^2 of the rows that enter the LM, keeps them at the scale of a layer's output: the norm in
         front of every layer hides their scale, so it grows unchecked until no layer can change an image row any more.
         """
+        with torch.autocast(lesson.ids.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            return self._losses(lesson)
+
+    def _losses(self, lesson: Lesson) -> Result:
         learner = self._learner(self.model)
         image, dense, drift = self.see(lesson)
         x = torch.cat([image, F.embedding(lesson.ids, learner.words)])[lesson.order]
@@ -136,7 +140,7 @@ class Classroom(nn.Module):
         for k, layer in enumerate(learner.layers, start=1):
             x = learner.layer(layer, x, forest)
             if k in exits or k == n_layers:
-                read[k] = F.linear(learner.norm(x[rows]), learner.words)
+                read[k] = F.linear(learner.norm(x[rows]), learner.words).float()
         target, weight = lesson.targets[asked], self.token_weights(lesson.skill[asked])
         losses = {
             k: weighted_mean(F.cross_entropy(logits, target, reduction="none"), weight) for k, logits in read.items()
@@ -152,6 +156,7 @@ class Classroom(nn.Module):
     def see(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
         """The image rows that enter the LM (I, d), the dense loss, the drift."""
         features, image, labels = self._learner(self.model).see(lesson)
+        features, image = features.float(), image.float()
         drift = (0.5 * image.pow(2).mean(-1).log()).pow(2).mean()
         return image, self.patch_loss(features, labels), drift
 
@@ -161,5 +166,5 @@ class Classroom(nn.Module):
         for name, head in self.heads.items():
             weight = torch.full((PATCH_CLASSES[name],), 1.0, device=features.device)
             weight[0] = 0.2
-            losses.append(F.cross_entropy(head(features), labels[name], weight=weight))
+            losses.append(F.cross_entropy(head(features).float(), labels[name], weight=weight))
         return torch.stack(losses).sum()
