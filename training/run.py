@@ -77,10 +77,11 @@ class Run:
         self.pictures, self.seconds, self.log = state["pictures"], state["seconds"], state["log"]
         return True
 
-    def publish(self, folder: Path) -> None:
-        """Write a model folder that `deltaprune.load` reads, and the log."""
+    def publish(self, folder: Path, averaged: bool = False) -> None:
+        """Write a model folder that `deltaprune.load` reads, and the log; `averaged`: the running average."""
+        model = self.average.module if averaged else self.classroom.model
         about = {"pictures": self.pictures, "minutes": round(self.seconds / 60, 1)}
-        self.course.save(folder, self.classroom.model, self.tokenizer, about)
+        self.course.save(folder, model, self.tokenizer, about)
         (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
 
     def step(self, lesson: Lesson) -> dict[str, float]:

@@ -12,8 +12,10 @@ from torch import Tensor
 import deltaprune as dp
 import training.run as run_module
 from deltaprune.benchmarks.scenes import Scenes, corpus
+from deltaprune.errors import UserError
 from deltaprune.hosted.model import Hosted
 from deltaprune.hosted.processor import HostedProcessor
+from training import snapshot
 from training.courses import COURSES
 from training.hybrid import HybridLearner, families, new_hybrid, patches_of, positions
 from training.lessons import Lesson, Lessons
@@ -155,6 +157,20 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(run: Run) -> None:
     assert run.step(lesson) == resumed.step(lesson)
     for name, weight in run.classroom.state_dict().items():
         assert torch.equal(weight, resumed.classroom.state_dict()[name]), name
+
+
+def test_a_snapshot_is_the_running_average(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no run.pt"):
+        snapshot.main("hybrid", run.out, tmp_path / "model")
+    for lesson in islice(lessons(run), 2):  # the average begins as the weights after one step
+        run.step(lesson)
+    run.save()
+    snapshot.main("hybrid", run.out, tmp_path / "model")
+    model, _ = dp.load(tmp_path / "model")
+    average = run.average.module.state_dict()
+    assert all(torch.equal(weight, average[name]) for name, weight in model.model.state_dict().items())
+    moved = run.classroom.model.state_dict()
+    assert not torch.equal(moved["model.language_model.norm.weight"], average["model.language_model.norm.weight"])
 
 
 def test_it_learns_a_lesson_by_heart(run: Run) -> None:
