@@ -11,10 +11,12 @@ from torch import nn
 
 import deltaprune as dp
 from deltaprune.checkpoints.folder import save_folder
+from deltaprune.errors import UserError, did_you_mean
 from deltaprune.mllm.network import MLLM
 from deltaprune.mllm.processor import Processor
-from training import hybrid
+from training.hybrid import HybridLearner
 from training.hybrid_folder import MARKS, save_hybrid
+from training.hybrid_start import new_hybrid
 from training.network import Classroom, Learner, MambaLearner, begin
 from training.recipe import CONFIG, HYBRID, Recipe, Start, hybrid_config
 from training.watch import Watch, exits
@@ -60,17 +62,28 @@ def _look_bundled(classroom: Classroom, average: nn.Module, tokenizer: Tokenizer
 
 def _hybrid() -> nn.Module:
     """Its tower starts from the bundled model's."""
-    return hybrid.new_hybrid(hybrid_config(), dp.load("bundled")[0].model)
+    return new_hybrid(hybrid_config(), dp.load("bundled")[0].model)
 
 
 def _look_hybrid(classroom: Classroom, average: nn.Module, tokenizer: Tokenizer) -> dict[str, Any]:
     """Answers of the running average, read off with the answer's beginning given."""
-    averaged = Classroom(average, classroom.recipe, hybrid.HybridLearner)
+    averaged = Classroom(average, classroom.recipe, HybridLearner)
     averaged.heads = classroom.heads
     return {"exits": exits(averaged, CONFIG, tokenizer, Watch.pictures)}
 
 
 COURSES = {
     "bundled": Course(Recipe(), CONFIG.lm.vocab_size, (), _bundled, MambaLearner, _save_bundled, _look_bundled),
-    "hybrid": Course(HYBRID, CONFIG.lm.vocab_size, MARKS, _hybrid, hybrid.HybridLearner, save_hybrid, _look_hybrid),
+    "hybrid": Course(HYBRID, CONFIG.lm.vocab_size, MARKS, _hybrid, HybridLearner, save_hybrid, _look_hybrid),
 }
+
+
+def course_of(name: str) -> Course:
+    """By name.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in COURSES:
+        raise UserError(f"There is no model {name!r} to train: {did_you_mean(name, COURSES)}.")
+    return COURSES[name]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deltaprune.errors import UserError
-from training.courses import COURSES
+from training.courses import course_of
 from training.run import CHECKPOINT, Run
 
 
@@ -19,7 +19,7 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Where the model goes.")],
 ) -> None:
     """At a constant rate the average is better than the weights themselves."""
-    taken = COURSES[course]
+    taken = course_of(course)
     run = Run(out, taken.recipe, "cpu", taken)
     if not run.resume():
         raise UserError(f"{out} holds no {CHECKPOINT}: give the folder of a run.")

@@ -19,7 +19,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
-from training.courses import COURSES
+from training.courses import course_of
 from training.lessons import KINDS, Lessons
 from training.recipe import CONFIG
 from training.run import Run
@@ -35,7 +35,7 @@ def main(
     save_every: Annotated[float, typer.Option(help="Minutes between two checkpoints.")] = 5,
 ) -> None:
     """Train, log every 50 steps, look at validation, save, and end with a model folder."""
-    taken = COURSES[course]
+    taken = course_of(course)
     recipe = taken.recipe if pictures is None else replace(taken.recipe, pictures=pictures)
     out = out or Path("checkpoints") / course
     run = Run(out, recipe, device, taken)

@@ -14,8 +14,8 @@ from deltaprune.hosted.config import HostedConfig
 from deltaprune.hosted.folder import read_hosted_config
 from deltaprune.methods import parse
 from deltaprune.plan import Change
-from training.hybrid import new_hybrid
 from training.hybrid_folder import MARKS, save_hybrid
+from training.hybrid_start import new_hybrid
 from training.recipe import hybrid_config
 from training.vocabulary import train_tokenizer
 

@@ -17,7 +17,8 @@ from deltaprune.hosted.model import Hosted
 from deltaprune.hosted.processor import HostedProcessor
 from training import snapshot
 from training.courses import COURSES
-from training.hybrid import HybridLearner, families, new_hybrid, patches_of, positions
+from training.hybrid import HybridLearner, families, patches_of, positions
+from training.hybrid_start import new_hybrid
 from training.lessons import Lesson, Lessons
 from training.network import Classroom
 from training.recipe import CONFIG, HYBRID, Recipe, hybrid_config
@@ -160,6 +161,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(run: Run) -> None:
 
 
 def test_a_snapshot_is_the_running_average(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no model 'hybird' to train: did you mean 'hybrid'"):
+        snapshot.main("hybird", run.out, tmp_path / "model")
     with pytest.raises(UserError, match=r"holds no run.pt"):
         snapshot.main("hybrid", run.out, tmp_path / "model")
     for lesson in islice(lessons(run), 2):  # the average begins as the weights after one step
