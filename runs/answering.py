@@ -14,7 +14,7 @@ BATCH = 96
 
 
 def answered(
-    vlm: dp.VLM,
+    vlm: Any,
     processor: Any,
     benchmark: Benchmark,
     methods: Sequence[str | dp.Method],
@@ -22,13 +22,17 @@ def answered(
     questions: int,
     label: str,
     out: Path | None = None,
+    batch_size: int = BATCH,
 ) -> list[MethodResult]:
-    """A row per method on the same questions; with `out` the answers are kept there and a later call goes on."""
+    """A row per method on the same questions; with `out` the answers are kept there and a later call goes on.
+
+    `vlm` is what `load` gives, a model of transformers' own too.
+    """
     with Progress() as progress:
         task = progress.add_task(label)
 
         def report(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        asked = {"split": split, "limit": questions, "batch_size": BATCH, "on_progress": report, "out": out}
+        asked = {"split": split, "limit": questions, "batch_size": batch_size, "on_progress": report, "out": out}
         return evaluate(vlm, processor, benchmark, methods, **asked)

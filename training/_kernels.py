@@ -1,6 +1,6 @@
 """Numba kernels of ``training.scan``: scan and convolution over trees of segments, 16 channels to a vector.
 
-Arguments (cu, parent, order, group_ptr, job_ptr) are the schedule of ``training.scan._plan``. Arrays are float32 with
+Arguments (cu, parent, order, group_ptr, job_ptr) are the schedule of ``training.scan.plan_of``. Arrays are float32 with
 contiguous channels, E a multiple of 16; A is (N, E), negative. Numba's cache does not see edits of ``_fastmath``:
 delete ``__pycache__`` after one.
 """

@@ -1,7 +1,8 @@
 """The differentiable forward pass of the library's own modules, on a forest of images and questions."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,56 @@ def block(layer: MambaBlock, x: Tensor, cu_seqlens: Tensor, parent: Tensor) -> T
     return x + m.out_proj(gated_scan(u, dt, m.A_log, b, c, m.D, z, m.dt_proj.bias, cu_seqlens, parent))
 
 
+class Learner(Protocol):
+    """A model as a classroom goes through it.
+
+    Attributes:
+        layers, norm: of the text model, the norm before its head.
+        words: (V, d) embeddings, which are the head as well.
+        vision_width: channels of the features.
+    """
+
+    layers: Any
+    norm: Any
+    words: Tensor
+    vision_width: int
+
+    def see(self, lesson: Lesson) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Features of patches (., f), the image rows that enter the text model (I, d), the features' labels."""
+        ...
+
+    def forest(self, lesson: Lesson) -> Any:
+        """What all layers share."""
+        ...
+
+    def layer(self, layer: Any, x: Tensor, forest: Any) -> Tensor:
+        """One layer on packed rows (T, d)."""
+        ...
+
+
+class MambaLearner:
+    """The library's own network; features are those of the padding as well."""
+
+    def __init__(self, model: MLLM):
+        self.model = model
+        self.layers, self.norm = model.lm.blocks, model.lm.backbone.norm_f
+        # what pads the vocabulary is never answered
+        self.words = model.lm.backbone.embedding.weight[: model.lm.config.vocab_size]
+        self.vision_width = model.config.vision_width
+
+    def see(self, lesson: Lesson) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        pixels = {name: normalise(lesson.pixels, tower) for name, tower in self.model.config.towers.items()}
+        features = self.model.features(pixels)
+        image = self.model.projector(features).flatten(0, 1)[lesson.inside]
+        return features.flatten(0, 1), image, lesson.patches
+
+    def forest(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
+        return lesson.cu_seqlens, lesson.parent
+
+    def layer(self, layer: MambaBlock, x: Tensor, forest: tuple[Tensor, Tensor]) -> Tensor:
+        return block(layer, x, *forest)
+
+
 class Result(NamedTuple):
     """What a lesson gave: the last layer's loss, the exits' mean loss, the dense loss, the drift; all scalars.
 
@@ -62,10 +113,10 @@ def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
 class Classroom(nn.Module):
     """The model and, for training only, linear heads that name what lies under each patch."""
 
-    def __init__(self, model: MLLM, recipe: Recipe):
+    def __init__(self, model: nn.Module, recipe: Recipe, learner: Callable[[Any], Learner] = MambaLearner):
         super().__init__()
-        self.model, self.recipe = model, recipe
-        width = model.config.vision_width
+        self.model, self.recipe, self._learner = model, recipe, learner
+        width = learner(model).vision_width
         self.heads = nn.ModuleDict({name: nn.Linear(width, n) for name, n in PATCH_CLASSES.items()})
 
     def forward(self, lesson: Lesson) -> Result:
@@ -74,23 +125,27 @@ class Classroom(nn.Module):
         The drift, (log rms)^2 of the rows that enter the LM, keeps them at the scale of a layer's output: the norm in
         front of every layer hides their scale, so it grows unchecked until no layer can change an image row any more.
         """
-        lm = self.model.lm
+        with torch.autocast(lesson.ids.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            return self._losses(lesson)
+
+    def _losses(self, lesson: Lesson) -> Result:
+        learner = self._learner(self.model)
         image, dense, drift = self.see(lesson)
-        x = torch.cat([image, lm.backbone.embedding(lesson.ids)])[lesson.order]
+        x = torch.cat([image, F.embedding(lesson.ids, learner.words)])[lesson.order]
         place = torch.empty_like(lesson.order)
         place[lesson.order] = torch.arange(len(lesson.order), device=place.device)
         asked = (lesson.targets >= 0).nonzero()[:, 0]
-        words = lm.backbone.embedding.weight[: lm.config.vocab_size]  # what pads the vocabulary is never answered
-        rows, exits, read = place[len(image) + asked], self.recipe.exits(lm.config.n_layers), {}
-        for k, layer in enumerate(lm.blocks, start=1):
-            x = block(layer, x, lesson.cu_seqlens, lesson.parent)
-            if k in exits or k == lm.config.n_layers:
-                read[k] = F.linear(lm.backbone.norm_f(x[rows]), words)
+        n_layers, forest = len(learner.layers), learner.forest(lesson)
+        rows, exits, read = place[len(image) + asked], self.recipe.exits(n_layers), {}
+        for k, layer in enumerate(learner.layers, start=1):
+            x = learner.layer(layer, x, forest)
+            if k in exits or k == n_layers:
+                read[k] = F.linear(learner.norm(x[rows]), learner.words).float()
         target, weight = lesson.targets[asked], self.token_weights(lesson.skill[asked])
         losses = {
             k: weighted_mean(F.cross_entropy(logits, target, reduction="none"), weight) for k, logits in read.items()
         }
-        last = losses.pop(lm.config.n_layers)
+        last = losses.pop(n_layers)
         right = {k: logits.argmax(-1) == target for k, logits in read.items()}
         return Result(last, torch.stack([*losses.values()]).mean() if losses else last * 0, dense, drift, right)
 
@@ -100,11 +155,10 @@ class Classroom(nn.Module):
 
     def see(self, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
         """The image rows that enter the LM (I, d), the dense loss, the drift."""
-        pixels = {name: normalise(lesson.pixels, tower) for name, tower in self.model.config.towers.items()}
-        features = self.model.features(pixels)
-        image = self.model.projector(features).flatten(0, 1)[lesson.inside]
+        features, image, labels = self._learner(self.model).see(lesson)
+        features, image = features.float(), image.float()
         drift = (0.5 * image.pow(2).mean(-1).log()).pow(2).mean()
-        return image, self.patch_loss(features.flatten(0, 1), lesson.patches), drift
+        return image, self.patch_loss(features, labels), drift
 
     def patch_loss(self, features: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of every head, background weighted by 0.2. `features` (G * P, f)."""
@@ -112,5 +166,5 @@ class Classroom(nn.Module):
         for name, head in self.heads.items():
             weight = torch.full((PATCH_CLASSES[name],), 1.0, device=features.device)
             weight[0] = 0.2
-            losses.append(F.cross_entropy(head(features), labels[name], weight=weight))
+            losses.append(F.cross_entropy(head(features).float(), labels[name], weight=weight))
         return torch.stack(losses).sum()

@@ -1,20 +1,19 @@
 """A training run: model, optimizers, counters, log; what is saved and how it is taken up again."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tokenizers import AddedToken
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deltaprune.benchmarks.scenes import corpus
-from deltaprune.checkpoints.folder import save_folder
-from deltaprune.mllm.network import MLLM
 from training import drills
+from training.courses import COURSES, Course
 from training.lessons import KINDS, Lesson
 from training.muon import Muon
-from training.network import Classroom, begin
-from training.recipe import CONFIG, SCENES, Recipe, Start
+from training.network import Classroom
+from training.recipe import SCENES, Recipe
 from training.vocabulary import train_tokenizer
 
 CHECKPOINT = "run.pt"
@@ -23,17 +22,17 @@ CHECKPOINT = "run.pt"
 class Run:
     """Everything a run needs to go on: model, its running average, optimizers, counters, log."""
 
-    def __init__(self, out: Path, recipe: Recipe, device: str):
-        self.out, self.recipe, self.device = out, recipe, device
+    def __init__(self, out: Path, recipe: Recipe, device: str, course: Course = COURSES["bundled"]):
+        self.out, self.recipe, self.device, self.course = out, recipe, device, course
         torch.manual_seed(recipe.seed)
-        self.tokenizer = train_tokenizer([*corpus(20_000, version=SCENES), *drills.corpus(1000)], CONFIG.lm.vocab_size)
-        if self.tokenizer.get_vocab_size() > CONFIG.lm.vocab_size:
+        self.tokenizer = train_tokenizer([*corpus(20_000, version=SCENES), *drills.corpus(1000)], course.vocab_size)
+        self.tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in course.marks])
+        if self.tokenizer.get_vocab_size() > course.vocab_size:
             raise SystemExit(
                 f"The tokenizer has {self.tokenizer.get_vocab_size()} tokens; raise vocab_size in recipe.py."
             )
-        model = MLLM(CONFIG)
-        begin(model.lm, Start())
-        self.classroom = Classroom(model, recipe).to(device)
+        model = course.build()
+        self.classroom = Classroom(model, recipe, course.learner).to(device)
         matrices, rest = self._split()
         self.optimizers = [
             Muon(matrices, lr=recipe.rate, weight_decay=recipe.decay),
@@ -46,7 +45,7 @@ class Run:
         """The matrices inside the network, and everything else: embeddings, heads, convolutions, A, biases, norms."""
         matrices, rest = [], []
         for name, p in self.classroom.named_parameters():
-            outside = name.startswith("heads") or "embedding" in name or name.endswith("A_log")
+            outside = name.startswith("heads") or "embed" in name or name.endswith("A_log")
             (rest if outside or p.ndim != 2 else matrices).append(p)
         return matrices, rest
 
@@ -78,11 +77,11 @@ class Run:
         self.pictures, self.seconds, self.log = state["pictures"], state["seconds"], state["log"]
         return True
 
-    def publish(self, folder: Path) -> None:
-        """Write a model folder that `deltaprune.load` reads, and the log."""
-        model = self.classroom.model
+    def publish(self, folder: Path, averaged: bool = False) -> None:
+        """Write a model folder that `deltaprune.load` reads, and the log; `averaged`: the running average."""
+        model = self.average.module if averaged else self.classroom.model
         about = {"pictures": self.pictures, "minutes": round(self.seconds / 60, 1)}
-        save_folder(folder, model, self.tokenizer, replace(model.config, about=about))
+        self.course.save(folder, model, self.tokenizer, about)
         (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
 
     def step(self, lesson: Lesson) -> dict[str, float]:
@@ -101,7 +100,7 @@ class Run:
         self.average.update_parameters(self.classroom.model)
         self.pictures += len(lesson.pixels)
         losses = {name: getattr(result, name).item() for name in ("answers", "exits", "dense", "drift")}
-        return losses | by_skill(lesson, result.right[CONFIG.lm.n_layers], self.tokenizer)
+        return losses | by_skill(lesson, result.right[max(result.right)], self.tokenizer)
 
 
 def to_device(lesson: Lesson, device: str) -> Lesson:

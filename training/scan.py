@@ -30,7 +30,7 @@ def gated_scan(u, dt, A_log, B, C, D, z, dt_bias, cu_seqlens, parent):
     if extra := -width % LANES:
         u, dt, z, D, dt_bias = (pad(t, (0, extra)) for t in (u, dt, z, D, dt_bias))
         A_log = pad(A_log, (0, 0, 0, extra))
-    y = _GatedScan.apply(u, dt, A_log, B, C, D, z, dt_bias, _plan(cu_seqlens, parent))
+    y = _GatedScan.apply(u, dt, A_log, B, C, D, z, dt_bias, plan_of(cu_seqlens, parent))
     return y[:, :width] if extra else y
 
 
@@ -45,11 +45,11 @@ def conv_silu(x, weight, bias, cu_seqlens, parent):
     width = x.shape[1]
     if extra := -width % LANES:
         x, bias, weight = pad(x, (0, extra)), pad(bias, (0, extra)), pad(weight, (0, 0, 0, extra))
-    y = _ConvSilu.apply(x, weight, bias, _plan(cu_seqlens, parent))
+    y = _ConvSilu.apply(x, weight, bias, plan_of(cu_seqlens, parent))
     return y[:, :width] if extra else y
 
 
-def _plan(cu_seqlens, parent):
+def plan_of(cu_seqlens, parent):
     """Kernel schedule (cu, parent, order, group_ptr, job_ptr), all int64.
 
     ``order`` lists segments group by group, root first; group g is order[group_ptr[g]:group_ptr[g + 1]], job j the
@@ -71,7 +71,7 @@ def _plan(cu_seqlens, parent):
     return cu, parent, order, group_ptr, job_ptr
 
 
-def _rows(tensor):
+def rows_of(tensor):
     """A numpy view (float32, channels contiguous) of a tensor; copies only where the last axis is strided."""
     if tensor.dtype != torch.float32:
         raise TypeError(f"the CPU kernels take float32, got {tensor.dtype}")
@@ -86,7 +86,7 @@ class _GatedScan(torch.autograd.Function):
         ctx.plan = plan
         y = u.new_empty(u.shape)
         A = -A_log.exp().t().contiguous()
-        scan_forward(*map(_rows, (u, dt, A, B, C, D, z, dt_bias)), *plan, y.numpy())
+        scan_forward(*map(rows_of, (u, dt, A, B, C, D, z, dt_bias)), *plan, y.numpy())
         return y
 
     @staticmethod
@@ -98,7 +98,7 @@ class _GatedScan(torch.autograd.Function):
         dA = u.new_zeros(JOBS, *A.shape)
         dD, dbias = u.new_zeros(JOBS, 1, u.shape[1]), u.new_zeros(JOBS, 1, u.shape[1])
         outputs = (t.numpy() for t in (du, ddt, dz, dB, dC, dA, dD, dbias))
-        scan_backward(*map(_rows, (u, dt, A, B, C, D, z, dt_bias, dy)), *ctx.plan, *outputs)
+        scan_backward(*map(rows_of, (u, dt, A, B, C, D, z, dt_bias, dy)), *ctx.plan, *outputs)
         return du, ddt, (dA.sum(0) * A).t(), dB, dC, dD.sum((0, 1)), dz, dbias.sum((0, 1)), None
 
 
@@ -108,7 +108,7 @@ class _ConvSilu(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias)
         ctx.plan = plan
         y = x.new_empty(x.shape)
-        conv_forward(_rows(x), weight.detach().t().contiguous().numpy(), _rows(bias), *plan, y.numpy())
+        conv_forward(rows_of(x), weight.detach().t().contiguous().numpy(), rows_of(bias), *plan, y.numpy())
         return y
 
     @staticmethod
@@ -117,6 +117,6 @@ class _ConvSilu(torch.autograd.Function):
         dx = x.new_zeros(x.shape)
         dweight = x.new_zeros(JOBS, weight.shape[1] + 1, x.shape[1])
         taps = weight.detach().t().contiguous().numpy()
-        conv_backward(_rows(x), taps, _rows(bias), _rows(dy), *ctx.plan, dx.numpy(), dweight.numpy())
+        conv_backward(rows_of(x), taps, rows_of(bias), rows_of(dy), *ctx.plan, dx.numpy(), dweight.numpy())
         dweight = dweight.sum(0)
         return dx, dweight[:-1].t(), dweight[-1], None

@@ -1,7 +1,8 @@
-"""Train the bundled model from nothing; the same script on CPU and GPU.
+"""Train the bundled model from nothing, or a small hybrid; the same script on CPU and GPU.
 
     python -m training.train                                    # checkpoints under checkpoints/bundled
     python -m training.train --device cuda --workers 14
+    python -m training.train hybrid                             # a Qwen3.5 of transformers' own, on the CPU
 
 The schedule counts pictures, not minutes, and the checkpoint holds all of a run. So a run that was killed goes on with
 the same command, and ends with the weights of one that was not. `OUT/trained` is a model folder for `deltaprune.load`.
@@ -9,6 +10,7 @@ the same command, and ends with the weights of one that was not. `OUT/trained` i
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,25 +19,26 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
-from deltaprune.mllm.network import MLLM
-from deltaprune.mllm.processor import Processor
+from training.courses import course_of
 from training.lessons import KINDS, Lessons
-from training.recipe import CONFIG, Recipe
+from training.recipe import CONFIG
 from training.run import Run
-from training.watch import Watch
 
 
 def main(
+    course: Annotated[str, typer.Argument(help="bundled or hybrid.")] = "bundled",
     device: str = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 1,
-    out: Path = Path("checkpoints/bundled"),
-    pictures: Annotated[int, typer.Option(help="Pictures in all; the schedule follows them.")] = Recipe.pictures,
+    out: Annotated[Path | None, typer.Option(help="checkpoints/ and the model's name by default.")] = None,
+    pictures: Annotated[int | None, typer.Option(help="Pictures in all; the schedule follows them.")] = None,
     watch_every: Annotated[float, typer.Option(help="Minutes between two looks at validation.")] = 10,
     save_every: Annotated[float, typer.Option(help="Minutes between two checkpoints.")] = 5,
 ) -> None:
     """Train, log every 50 steps, look at validation, save, and end with a model folder."""
-    recipe = Recipe(pictures=pictures)
-    run = Run(out, recipe, device)
+    taken = course_of(course)
+    recipe = taken.recipe if pictures is None else replace(taken.recipe, pictures=pictures)
+    out = out or Path("checkpoints") / course
+    run = Run(out, recipe, device, taken)
     taken_up = run.resume()
     sizes = recipe.batch, recipe.questions, recipe.drills
     lessons = Lessons(CONFIG, run.tokenizer, *sizes, start=run.pictures, vary_from=recipe.vary_from)
@@ -43,8 +46,8 @@ def main(
     begin, before, saved, watched, recent = time.monotonic(), run.seconds, time.monotonic(), run.seconds, []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
-        task = progress.add_task("taken up" if taken_up else "fresh", total=pictures, completed=run.pictures)
-        while run.pictures < pictures:
+        task = progress.add_task("taken up" if taken_up else "fresh", total=recipe.pictures, completed=run.pictures)
+        while run.pictures < recipe.pictures:
             recent.append(run.step(next(stream)))
             run.seconds = before + time.monotonic() - begin
             if len(recent) == 50:
@@ -77,10 +80,7 @@ def summary(recent: list[dict[str, float]]) -> dict[str, float]:
 
 def look(run: Run) -> dict:
     """Validation by the running average of the weights."""
-    model = run.average.module
-    assert isinstance(model, MLLM)
-    model.eval().requires_grad_(False)
-    return Watch()(run.classroom, model, Processor(CONFIG, run.tokenizer))
+    return run.course.look(run.classroom, run.average.module.eval().requires_grad_(False), run.tokenizer)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ nothing, after half of it a lot) and the early one (half of the visual tokens ca
 from dataclasses import dataclass
 
 import torch
+from tokenizers import Tokenizer
 
 import deltaprune as dp
 from deltaprune.benchmarks.scenes import SKILLS, Scenes
 from deltaprune.evaluate import evaluate
 from deltaprune.methods.none import NoPruning
-from deltaprune.mllm.network import MLLM
+from deltaprune.mllm.network import MLLM, MLLMConfig
 from deltaprune.mllm.processor import Processor
 from training.lessons import KINDS, Lessons
 from training.network import Classroom
@@ -36,20 +37,8 @@ class Watch:
 
     def __call__(self, classroom: Classroom, model: MLLM, processor: Processor) -> dict[str, dict[str, float]]:
         """Percent right: `exits` by depth and skill (answer tokens), `methods` the mean over skills."""
-        return {"exits": self.exits(classroom, processor), "methods": self.methods(model, processor)}
-
-    @torch.no_grad()
-    def exits(self, classroom: Classroom, processor: Processor) -> dict[str, float]:
-        """Answer tokens that are right after each exit, e.g. `14 reading`."""
-        recipe, config = classroom.recipe, classroom.model.config
-        lessons = Lessons(config, processor.tokenizer, self.pictures, recipe.questions, 0, split="val")
-        lesson = lessons.lesson(range(self.pictures))
-        kind = lesson.skill[lesson.targets >= 0]
-        return {
-            f"{k} {skill}": round(100 * right[kind == KINDS.index(skill)].float().mean().item(), 1)
-            for k, right in classroom(lesson).right.items()
-            for skill in SKILLS
-        }
+        found = exits(classroom, model.config, processor.tokenizer, self.pictures)
+        return {"exits": found, "methods": self.methods(model, processor)}
 
     def methods(self, model: MLLM, processor: Processor) -> dict[str, float]:
         """Mean over skills: none, then withdrawal by depth, then DTP and random choice by early layer and keep."""
@@ -66,3 +55,16 @@ class Watch:
         return {name: round(row.mean, 1) for name, row in zip(methods, rows, strict=True)} | {
             f"none {skill}": round(value, 1) for skill, value in rows[0].by_skill.items()
         }
+
+
+@torch.no_grad()
+def exits(classroom: Classroom, config: MLLMConfig, tokenizer: Tokenizer, pictures: int) -> dict[str, float]:
+    """Percent of answer tokens that are right after each exit, e.g. `14 reading`, on so many validation pictures."""
+    lessons = Lessons(config, tokenizer, pictures, classroom.recipe.questions, 0, split="val")
+    lesson = lessons.lesson(range(pictures))
+    kind = lesson.skill[lesson.targets >= 0]
+    return {
+        f"{k} {skill}": round(100 * right[kind == KINDS.index(skill)].float().mean().item(), 1)
+        for k, right in classroom(lesson).right.items()
+        for skill in SKILLS
+    }

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import training.courses as courses
 import training.run as run_module
 from deltaprune.analysis.layers import traces
 from deltaprune.benchmarks.scenes import corpus
@@ -86,7 +87,7 @@ def test_reading_weighs_more(tiny: tuple[VLM, Processor]) -> None:
 
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = replace(CONFIG, lm=replace(CONFIG.lm, n_layers=4))
-    monkeypatch.setattr(run_module, "CONFIG", small)
+    monkeypatch.setattr(courses, "CONFIG", small)
     monkeypatch.setattr(run_module, "corpus", lambda n, version: corpus(300, version=version))
     recipe = Recipe(pictures=16, batch=2, questions=2, drills=4)
 
