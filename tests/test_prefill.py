@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.errors import UserError
+from deltaprune.kernels.matmul import numba as fast
 from deltaprune.methods.dtp import DTP
 from deltaprune.methods.random import RandomPruning
 from deltaprune.mllm.lm import MambaLM
@@ -82,6 +83,20 @@ def test_a_batch_equals_the_loop(lm: MambaLM, stages: tuple[Stage, ...]) -> None
             torch.testing.assert_close(ours.ssm[i : i + 1], theirs.ssm, atol=1e-5, rtol=1e-5)
         if visual:
             assert [k.origin[i].tolist() for k in together.kept] == [k.origin[0].tolist() for k in alone.kept]
+
+
+def test_a_batch_has_the_bits_of_the_loop_where_products_are_ours(lm: MambaLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32, whatever the number of rows that are packed together."""
+    monkeypatch.setattr(fast, "OURS", True)
+    shapes = [(20, 5), (70, 1), (7, 9), (0, 3), (20, 63)]
+    together = prefill(lm, batch(*shapes))
+    for i, (visual, text) in enumerate(shapes):
+        alone = prefill(lm, single(i, visual, text))
+        assert torch.equal(together.hidden[i : i + 1], alone.hidden)
+        assert torch.equal(lm.logits(together.hidden)[i : i + 1], lm.logits(alone.hidden))
+        for ours, theirs in zip(together.states, alone.states, strict=True):
+            assert torch.equal(ours.ssm[i : i + 1], theirs.ssm)
+            assert torch.equal(ours.conv[i : i + 1], theirs.conv)
 
 
 @pytest.mark.parametrize("stages", METHODS.values(), ids=METHODS.keys())

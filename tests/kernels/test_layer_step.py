@@ -146,14 +146,14 @@ def test_a_layer_steps_as_it_prefills(backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_on_cpus_a_batch_gives_the_bits_of_any_two_of_it(dtype):
-    """One sample alone is read in another order, see `test_equations` for its distance."""
+def test_on_cpus_a_batch_gives_the_bits_of_its_samples(dtype):
     weights = made(d=35, e=50, dtype=dtype)
     given = states(weights, MOST_SAMPLES)
     together = run("numba", given[0], weights, *given[1:])
-    for i in range(MOST_SAMPLES - 1):
-        pair = run("numba", given[0][i : i + 2], weights, *(t[i : i + 2] for t in given[1:]))
-        assert all(torch.equal(a, b[i : i + 2]) for a, b in zip(pair, together, strict=True))
+    for count in (1, 2, 5):
+        for i in range(0, MOST_SAMPLES - count + 1, count):
+            some = run("numba", given[0][i : i + count], weights, *(t[i : i + count] for t in given[1:]))
+            assert all(torch.equal(a, b[i : i + count]) for a, b in zip(some, together, strict=True))
 
 
 def test_shapes_that_do_not_fit():

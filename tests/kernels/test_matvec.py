@@ -6,7 +6,8 @@ from backends import backends, device_of, typed_backends
 from torch import Tensor
 
 from deltaprune.kernels import matvec
-from deltaprune.kernels.matvec.numba import BLOCK, MOST_ROWS
+from deltaprune.kernels._numba_products import BLOCK
+from deltaprune.kernels.matvec.numba import MOST_ROWS
 
 BACKENDS = backends("matvec")
 ROUNDED = {torch.float32: 1e-6, torch.bfloat16: 2**-8}
@@ -21,7 +22,7 @@ def close(got: Tensor, x: Tensor, weight: Tensor) -> None:
 
 def run(backend: str, x: Tensor, weight: Tensor) -> Tensor:
     device = device_of("matvec", backend)
-    return matvec(x.to(device), weight.to(device), backend).cpu()
+    return matvec(x.to(device), weight.to(device), backend=backend).cpu()
 
 
 @pytest.mark.parametrize(("backend", "dtype"), typed_backends("matvec", torch.float32, torch.bfloat16))
@@ -41,6 +42,25 @@ def test_cut_from_wider_ones(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rows", [1, MOST_ROWS[torch.bfloat16] + 1], ids="B{}".format)
+def test_rounded_results_in_float32(backend, rows):
+    x, weight = torch.randn(rows, 70).bfloat16(), torch.randn(300, 70).bfloat16()
+    device = device_of("matvec", backend)
+    got = matvec(x.to(device), weight.to(device), torch.float32, backend).cpu()
+    assert got.dtype == torch.float32
+    assert torch.equal(got, run(backend, x, weight).float())
+
+
+@pytest.mark.parametrize("dtype", MOST_ROWS, ids=str)
+def test_a_row_has_the_same_bits_among_any_few(dtype):
+    x, weight = torch.randn(MOST_ROWS[dtype], 1000).to(dtype), torch.randn(BLOCK + 40, 1000).to(dtype)
+    whole = matvec(x, weight, backend="numba")
+    for i in range(len(x)):
+        assert torch.equal(matvec(x[i : i + 1], weight, backend="numba"), whole[i : i + 1])
+    assert torch.equal(matvec(x[1:4], weight, backend="numba"), whole[1:4])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_large_and_special_values(backend):
     x, weight = (
         torch.full((1, 3), 1e30).bfloat16(),
@@ -56,10 +76,10 @@ def test_the_same_on_any_number_of_threads():
     x, weight, before = torch.randn(1, 512).bfloat16(), torch.randn(3000, 512).bfloat16(), torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = matvec(x, weight, "numba")
+        alone = matvec(x, weight, backend="numba")
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(matvec(x, weight, "numba"), alone)
+    assert torch.equal(matvec(x, weight, backend="numba"), alone)
 
 
 @pytest.mark.parametrize("shape", [(0, 8), (5, 0)], ids=str)

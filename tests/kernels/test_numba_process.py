@@ -41,9 +41,20 @@ def test_the_second_process_compiles_nothing(tmp_path: Path) -> None:
     assert second[::2] == first[1::2]
 
 
+PRODUCTS = """
+from deltaprune.kernels import matvec
+torch.manual_seed(0)
+x, weight = torch.randn(5, 100), torch.randn(90, 100)
+print(matvec(x, weight).double().sum().item(), matvec(x.bfloat16(), weight.bfloat16(), torch.float32)[:, :3].tolist())
+"""
+
+
 @pytest.mark.slow
 def test_without_avx512(tmp_path: Path) -> None:
+    narrow = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
     fresh(RUN, NUMBA_CPU_NAME="x86-64", NUMBA_CPU_FEATURES="", NUMBA_CACHE_DIR=str(tmp_path))
+    there = fresh("import torch" + PRODUCTS, NUMBA_CACHE_DIR=str(tmp_path), **narrow)
+    assert there == fresh("import torch" + PRODUCTS, NUMBA_CACHE_DIR=str(tmp_path)), "one order on every processor"
 
 
 def test_torch_keeps_its_threads(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from deltaprune.kernels import (
     empty,
     layer_step,
     lent,
+    matmul,
     residual_add,
     scan_state,
     selective_scan,
@@ -281,4 +282,4 @@ def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"]) ->
     """The matrix product of a projection without its bias; on a CPU into memory that the layers share, see `reuse`."""
     if x.device.type != "cpu" or torch.is_grad_enabled():
         return F.linear(x, weight)
-    return torch.mm(x, weight.t(), out=empty(name, (len(x), len(weight)), x.dtype))
+    return matmul(x, weight, empty(name, (len(x), len(weight)), x.dtype))

@@ -14,6 +14,7 @@ from deltaprune.kernels import (
     causal_conv1d,
     hidden_attention,
     layer_step,
+    matmul,
     matvec,
     residual_add,
     rms_norm,
@@ -130,6 +131,7 @@ def cases(
         "rms_norm": lambda: Case(rms_norm, (rows(F32), per_channel(), 1e-5, rows(), dtype), F32),
         "residual_add": lambda: Case(residual_add, (rows(F32), rows()), F32),
         "hidden_attention": attention,
+        "matmul": lambda: Case(matmul, (rows(), draw(2 * e, e) / 10), dtype),
         "matvec": lambda: Case(matvec, (draw(1, e), draw(2 * e, e) / 10), dtype),
         "layer_step": step,
     }

@@ -16,6 +16,7 @@ from deltaprune.kernels.causal_conv1d import causal_conv1d as causal_conv1d
 from deltaprune.kernels.hidden_attention import hidden_attention as hidden_attention
 from deltaprune.kernels.layer_step import LayerWeights as LayerWeights
 from deltaprune.kernels.layer_step import layer_step as layer_step
+from deltaprune.kernels.matmul import matmul as matmul
 from deltaprune.kernels.matvec import matvec as matvec
 from deltaprune.kernels.residual_add import residual_add as residual_add
 from deltaprune.kernels.rms_norm import rms_norm as rms_norm

@@ -1,199 +1,193 @@
-"""Rows of a matrix times a few vectors, written in LLVM's vectors: the inner loop of every product of decoding.
+"""Rows of a matrix times vectors: the inner loop of every product that is not left to torch.
 
-Four rows at a time, each a stream through memory, times up to four vectors, whose numbers are then loaded once for four
-rows. A sum has 16 lanes and is added in a fixed order, so that a result depends neither on how many vectors (two or
-more) are multiplied at once nor on the processor's width. A single vector is bound by memory alone, which a single
-stream reads fastest: one row at a time, in LLVM's order of adding. The matrix is float32 or bfloat16 (int16 of the same
-bits), and is widened to float32 in registers.
+A few rows at a time, each a stream through memory, times up to four vectors, whose numbers are then loaded once for all
+rows. The rows of a tile lie far apart, so that each stream goes on where it ended in the tile before: the processor
+foresees that, and not the jump to the next few rows.
+
+A sum has 16 lanes, which are added in a fixed order over the whole row. Hence it depends on its row and its vector
+alone: neither on how many others are multiplied with them nor on the number of threads.
+
+Both are float32 or bfloat16 (int16 of the same bits). Two of bfloat16 are multiplied by the processor's own
+instruction, where it has one; all else is widened to float32 in registers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba import prange
+from numba.core import types
+from numba.extending import intrinsic, overload
 
-from deltaprune.kernels._numba import compiled, widen
+from deltaprune.kernels._numba import compiled, full_width, narrow, widen
+from deltaprune.kernels._numba_vectors import INDEX, LINE, PAIRS, WIDE, WIDTH, fused, fused_pairs, loop, total, widened
 
-HEIGHT, WIDTH = 4, 16  # rows at a time; lanes of a sum
-CACHE_LINE = 64  # bytes
-BYTE, FLAG, INDEX, FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
-LINE = ir.VectorType(FLOAT, WIDTH)
-ARGUMENTS: tuple[str, ...] = ("weight", "at", "step", "x", "x_at", "x_step", "count", "out", "out_at", "out_step")
-
-
-def _widened(builder: Any, value: Any, kind: types.Type, lanes: int) -> Any:
-    """A vector (or, with 0 lanes, one number) of the matrix as float32."""
-
-    def of(element: ir.Type) -> ir.Type:
-        return ir.VectorType(element, lanes) if lanes else element
-
-    if kind == types.float32:
-        return value
-    word = of(FLAG)
-    half = ir.Constant(word, [16] * lanes if lanes else 16)
-    return builder.bitcast(builder.shl(builder.zext(value, word), half), of(FLOAT))
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """a b + c with one rounding, of vectors or numbers."""
-    name = "llvm.fmuladd.v16f32" if a.type == LINE else "llvm.fmuladd.f32"
-    kind = ir.FunctionType(a.type, [a.type] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
-
-
-def _sum(builder: Any, line: Any) -> Any:
-    """All lanes, by halves."""
-    lanes = WIDTH
-    while lanes > 1:
-        lanes //= 2
-        low, high = (ir.Constant(ir.VectorType(FLAG, lanes), list(range(first, first + lanes))) for first in (0, lanes))
-        line = builder.fadd(builder.shuffle_vector(line, line, low), builder.shuffle_vector(line, line, high))
-    return builder.extract_element(line, ir.Constant(FLAG, 0))
-
-
-def _prefetch(builder: Any, rows: Sequence[Any], shift: Any) -> None:
-    """Ask for places that are needed soon: the processor foresees the rest of a row, and not the next one."""
-    byte = BYTE.as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [byte, FLAG, FLAG, FLAG])
-    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    for row in rows:
-        where = builder.bitcast(builder.gep(row, [shift]), byte)
-        builder.call(prefetch, [where, *(ir.Constant(FLAG, flag) for flag in (0, 3, 1))])  # read, keep, data
-
-
-def _loop(builder: Any, start: Any, stop: Any, step: int, carried: Sequence[Any], body: Callable) -> list[Any]:
-    """`for i in range(start, stop, step): carried = body(i, carried)`; `stop - start` is a multiple of `step`."""
-    before = builder.block
-    head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    at, *values = (builder.phi(value.type) for value in (start, *carried))
-    builder.cbranch(builder.icmp_signed("<", at, stop), inside, after)
-    builder.position_at_end(inside)
-    new = builder.add(at, ir.Constant(INDEX, step)), *body(at, values)
-    for phi, first, later in zip((at, *values), (start, *carried), new, strict=True):
-        phi.add_incoming(first, before)
-        phi.add_incoming(later, builder.block)
-    builder.branch(head)
-    builder.position_at_end(after)
-    return values
+HEIGHT = 6 if WIDE else 2  # rows at a time: with four vectors, as many sums as there are registers for
+BLOCK, FEW = 96, 24  # rows of a matrix per unit of work; of one that has few
+HELD = 500_000  # bytes of vectors that stay in the cache while rows go by
+ARGUMENTS: tuple[str, ...] = (
+    "weight", "at", "step", "x", "x_at", "x_step", "count", "out", "out_at", "out_row", "out_step"
+)  # fmt: skip
 
 
 def _tile(height: int, vectors: int) -> Any:
-    """out[out_at + r + b out_step] = Σ_i weight[at + r step + i] x[x_at + b x_step + i] for `height` r, `vectors` b."""
+    """out[out_at + r out_row + b out_step] = Σ_i weight[at + r step + i] x[x_at + b x_step + i], for all r and b."""
     pairs = [(r, b) for r in range(height) for b in range(vectors)]
 
     def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
         given: dict[str, Any] = dict(zip(ARGUMENTS, args, strict=True))
-        kind = signature.args[0].dtype
-        element, held = context.get_data_type(kind), CACHE_LINE * 8 // kind.bitwidth  # numbers of a line of the cache
-        arrays = {
-            name: context.make_array(form)(context, builder, given[name]).data
+        kinds = {
+            name: form.dtype
             for name, form in zip(ARGUMENTS, signature.args, strict=True)
             if isinstance(form, types.Array)
         }
+        forms = dict(zip(ARGUMENTS, signature.args, strict=True))
+        arrays = {name: context.make_array(forms[name])(context, builder, given[name]).data for name in kinds}
+        paired = PAIRS and kinds["weight"] == kinds["x"] == types.int16
+        lanes, add = (2 * WIDTH, fused_pairs) if paired else (WIDTH, fused)
 
         def along(array: str, start: str, step: str, i: int) -> Any:
             shift = builder.add(given[start], builder.mul(given[step], ir.Constant(INDEX, i)))
             return builder.gep(arrays[array], [shift])
 
-        def line(pointer: Any, form: ir.Type, i: Any) -> Any:
-            where = builder.bitcast(builder.gep(pointer, [i]), ir.VectorType(form, WIDTH).as_pointer())
-            return builder.load(where, align=context.get_abi_alignment(form))
+        def line(array: str, pointer: Any, i: Any) -> Any:
+            form = context.get_data_type(kinds[array])
+            where = builder.bitcast(builder.gep(pointer, [i]), ir.VectorType(form, lanes).as_pointer())
+            value = builder.load(where, align=context.get_abi_alignment(form))
+            return value if paired else widened(builder, value, kinds[array], lanes)
+
+        def number(array: str, pointer: Any, i: Any) -> Any:
+            return widened(builder, builder.load(builder.gep(pointer, [i])), kinds[array], 0)
 
         rows = [along("weight", "at", "step", r) for r in range(height)]
         columns = [along("x", "x_at", "x_step", b) for b in range(vectors)]
-        next_rows = builder.mul(given["step"], ir.Constant(INDEX, height))
 
         def lines(i: Any, sums: Sequence[Any]) -> list[Any]:
-            _prefetch(builder, rows, builder.add(i, next_rows))
-            for k in range(0, held, WIDTH):
+            for k in range(0, 2 * WIDTH, lanes):
                 at = builder.add(i, ir.Constant(INDEX, k))
-                w = [_widened(builder, line(row, element, at), kind, WIDTH) for row in rows]
-                x = [line(column, FLOAT, at) for column in columns]
-                sums = [_fma(builder, w[r], x[b], total) for (r, b), total in zip(pairs, sums, strict=True)]
+                x, w = [line("x", column, at) for column in columns], [line("weight", row, at) for row in rows]
+                sums = [add(builder, w[r], x[b], before) for (r, b), before in zip(pairs, sums, strict=True)]
             return list(sums)
 
         def single(i: Any, sums: Sequence[Any]) -> list[Any]:
-            w = [_widened(builder, builder.load(builder.gep(row, [i])), kind, 0) for row in rows]
-            x = [builder.load(builder.gep(column, [i])) for column in columns]
-            return [_fma(builder, w[r], x[b], total) for (r, b), total in zip(pairs, sums, strict=True)]
+            x, w = [number("x", column, i) for column in columns], [number("weight", row, i) for row in rows]
+            return [fused(builder, w[r], x[b], before) for (r, b), before in zip(pairs, sums, strict=True)]
 
-        whole, zero = builder.and_(given["count"], ir.Constant(INDEX, -held)), ir.Constant(INDEX, 0)
-        sums = _loop(builder, zero, whole, held, [ir.Constant(LINE, [0.0] * WIDTH)] * len(pairs), lines)
-        sums = _loop(builder, whole, given["count"], 1, [_sum(builder, each) for each in sums], single)
-        for (r, b), total in zip(pairs, sums, strict=True):
-            column = along("out", "out_at", "out_step", b)
-            builder.store(total, builder.gep(column, [ir.Constant(INDEX, r)]))
+        whole, zero = builder.and_(given["count"], ir.Constant(INDEX, -2 * WIDTH)), ir.Constant(INDEX, 0)
+        sums = loop(builder, zero, whole, 2 * WIDTH, [ir.Constant(LINE, [0.0] * WIDTH)] * len(pairs), lines)
+        sums = loop(builder, whole, given["count"], 1, [total(builder, each) for each in sums], single)
+        for (r, b), result in zip(pairs, sums, strict=True):
+            place = builder.mul(given["out_row"], ir.Constant(INDEX, r))
+            builder.store(result, builder.gep(along("out", "out_at", "out_step", b), [place]))
         return context.get_dummy_value()
 
-    def tile(typingctx, weight, at, step, x, x_at, x_step, count, out, out_at, out_step):
+    def tile(typingctx, weight, at, step, x, x_at, x_step, count, out, out_at, out_row, out_step):
         n = types.intp
-        return types.void(weight, n, n, x, n, n, n, out, n, n), emit
+        return types.void(weight, n, n, x, n, n, n, out, n, n, n), emit
 
     return intrinsic(tile)
 
 
 _1x1, _1x2, _1x3, _1x4 = (_tile(1, vectors) for vectors in (1, 2, 3, 4))
-_4x1, _4x2, _4x3, _4x4 = (_tile(HEIGHT, vectors) for vectors in (1, 2, 3, 4))
+_hx1, _hx2, _hx3, _hx4 = (_tile(HEIGHT, vectors) for vectors in (1, 2, 3, 4))
 
 
 @compiled()
-def _row(weight, at, step, x, x_step, batch, count, out, out_at, out_step):
-    """One row times all vectors."""
-    for b in range(0, batch, 4):
-        left, x_at, to = batch - b, b * x_step, out_at + b * out_step
+def _row(weight, at, x, x_step, begin, end, count, out, out_at, out_step):
+    """One row times the vectors from `begin` to `end`."""
+    for b in range(begin, end, 4):
+        left, x_at, to = end - b, b * x_step, out_at + b * out_step
         if left >= 4:
-            _1x4(weight, at, step, x, x_at, x_step, count, out, to, out_step)
+            _1x4(weight, at, 0, x, x_at, x_step, count, out, to, 0, out_step)
         elif left == 3:
-            _1x3(weight, at, step, x, x_at, x_step, count, out, to, out_step)
+            _1x3(weight, at, 0, x, x_at, x_step, count, out, to, 0, out_step)
         elif left == 2:
-            _1x2(weight, at, step, x, x_at, x_step, count, out, to, out_step)
+            _1x2(weight, at, 0, x, x_at, x_step, count, out, to, 0, out_step)
         else:
-            _1x1(weight, at, step, x, x_at, x_step, count, out, to, out_step)
+            _1x1(weight, at, 0, x, x_at, x_step, count, out, to, 0, out_step)
 
 
 @compiled()
-def _four_rows(weight, at, step, x, x_step, batch, count, out, out_at, out_step):
-    """Four rows times all vectors; the rows come from the cache for the fifth vector and later ones."""
-    for b in range(0, batch, 4):
-        left, x_at, to = batch - b, b * x_step, out_at + b * out_step
+def _rows(weight, at, step, x, x_step, begin, end, count, out, out_at, out_row, out_step):
+    """`HEIGHT` rows times these vectors; the rows come from the cache for the fifth vector and later ones."""
+    for b in range(begin, end, 4):
+        left, x_at, to = end - b, b * x_step, out_at + b * out_step
         if left >= 4:
-            _4x4(weight, at, step, x, x_at, x_step, count, out, to, out_step)
+            _hx4(weight, at, step, x, x_at, x_step, count, out, to, out_row, out_step)
         elif left == 3:
-            _4x3(weight, at, step, x, x_at, x_step, count, out, to, out_step)
+            _hx3(weight, at, step, x, x_at, x_step, count, out, to, out_row, out_step)
         elif left == 2:
-            _4x2(weight, at, step, x, x_at, x_step, count, out, to, out_step)
+            _hx2(weight, at, step, x, x_at, x_step, count, out, to, out_row, out_step)
         else:
-            _4x1(weight, at, step, x, x_at, x_step, count, out, to, out_step)
-
-
-@compiled(reorders=True)
-def _dot(weight, at, x, count):
-    """A row times a single vector."""
-    at, total = np.uintp(at), np.float32(0)
-    for i in range(count):
-        total += widen(weight[at + np.uintp(i)]) * x[i]
-    return total
+            _hx1(weight, at, step, x, x_at, x_step, count, out, to, out_row, out_step)
 
 
 @compiled()
 def multiply(weight, step, first, last, x, x_step, batch, count, out, out_step):
     """out[b out_step + r] = Σ_i weight[r step + i] x[b x_step + i], first <= r < last, b < batch, i < count.
 
-    All three arrays are flat; x and out are float32.
+    All three arrays are flat, `out` float32. More vectors than stay in the cache are taken part by part.
     """
-    r = first
-    if batch == 1:
-        while r < last:
-            out[r] = _dot(weight, r * step, x, count)
-            r += 1
-    while last - r >= HEIGHT:
-        _four_rows(weight, r * step, step, x, x_step, batch, count, out, r, out_step)
-        r += HEIGHT
-    while r < last:
-        _row(weight, r * step, step, x, x_step, batch, count, out, r, out_step)
-        r += 1
+    tiles, held = (last - first) // HEIGHT, max(4, HELD // (count * x.itemsize) // 4 * 4)
+    for begin in range(0, batch, held):
+        end = min(batch, begin + held)
+        for at in range(first, first + tiles):
+            _rows(weight, at * step, tiles * step, x, x_step, begin, end, count, out, at, tiles, out_step)
+        for r in range(first + tiles * HEIGHT, last):
+            _row(weight, r * step, x, x_step, begin, end, count, out, r, out_step)
+
+
+@compiled()
+def round_rows(out, out_step, batch, first, last, like):
+    """Results of some rows of a matrix, to the type of `like` and back."""
+    for b in range(batch):
+        at = np.uintp(b * out_step + first)
+        for i in range(last - first):
+            out[at + np.uintp(i)] = widen(narrow(out[at + np.uintp(i)], like))
+
+
+@compiled(parallel=True)
+def matrix_product(weight, step, x, x_step, batch, count, out, height):
+    """out (batch, height), float32, rounded to the type of `weight`; all flat."""
+    read, like = operand(x, weight), weight[0]
+    unit = BLOCK if height > 10 * BLOCK else FEW
+    for block in prange((height + unit - 1) // unit):
+        first, last = block * unit, min(height, block * unit + unit)
+        multiply(weight, step, first, last, read, x_step, batch, count, out, height)
+        round_rows(out, height, batch, first, last, like)
+
+
+@compiled()
+def _narrowed(x):
+    full_width()
+    y = np.empty(len(x), np.int16)
+    for i in range(len(x)):
+        y[np.uintp(i)] = narrow(x[np.uintp(i)], y[0])
+    return y
+
+
+@compiled()
+def _widened(x):
+    y = np.empty(len(x), np.float32)
+    for i in range(len(x)):
+        y[np.uintp(i)] = widen(x[np.uintp(i)])
+    return y
+
+
+def operand(x, weight):
+    """Vectors, in float32 or the matrix's type, in the type in which `multiply` reads them fastest; in compiled code.
+
+    A copy where that is another type. Nothing is lost if they have been rounded to the matrix's type.
+    """
+    raise NotImplementedError("for compiled code")
+
+
+@overload(operand)
+def _operand(x, weight):
+    bits = weight.dtype == types.int16 and PAIRS
+    if bits and x.dtype == types.float32:
+        return lambda x, weight: _narrowed(x)
+    if not bits and x.dtype == types.int16:
+        return lambda x, weight: _widened(x)
+    return lambda x, weight: x

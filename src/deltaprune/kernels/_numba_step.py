@@ -8,7 +8,7 @@ import numpy as np
 
 from deltaprune.kernels._numba import compiled, exp, fma, full_width, narrow, silu, softplus, widen
 
-CHANNELS = 32  # per unit of work
+CHANNELS = 48  # per unit of work
 STATES = 16  # the usual number: a loop of known length is vectorised whole
 
 
@@ -34,15 +34,6 @@ def norm(x, gain, eps, at, width, normed, like):
     scale = np.float32(1) / np.sqrt(_squares(x, at, width) / np.float32(width) + eps)
     for i in range(width):
         normed[at + np.uintp(i)] = rounded(x[at + np.uintp(i)] * scale * gain[i], like)
-
-
-@compiled()
-def round_rows(out, out_step, batch, first, last, like):
-    """Products, rounded where they are."""
-    for b in range(batch):
-        at = np.uintp(b * out_step + first)
-        for i in range(last - first):
-            out[at + np.uintp(i)] = rounded(out[at + np.uintp(i)], like)
 
 
 @compiled()

@@ -70,7 +70,7 @@ class MambaLM(nn.Module):
         """Residual stream after the last block -> logits of the known vocabulary, float32."""
         weight = self.backbone.embedding.weight
         rows = self.norm(x).to(weight.dtype).reshape(-1, x.shape[-1])
-        logits = matvec(rows, weight).float()[:, : self.config.vocab_size]
+        logits = matvec(rows, weight, torch.float32)[:, : self.config.vocab_size]
         return logits.reshape(*x.shape[:-1], self.config.vocab_size)
 
     def step(

@@ -5,7 +5,7 @@
     dt_proj, scan, gate             by channels
     out_proj, residual add          by rows of out_proj
 
-Which samples share a step does not matter, to the bit; one sample alone is added up in another order.
+Which samples share a step does not matter, to the bit.
 """
 
 import numpy as np
@@ -15,14 +15,13 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._numba import compiled, launch
-from deltaprune.kernels._numba_products import multiply
-from deltaprune.kernels._numba_step import CHANNELS, convolve, decay, norm, round_rows, scan
+from deltaprune.kernels._numba_products import BLOCK, FEW, multiply, operand, round_rows
+from deltaprune.kernels._numba_step import CHANNELS, convolve, decay, norm, scan
+from deltaprune.kernels._numba_vectors import PAIRS
 from deltaprune.kernels.layer_step import reference
 from deltaprune.kernels.layer_step._weights import LayerWeights
-from deltaprune.kernels.matvec.numba import BLOCK
 
-MOST_SAMPLES = 8  # with more, products are bound by arithmetic, and the operations one by one are as fast
-FEW = 8  # rows of x_proj per unit of work: it has few
+MOST_SAMPLES = 16 if PAIRS else 8  # with more, the operations one by one are about as fast
 
 
 @compiled(parallel=True)
@@ -37,9 +36,10 @@ def _step(
     gated = np.empty(batch * channels, np.float32)
     for b in range(batch):
         norm(x, gain, eps, b * width, width, normed, like)
+    read = operand(normed, in_proj)
     for block in prange((2 * channels + BLOCK - 1) // BLOCK):
         first, last = block * BLOCK, min(2 * channels, block * BLOCK + BLOCK)
-        multiply(in_proj, width, first, last, normed, width, batch, width, uz, 2 * channels)
+        multiply(in_proj, width, first, last, read, width, batch, width, uz, 2 * channels)
         round_rows(uz, 2 * channels, batch, first, last, like)
         for b in range(batch):
             past = b * channels * (window - 1)
@@ -47,23 +47,26 @@ def _step(
                 uz, b * 2 * channels, first, max(first, min(last, channels)),
                 taps, tap_bias, window, conv, new_conv, past,
             )  # fmt: skip
+    read = operand(uz, x_proj)
     for block in prange((columns + FEW - 1) // FEW):
         first, last = block * FEW, min(columns, block * FEW + FEW)
-        multiply(x_proj, channels, first, last, uz, 2 * channels, batch, channels, projected, columns)
+        multiply(x_proj, channels, first, last, read, 2 * channels, batch, channels, projected, columns)
         round_rows(projected, columns, batch, first, last, like)
+    read = operand(projected, dt_proj)
     for block in prange((channels + CHANNELS - 1) // CHANNELS):
         first, last = block * CHANNELS, min(channels, block * CHANNELS + CHANNELS)
         a = np.empty(CHANNELS * order, np.float32)
         decay(A_log, first * order, (last - first) * order, a)
-        multiply(dt_proj, rank, first, last, projected, columns, batch, rank, dt, channels)
+        multiply(dt_proj, rank, first, last, read, columns, batch, rank, dt, channels)
         for b in range(batch):
             scan(
                 a, first, last, channels, order, dt, dt_bias, D, projected, b * columns + rank,
                 uz, b * 2 * channels, ssm, new_ssm, b, gated, like,
             )  # fmt: skip
+    read = operand(gated, out_proj)
     for block in prange((width + BLOCK - 1) // BLOCK):
         first, last = block * BLOCK, min(width, block * BLOCK + BLOCK)
-        multiply(out_proj, channels, first, last, gated, channels, batch, channels, out, width)
+        multiply(out_proj, channels, first, last, read, channels, batch, channels, out, width)
         round_rows(out, width, batch, first, last, like)
         for b in range(batch):
             for r in range(b * width + first, b * width + last):
@@ -80,18 +83,23 @@ def step(x: Tensor, w: LayerWeights, ssm: Tensor, conv: Tensor, in_place: bool) 
     out = torch.empty(batch, width)
     sizes = batch, width, channels, order, rank, window
     launch(
-        _step, w.in_proj.numel() // 8, _flat(x.float()), _flat(w.norm.float()), np.float32(w.eps),
+        _step, w.in_proj.numel() // 8, _float(x), _float(w.norm), np.float32(w.eps),
         _flat(w.in_proj), _flat(w.conv), _flat(w.conv_bias), _flat(w.x_proj), _flat(w.dt_proj),
-        _flat(w.dt_bias.float()), _flat(w.A_log.float()), _flat(w.D.float()), _flat(w.out_proj), *sizes,
+        _float(w.dt_bias), _float(w.A_log), _float(w.D), _flat(w.out_proj), *sizes,
         _flat(ssm), _flat(new_ssm), _flat(conv), _flat(new_conv), _flat(out),
     )  # fmt: skip
     return out, new_ssm, new_conv
 
 
+def _float(x: Tensor) -> np.ndarray:
+    """A tensor's numbers in float32, flat."""
+    return x.detach().float().numpy().reshape(-1)
+
+
 def _flat(x: Tensor) -> np.ndarray:
     """A tensor's memory; bfloat16 as the int16 of the same bits. A copy only where it has gaps."""
-    x = x.detach().contiguous().view(-1)
-    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
+    x = x.detach()
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy().reshape(-1)
 
 
 BACKEND = Backend(
