@@ -6,13 +6,19 @@ the published MLLMs run them, and written out also where they are transformers' 
 
 A picture of another size than the tower's is taken with position embeddings interpolated to its grid (bicubic), as
 transformers does it for each of the three.
+
+Attention is `kernels.softmax_attention`, which transformers' modules find under the name that is registered here.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from deltaprune.kernels import softmax_attention
+
+ATTENTION = "deltaprune"  # our attention among transformers'
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class DinoTower(nn.Module):
             )
         )
         self.vit.layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        self.vit.set_attn_implementation(_registered())
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         hidden = self.vit.embeddings(pixels)
@@ -97,6 +104,7 @@ class SiglipTower(nn.Module):
             )
         )
         self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        self.vit.set_attn_implementation(_registered())
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         hidden = self.vit.embeddings(pixels, interpolate_pos_encoding=_other_grid(pixels, self.config))
@@ -124,11 +132,27 @@ class ClipTower(nn.Module):
             )
         )
         self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        self.vit.set_attn_implementation(_registered())
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         other = _other_grid(pixels, self.config)
         hidden = self.vit.pre_layrnorm(self.vit.embeddings(pixels, interpolate_pos_encoding=other))
         return self.vit.encoder(inputs_embeds=hidden).last_hidden_state[:, self.n_prefix :]
+
+
+def _registered() -> str:
+    """The name of our attention, known to transformers from now on."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, _attention)
+    return ATTENTION
+
+
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: None, scaling: float, **_: Any
+) -> tuple[Tensor, None]:
+    """One layer's attention as transformers calls it; no tower has a mask or drops weights."""
+    return softmax_attention(query, key, value, scaling), None
 
 
 def _other_grid(pixels: Tensor, config: TowerConfig) -> bool:
