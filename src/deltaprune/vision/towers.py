@@ -10,15 +10,19 @@ transformers does it for each of the three.
 Attention is `kernels.softmax_attention`, which transformers' modules find under the name that is registered here.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from deltaprune.kernels import softmax_attention
 
 ATTENTION = "deltaprune"  # our attention among transformers'
+ROOM = 2**22  # numbers in a block's widest rows on a CPU; memory of more is given back and cleared anew for every block
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,19 @@ class TowerConfig:
         return (self.image_size // self.patch_size) ** 2
 
 
+def _in_parts(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Decorator of a tower's `forward`: without gradients a CPU takes only as many pictures at once as `ROOM` holds."""
+
+    @functools.wraps(forward)
+    def run(self: Any, pixels: Tensor) -> Tensor:
+        most = max(1, ROOM // (self.config.n_patches * self.config.mlp_width))
+        if pixels.device.type != "cpu" or torch.is_grad_enabled() or len(pixels) <= most:
+            return forward(self, pixels)
+        return torch.cat([forward(self, part) for part in pixels.split(most)])
+
+    return run
+
+
 class DinoTower(nn.Module):
     """DINOv2 with registers, LayerScale and exact GELU (timm: vit_large_patch14_reg4_dinov2)."""
 
@@ -60,7 +77,7 @@ class DinoTower(nn.Module):
         super().__init__()
         from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-        self.n_prefix = config.n_prefix
+        self.config, self.n_prefix = config, config.n_prefix
         self.vit = Dinov2WithRegistersModel(
             Dinov2WithRegistersConfig(
                 hidden_size=config.width,
@@ -77,6 +94,7 @@ class DinoTower(nn.Module):
         self.vit.layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
         self.vit.set_attn_implementation(_registered())
 
+    @_in_parts
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         hidden = self.vit.embeddings(pixels)
         return self.vit.encoder(hidden).last_hidden_state[:, self.n_prefix :]
@@ -106,6 +124,7 @@ class SiglipTower(nn.Module):
         self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
         self.vit.set_attn_implementation(_registered())
 
+    @_in_parts
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         hidden = self.vit.embeddings(pixels, interpolate_pos_encoding=_other_grid(pixels, self.config))
         return self.vit.encoder(inputs_embeds=hidden).last_hidden_state
@@ -134,6 +153,7 @@ class ClipTower(nn.Module):
         self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
         self.vit.set_attn_implementation(_registered())
 
+    @_in_parts
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         other = _other_grid(pixels, self.config)
         hidden = self.vit.pre_layrnorm(self.vit.embeddings(pixels, interpolate_pos_encoding=other))
