@@ -1,11 +1,11 @@
 """Speed on the CPU against other engines, floors and targets, as ratios within one run.
 
-    python runs/bench_cpu.py            # about 13 minutes on 2 idle cores, 8 GB
+    python runs/bench_cpu.py            # about 14 minutes on 2 idle cores, 8 GB
     python runs/bench_cpu.py --tiny     # a smoke test in seconds; nothing is written
 
-The LM of Cobra, full width, random weights, 729 visual and 22 text tokens; the vision towers are shrunk, as no row here
-counts them. Everything that is compared takes turns in one process, and its kernels are checked first. Writes
-numbers/bench_cpu.md and numbers/bench_cpu.json.
+The LM of Cobra, full width, random weights, 729 visual and 22 text tokens; the vision towers are shrunk except where
+they are measured themselves. Everything that is compared takes turns in one process, and its kernels are checked first.
+Writes numbers/bench_cpu.md and numbers/bench_cpu.json.
 """
 
 import argparse
@@ -18,9 +18,11 @@ import torch
 from deltaprune.checkpoints.random import cut, random_mllm
 from deltaprune.cost import share_of
 from deltaprune.cost.growth import growth
-from deltaprune.cost.latency import bench
+from deltaprune.cost.latency import BenchRow, bench
 from deltaprune.cost.peers import peers
 from deltaprune.cost.questions import questions
+from deltaprune.cost.short import ROWS as SHORT
+from deltaprune.cost.towers import towers as tower_times
 from deltaprune.methods import parse
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import COBRA
@@ -37,12 +39,14 @@ class Sizes:
 
     Attributes:
         config: the model, its towers shrunk.
+        seen: the model with its towers as they are.
         few, fewer: layers of the float32 run and of the growth run.
         lengths: of the growth run.
         rounds: of each run, besides one that warms up.
     """
 
     config: MLLMConfig
+    seen: MLLMConfig
     few: int
     fewer: int
     lengths: tuple[int, ...]
@@ -83,10 +87,10 @@ def sizes(tiny: bool) -> Sizes:
     }
     config = replace(COBRA, towers=towers)
     if not tiny:
-        return Sizes(config, few=8, fewer=4, lengths=tuple(1024 * 2**i for i in range(5)), rounds=3)
+        return Sizes(config, COBRA, few=8, fewer=4, lengths=tuple(1024 * 2**i for i in range(5)), rounds=3)
     lm = replace(COBRA.lm, d_model=64, vocab_size=500)
     small = replace(config, name="tiny", lm=lm, projector=(64, 64))
-    return Sizes(cut(small, 8), few=4, fewer=2, lengths=(128, 256, 512), rounds=1)
+    return Sizes(cut(small, 8), small, few=4, fewer=2, lengths=(128, 256, 512), rounds=1)
 
 
 def build(config: MLLMConfig, layers: int, dtype: torch.dtype) -> VLM:
@@ -116,13 +120,20 @@ def whole(size: Sizes) -> tuple[list[Line], list[dict[str, Any]]]:
         Line(f"{DTP} / its matrix products, bf16", ratios[f"{DTP}/products"], None, True, "at its own row counts"),
         Line(f"{DTP} / {NONE}", ratios[f"{DTP}/{NONE}"], share + 0.03, True, f"MACs share {share:.3f}; aim + 0.01"),
         Line("score and select / prefill", dtp.choose_ms / dtp.prefill_ms, 0.01, True, f"{dtp.choose_ms:.1f} ms"),
-        Line("decode / its weights at copy bandwidth", none.decode_ms / none.weights_ms, None, True, "one token"),
+        Line("decode / its weights at copy bandwidth", none.decode_ms / none.weights_ms, 1.35, True, "one token, bf16"),
+        short_line(none),
     ]
     asked, faster = questions(vlm, METHODS, (1, ASKED), TEXT_TOKENS, size.rounds, report)
     for label, target in ((NONE, 6.0), (DTP, None)):
         what = f"{ASKED} full prefills / image and one packed batch, {label}"
         lines.append(Line(what, faster[f"{label} {ASKED}"], target, False, "the LM's part; vision would raise it"))
     return lines, [*(row.to_dict() for row in rows), *asked]
+
+
+def short_line(row: BenchRow) -> Line:
+    """A short prompt without a picture."""
+    what = f"{SHORT} rows of text / the longer of products and weights, {row.dtype}"
+    return Line(what, row.short_ms / row.short_floor_ms, None, True, f"{row.short_ms:.0f} ms")
 
 
 def float32(size: Sizes) -> tuple[list[Line], list[dict[str, Any]]]:
@@ -136,7 +147,22 @@ def float32(size: Sizes) -> tuple[list[Line], list[dict[str, Any]]]:
         for name, target in ((peer.name, 2.0 if peer.name == "transformers" else None) for peer in others)
     ]
     lines.append(Line("ours / its matrix products, float32", ratios[f"{NONE}/products"], 1.2, True, note))
+    reading = rows[0].decode_ms / rows[0].weights_ms
+    lines.append(Line("decode / its weights at copy bandwidth, float32", reading, None, True, note))
+    lines.append(short_line(rows[0]))
     return lines, [row.to_dict() for row in rows]
+
+
+def towers(size: Sizes) -> tuple[list[Line], list[dict[str, Any]]]:
+    """The vision towers in bfloat16, one picture and several at once."""
+    vlm = build(size.seen, 1, torch.bfloat16)
+    lines, rows = [], []
+    for images in (1, 4):
+        for name, found in tower_times(vlm, images, size.rounds).items():
+            note = f"{images} picture{'s' if images > 1 else ''}, {found['ms']:.0f} ms"
+            lines.append(Line(f"vision tower {name} / its matrix products", found["ratio"], 1.25, True, note))
+            rows.append({"name": name, "images": images, "dtype": "bfloat16", "device": "cpu", **found})
+    return lines, rows
 
 
 def lengths(size: Sizes) -> tuple[list[Line], list[dict[str, Any]]]:
@@ -191,7 +217,7 @@ def main() -> None:
     tiny = options.parse_args().tiny
     size = sizes(tiny)
     lines, rows = [], []
-    for part in (whole, float32, lengths):
+    for part in (whole, float32, towers, lengths):
         found, measured = part(size)
         lines += found
         rows += measured

@@ -12,6 +12,7 @@ from deltaprune.cost import latency
 from deltaprune.cost.latency import bench
 from deltaprune.cost.peers import peers
 from deltaprune.cost.rounds import Round, prompts
+from deltaprune.cost.short import ShortPrompt, ShortTimes
 from deltaprune.cost.stopwatch import Stopwatch
 from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed, unmeasured
 from deltaprune.mllm.processor import Processor
@@ -42,11 +43,11 @@ def test_a_row_for_each_method_in_order(tiny: tuple[VLM, Processor]) -> None:
     for row in rows:
         assert (row.name, row.tokens, row.batch) == ("tiny", 16 + 7, 2)
         assert (row.dtype, row.device, row.kernel) == ("float32", "cpu", "numba")
-        assert min(row.vision_ms, row.prefill_ms, row.decode_ms, row.products_ms, row.weights_ms) > 0
+        assert min(row.vision_ms, row.prefill_ms, row.decode_ms, row.products_ms, row.weights_ms, row.short_ms) > 0
         assert row.total_ms >= row.vision_ms
         assert row.components == {}
         assert row.peak_bytes > 1e7
-        assert set(row.spread) == {"vision", "prefill", "decode", "products", "total"}
+        assert set(row.spread) == {"vision", "prefill", "decode", "products", "total", "short"}
     assert rows[0].choose_ms == 0 < rows[1].choose_ms
 
 
@@ -75,6 +76,22 @@ def test_ratios_are_medians_within_rounds(tiny: tuple[VLM, Processor], monkeypat
     assert ratios == {"dtp/none": 0.5, "none/products": 2, "dtp/products": 1}
     assert [row.prefill_ms for row in rows] == [20, 5]
     assert [row.total_ms for row in rows] == [27, 12]
+
+
+@pytest.mark.parametrize(("products", "floor"), [(6.0, 6.0), (1e-9, None)])
+def test_a_short_prompt_is_held_against_the_longer_of_its_floors(
+    tiny: tuple[VLM, Processor], products: float, floor: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its products, or its layers' weights at the bandwidth of a copy."""
+    vlm = tiny[0]
+    ran = iter([9.0, 8.0, 7.0])
+    monkeypatch.setattr(ShortPrompt, "times", lambda self, label: ShortTimes(next(ran), products))
+    monkeypatch.setattr(latency, "copy_bandwidth", lambda device: 1e6)
+    (row,), _ = bench(vlm, {"none": dp.NoPruning()}, rounds=2)
+    assert row.short_ms == 7.5
+    reading = 1e-3 * sum(4 * p.numel() for block in vlm.model.lm.blocks for p in block.parameters())
+    assert row.short_floor_ms == pytest.approx(reading if floor is None else max(floor, reading))
+    assert row.weights_ms > reading
 
 
 def test_a_row_says_whether_graphs_were_replayed(tiny: tuple[VLM, Processor], monkeypatch: pytest.MonkeyPatch) -> None:

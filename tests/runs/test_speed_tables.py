@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench_cpu import Line, sizes
+from bench_cpu import Line, sizes, towers
 from efficiency import POPE, POSTER, STEPS, page, steps_of
 
 
@@ -27,6 +27,14 @@ def test_full_width_and_the_paper_s_tokens() -> None:
     lm = size.config.lm
     assert (lm.d_model, lm.n_layers, size.config.n_visual) == (2560, 64, 729)
     assert size.lengths == (1024, 2048, 4096, 8192, 16384)
+
+
+def test_every_tower_has_a_line_for_one_picture_and_for_several() -> None:
+    lines, rows = towers(sizes(tiny=True))
+    assert [(row["name"], row["images"]) for row in rows] == [(n, i) for i in (1, 4) for n in ("dino", "siglip")]
+    assert [(line.target, line.most) for line in lines] == [(1.25, True)] * 4
+    assert [line.measured for line in lines] == [row["ratio"] for row in rows]
+    assert sizes(tiny=False).seen.towers["dino"].width == 1024
 
 
 def test_steps_are_1_7_on_average() -> None:

@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
+from deltaprune.vision import towers
 from deltaprune.vision.towers import TOWERS, TowerConfig
 from deltaprune.vision.weights import tower_weights
 
@@ -89,6 +90,24 @@ def test_published_image_sizes_give_the_published_number_of_tokens(name: str) ->
     pixels[..., seen:] = 9.0
     pixels[..., seen:, :] = 9.0
     assert torch.equal(tower(pixels), features)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_cpu_takes_as_many_pictures_at_once_as_there_is_room_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, taken = CONFIGS[kind], list[int]()
+    tower = built(config, tower_weights(config, timm_tensors(config)))
+    pixels = images(config, 5)
+    embed = tower.vit.embeddings
+    assert isinstance(embed, nn.Module)
+    embed.register_forward_pre_hook(lambda module, given: taken.append(len(given[0])))
+    with torch.no_grad():
+        whole = tower(pixels)
+        monkeypatch.setattr(towers, "ROOM", 2 * config.n_patches * config.mlp_width)
+        parts = tower(pixels)
+    graded = tower(pixels)
+    assert taken == [5, 2, 2, 1, 5]
+    assert relative_error(parts, whole.double()) <= 1e-6
+    assert torch.equal(graded, whole)
 
 
 def transformers_model(config: TowerConfig) -> nn.Module:

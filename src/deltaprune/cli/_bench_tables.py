@@ -17,7 +17,8 @@ def bench_table(document: Sequence[JsonRow]) -> Grid:
         "±: half the interquartile range of the prefill · decode: one token · choose: score and select, share of the "
         f"prefill · ratio: of the prefill to {first['method']}'s, within a round · prefill floor: the prefill over its "
         f"matrix products alone · decode floor: decode over reading the weights ({first['weights_ms']:.2f} ms) · "
-        "peak: memory, weights included"
+        f"short floor: a prefill of 23 rows without a picture ({first['short_ms']:.2f} ms) over the longer of its "
+        f"products and of reading the weights ({first['short_floor_ms']:.2f} ms) · peak: memory, weights included"
     )
     lines = []
     for row in rows:
@@ -34,6 +35,7 @@ def bench_table(document: Sequence[JsonRow]) -> Grid:
             f"{ratio:.3f}",
             f"{products:.2f}",
             f"{row['decode_ms'] / row['weights_ms']:.2f}",
+            f"{row['short_ms'] / row['short_floor_ms']:.2f}",
             f"{row['peak_bytes'] / 1e9:.2f} GB",
         )
         lines.append([name, *cells])
@@ -48,6 +50,7 @@ def bench_table(document: Sequence[JsonRow]) -> Grid:
         "ratio",
         "prefill floor",
         "decode floor",
+        "short floor",
         "peak",
     ]
     return table(about, header, lines)

@@ -70,6 +70,11 @@ def weight_bytes(lm: MambaLM) -> int:
     return sum(weight.numel() * weight.element_size() for weight in lm.parameters())
 
 
+def layer_bytes(lm: MambaLM) -> int:
+    """Bytes of the weights that a prefill reads: those of `weight_bytes` without the embedding and the final norm."""
+    return sum(weight.numel() * weight.element_size() for block in lm.blocks for weight in block.parameters())
+
+
 def copy_bandwidth(device: torch.device, rounds: int = 5) -> float:
     """Bytes read and written per second by a large copy, median."""
     source = torch.ones(COPIED // 4, device=device)

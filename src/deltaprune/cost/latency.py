@@ -11,9 +11,10 @@ from statistics import median
 from typing import Any
 
 from deltaprune.cost.components import components
-from deltaprune.cost.floors import copy_bandwidth, products, rows_per_layer, weight_bytes
+from deltaprune.cost.floors import copy_bandwidth, layer_bytes, products, rows_per_layer, weight_bytes
 from deltaprune.cost.peers import Peer
 from deltaprune.cost.rounds import Round, check_peers, method_round, peer_round, prompts
+from deltaprune.cost.short import ShortPrompt, short_prompt
 from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed, unmeasured
 from deltaprune.cost.verify import verify_kernels
 from deltaprune.errors import UserError
@@ -37,6 +38,8 @@ class BenchRow:
         choose_ms: scoring, selecting and gathering, part of the prefill; measured in runs of its own.
         products_ms: the floor of the prefill, the same matrix products alone, see `floors.products`.
         weights_ms: the floor of a decoded token, its weights read at the bandwidth of a large copy.
+        short_ms: of a prefill of `short.ROWS` rows without a picture, and thus without pruning.
+        short_floor_ms: its floor, the longer of its matrix products alone and its weights at copy bandwidth.
         graphed: whether every prefill was the replay of a CUDA graph.
         peak_bytes: most memory during the rounds, weights included (CPU: of the whole process).
         spread: for each time, half the interquartile range over the median, a fraction.
@@ -57,6 +60,8 @@ class BenchRow:
     choose_ms: float
     products_ms: float
     weights_ms: float
+    short_ms: float
+    short_floor_ms: float
     graphed: bool
     peak_bytes: int
     spread: Mapping[str, float] = field(default_factory=dict)
@@ -113,8 +118,10 @@ def bench(
     }
     runs |= {peer.name: (lambda peer=peer: peer_round(vlm, peer, pixels, ids, new_tokens)) for peer in peers}
     check_peers(vlm, peers, pixels, ids)
-    times, peaks = _alternate(vlm, runs, floors, rounds, new_tokens, on_round)
-    reading = 1000 * weight_bytes(lm) / copy_bandwidth(vlm.device)
+    short = short_prompt(lm, list(methods), peers)
+    times, peaks = _alternate(vlm, runs, floors, short, rounds, new_tokens, on_round)
+    bandwidth = copy_bandwidth(vlm.device)
+    reading = tuple(1000 * read / bandwidth for read in (weight_bytes(lm), layer_bytes(lm)))
     rows = []
     for label, rounds_of in times.items():
         row = _row(vlm, label, label in methods, rounds_of, peaks[label], batch, text_tokens, reading)
@@ -129,6 +136,7 @@ def _alternate(
     vlm: VLM,
     runs: Mapping[str, Callable[[], Round]],
     floors: Mapping[str, Callable[[], None]],
+    short: ShortPrompt,
     rounds: int,
     new_tokens: int,
     on_round: Callable[[int, int], None] | None,
@@ -143,6 +151,7 @@ def _alternate(
             measured = run()
             peaks[label] = max(peaks[label], peak_bytes(vlm.device))
             measured.products = timed(floors[label], vlm.device)[1]
+            measured.short, measured.short_products = short.times(label)
             measured.total = measured.vision + measured.prefill + new_tokens * measured.decode
             times[label] += [measured] if i >= first else []
         if on_round:
@@ -165,10 +174,17 @@ def _ratios(times: Mapping[str, list[Round]]) -> dict[str, float]:
 
 
 def _row(
-    vlm: VLM, label: str, ours: bool, times: list[Round], peak: int, batch: int, text_tokens: int, reading: float
+    vlm: VLM,
+    label: str,
+    ours: bool,
+    times: list[Round],
+    peak: int,
+    batch: int,
+    text_tokens: int,
+    reading: Sequence[float],
 ) -> BenchRow:
-    """Medians and spreads of one contestant's rounds."""
-    parts = ("vision", "prefill", "decode", "choose", "products", "total")
+    """Medians and spreads of one contestant's rounds; `reading`: milliseconds of all weights, and of the layers'."""
+    parts = ("vision", "prefill", "decode", "choose", "products", "total", "short", "short_products")
     columns = {part: [getattr(each, part) for each in times] for part in parts}
     dtype = vlm.model.lm.dtype
     scan = select("deltaprune.kernels.selective_scan", vlm.device, dtype=dtype).name
@@ -186,8 +202,10 @@ def _row(
         total_ms=median(columns["total"]),
         choose_ms=median(columns["choose"]),
         products_ms=median(columns["products"]),
-        weights_ms=reading,
+        weights_ms=reading[0],
+        short_ms=median(columns["short"]),
+        short_floor_ms=max(median(columns["short_products"]), reading[1]),
         graphed=all(each.replayed for each in times),
         peak_bytes=peak,
-        spread={part: spread(values) for part, values in columns.items() if part != "choose"},
+        spread={part: spread(values) for part, values in columns.items() if part not in ("choose", "short_products")},
     )

@@ -25,6 +25,8 @@ class Round:
     decode: float
     choose: float
     products: float = 0.0
+    short: float = 0.0
+    short_products: float = 0.0
     total: float = 0.0
     replayed: bool = False  # whether a CUDA graph was replayed for the prefill
 

@@ -21,6 +21,7 @@ from deltaprune.kernels import (
     scan_state,
     select,
     selective_scan,
+    softmax_attention,
 )
 from deltaprune.rows import cumulate
 
@@ -124,6 +125,9 @@ def cases(
         states = draw(1, e, STATES, kind=F32), draw(1, e, taps - 1)
         return Case(layer_step, (draw(1, e, kind=F32), weights(), *states, False), dtype)
 
+    def looks() -> Case:
+        return Case(softmax_attention, (*(draw(1, 3, total, 16) for _ in range(3)), 0.25), dtype)
+
     return {
         "selective_scan": scan,
         "scan_state": last_state,
@@ -134,6 +138,7 @@ def cases(
         "matmul": lambda: Case(matmul, (rows(), draw(2 * e, e) / 10), dtype),
         "matvec": lambda: Case(matvec, (draw(1, e), draw(2 * e, e) / 10), dtype),
         "layer_step": step,
+        "softmax_attention": looks,
     }
 
 

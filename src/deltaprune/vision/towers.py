@@ -6,13 +6,23 @@ the published MLLMs run them, and written out also where they are transformers' 
 
 A picture of another size than the tower's is taken with position embeddings interpolated to its grid (bicubic), as
 transformers does it for each of the three.
+
+Attention is `kernels.softmax_attention`, which transformers' modules find under the name that is registered here.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from deltaprune.kernels import softmax_attention
+
+ATTENTION = "deltaprune"  # our attention among transformers'
+ROOM = 2**22  # numbers in a block's widest rows on a CPU; memory of more is given back and cleared anew for every block
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,19 @@ class TowerConfig:
         return (self.image_size // self.patch_size) ** 2
 
 
+def _in_parts(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Decorator of a tower's `forward`: without gradients a CPU takes only as many pictures at once as `ROOM` holds."""
+
+    @functools.wraps(forward)
+    def run(self: Any, pixels: Tensor) -> Tensor:
+        most = max(1, ROOM // (self.config.n_patches * self.config.mlp_width))
+        if pixels.device.type != "cpu" or torch.is_grad_enabled() or len(pixels) <= most:
+            return forward(self, pixels)
+        return torch.cat([forward(self, part) for part in pixels.split(most)])
+
+    return run
+
+
 class DinoTower(nn.Module):
     """DINOv2 with registers, LayerScale and exact GELU (timm: vit_large_patch14_reg4_dinov2)."""
 
@@ -54,7 +77,7 @@ class DinoTower(nn.Module):
         super().__init__()
         from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-        self.n_prefix = config.n_prefix
+        self.config, self.n_prefix = config, config.n_prefix
         self.vit = Dinov2WithRegistersModel(
             Dinov2WithRegistersConfig(
                 hidden_size=config.width,
@@ -69,7 +92,9 @@ class DinoTower(nn.Module):
             )
         )
         self.vit.layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        self.vit.set_attn_implementation(_registered())
 
+    @_in_parts
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         hidden = self.vit.embeddings(pixels)
         return self.vit.encoder(hidden).last_hidden_state[:, self.n_prefix :]
@@ -97,7 +122,9 @@ class SiglipTower(nn.Module):
             )
         )
         self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        self.vit.set_attn_implementation(_registered())
 
+    @_in_parts
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         hidden = self.vit.embeddings(pixels, interpolate_pos_encoding=_other_grid(pixels, self.config))
         return self.vit.encoder(inputs_embeds=hidden).last_hidden_state
@@ -124,11 +151,28 @@ class ClipTower(nn.Module):
             )
         )
         self.vit.post_layernorm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        self.vit.set_attn_implementation(_registered())
 
+    @_in_parts
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B P d"]:
         other = _other_grid(pixels, self.config)
         hidden = self.vit.pre_layrnorm(self.vit.embeddings(pixels, interpolate_pos_encoding=other))
         return self.vit.encoder(inputs_embeds=hidden).last_hidden_state[:, self.n_prefix :]
+
+
+def _registered() -> str:
+    """The name of our attention, known to transformers from now on."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, _attention)
+    return ATTENTION
+
+
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: None, scaling: float, **_: Any
+) -> tuple[Tensor, None]:
+    """One layer's attention as transformers calls it; no tower has a mask or drops weights."""
+    return softmax_attention(query, key, value, scaling), None
 
 
 def _other_grid(pixels: Tensor, config: TowerConfig) -> bool:
