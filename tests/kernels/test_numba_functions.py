@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from deltaprune.kernels import _numba as f
+from deltaprune.kernels._numba_blocks import LANES, ROWS
+from deltaprune.kernels._numba_scan import write_state
 
 
 def over(function):
@@ -55,3 +57,29 @@ def test_silu():
     wide = x.astype(np.float64)
     assert_within(np.minimum(x, 0), over(f.silu)(x), wide / (1 + np.exp(-wide)), 5e-7)
     assert over(f.silu)(np.array([-1e30, 1e30], np.float32)).tolist() == [0, np.float32(1e30)]
+
+
+def decayed(x: np.ndarray) -> np.ndarray:
+    """2^x as the scans compute it: a state of 1 after one row with Δ = 1 and nothing to add."""
+    a = np.zeros(-(-len(x) // LANES) * LANES, np.float32)
+    a[: len(x)] = x
+    h, rows = np.ones((len(a) // LANES, LANES), np.float32), np.zeros((ROWS, LANES), np.float32)
+    write_state(h, a.reshape(h.shape), rows + 1, rows, np.zeros((1, len(h)), np.float32), 0, 1)
+    return h.reshape(-1)[: len(x)]
+
+
+@pytest.mark.parametrize(
+    "x", [np.linspace(-126, 0, 1_000_003), np.linspace(-1, 0, 1_000_003), -np.logspace(-30, 0, 1001)],
+    ids=["all", "unit", "tiny"],
+)  # fmt: skip
+def test_power_of_two(x):
+    x = x.astype(np.float32)
+    want = np.exp2(x.astype(np.float64))
+    assert np.max(np.abs(decayed(x) - want) / want) < 1.7e-7
+
+
+def test_power_of_two_at_the_edges():
+    got = decayed(np.array([0, -0.0, -126, -127, -1e30, -np.inf, np.nan, -np.nan], np.float32))
+    assert got[:2].tolist() == [1, 1]
+    assert got[2:6].tolist() == [2.0**-126] * 4
+    assert np.isnan(got[6:]).all()
