@@ -51,8 +51,8 @@ MUTATIONS = (
     Mutation(
         "scan: the fast kernel reads a pair of rows out with the first one's C",
         f"{SRC}/kernels/_numba_scan.py",
-        'everywhere("C", source[r], n)',
-        'everywhere("C", source[0], n)',
+        'shared("C", source[r], n)',
+        'shared("C", source[0], n)',
         ("tests/kernels/test_selective_scan.py",),
     ),
     Mutation(

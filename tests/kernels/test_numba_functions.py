@@ -6,7 +6,7 @@ import pytest
 
 from deltaprune.kernels import _numba as f
 from deltaprune.kernels._numba_blocks import LANES, ROWS
-from deltaprune.kernels._numba_scan import write_state
+from deltaprune.kernels._numba_scan import open_to_write, write_state
 
 
 def over(function):
@@ -83,3 +83,27 @@ def test_power_of_two_at_the_edges():
     assert got[:2].tolist() == [1, 1]
     assert got[2:6].tolist() == [2.0**-126] * 4
     assert np.isnan(got[6:]).all()
+
+
+@pytest.mark.parametrize("low", [-80, -20, 0, 15])
+def test_softplus_of_the_scans(low):
+    """As they compute it, a block of channels at a time: Δ of dt, with no bias."""
+    x = np.linspace(low, low + 100, 2000 * LANES).astype(np.float32)
+    du, delta, zero = (np.zeros((ROWS, LANES), np.float32) for _ in range(3))
+    got = np.empty_like(x)
+    for at in range(0, len(x), LANES):
+        open_to_write(du, delta, zero[0], x, at, LANES, x, at, LANES, 1)
+        got[at : at + LANES] = delta[0]
+    wide = x.astype(np.float64)
+    want = np.maximum(wide, 0) + np.log1p(np.exp(-np.abs(wide)))
+    assert_within(np.minimum(x, 0), got, want, 4e-7)
+
+
+def test_softplus_of_the_scans_at_the_edges():
+    x = np.resize(np.array([-1e30, -100, 1e30, np.nan, -np.nan], np.float32), LANES)
+    du, delta, zero = (np.zeros((ROWS, LANES), np.float32) for _ in range(3))
+    open_to_write(du, delta, zero[0], x, 0, LANES, x, 0, LANES, 1)
+    assert (delta[0, :2] >= 0).all()
+    assert (delta[0, :2] < 1.3e-38).all()
+    assert delta[0, 2] == np.float32(1e30)
+    assert np.isnan(delta[0, 3:5]).all()

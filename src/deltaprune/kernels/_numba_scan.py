@@ -1,4 +1,4 @@
-"""The recurrence of the scans on CPUs, written in LLVM's vectors.
+"""The rows of the scans on CPUs, written in LLVM's vectors: what enters the recurrence, and the recurrence.
 
 Two rows go through a state while it is in registers, and their Δ and outputs stay there for all states; LLVM's own loop
 over the channels read and wrote them for every state, and took up to twice as long. A row does the same to a state
@@ -8,98 +8,91 @@ whether it comes in a pair or alone, and whether its output is read or not: the 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 from deltaprune.kernels._numba import compiled, full_width
-from deltaprune.kernels._numba_blocks import LANES
-from deltaprune.kernels._numba_products import FLAG, INDEX, LINE, WIDTH
+from deltaprune.kernels._numba_blocks import LANES, ROWS
+from deltaprune.kernels._numba_lines import INDEX, WIDTH, everywhere, expect, fma, power_of_two, read, softplus, write
 
-LOG2E = np.float32(1.4426950408889634)
-_LOWEST = -126.0  # 2^-126 is the smallest normal number
-_SHIFT = 1.5 * 2**23  # adding it rounds to the nearest integer, which is then in the lowest bits
-_POWERS = 1.0, 0.69314698, 0.24022242, 0.05550734, 0.00967151, 0.00132647  # of f, minimax
-_WORDS = ir.VectorType(FLAG, WIDTH)
 _ARGUMENTS: tuple[str, ...] = ("h", "a", "delta", "du", "y", "B", "C", "t", "row", "first", "order")
+_OPENED: tuple[str, ...] = (
+    "u", "u_at", "u_next", "dt", "dt_at", "dt_next", "z", "z_next", "shift", "skip", "du", "delta", "y", "first", "at"
+)  # fmt: skip
 
 
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """a b + c with one rounding, on every processor that has the instruction."""
-    kind = ir.FunctionType(LINE, [LINE] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32"), [a, b, c])
+def _given(names: tuple[str, ...], context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> dict[str, Any]:
+    """What an intrinsic was called with: numbers, and pointers to the data of arrays."""
+    return {
+        name: context.make_array(form)(context, builder, value).data if isinstance(form, types.Array) else value
+        for name, form, value in zip(names, signature.args, args, strict=True)
+    }
 
 
-def _all(number: float) -> Any:
-    """A vector of one number, as float32 has it."""
-    return ir.Constant(LINE, [float(np.float32(number))] * WIDTH)
+def _opening(reads: bool) -> Any:
+    """WIDTH channels of one row: delta = softplus(dt + shift), du = delta u and, if `reads`, y = skip u.
 
-
-def _power_of_two(builder: Any, x: Any) -> Any:
-    """2^x for x < 127 as 2^k 2^f, |f| <= 1/2, by a polynomial of degree 5 that is exactly 1 at f = 0.
-
-    Relative error 1.7e-7, of which the polynomial has 9.2e-8 and float32 the rest; x = Δ A log2(e) in float32 adds
-    1.4e-7 |Δ A|. Below -126 it is 2^-126, the smallest normal number; NaN stays NaN.
+    The processor does not foresee which rows come next, since they are in other pages: it is told, an opening ahead.
     """
-    lowest, shift = _all(_LOWEST), _all(_SHIFT)
-    x = builder.select(builder.fcmp_ordered(">", lowest, x), lowest, x)
-    shifted = builder.fadd(x, shift)
-    f = builder.fsub(x, builder.fsub(shifted, shift))
-    p = _all(_POWERS[-1])
-    for power in _POWERS[-2::-1]:
-        p = _fma(builder, p, f, _all(power))
-    k = builder.shl(builder.bitcast(shifted, _WORDS), ir.Constant(_WORDS, [23] * WIDTH))
-    return builder.bitcast(builder.add(builder.bitcast(p, _WORDS), k), LINE)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        given, kind = _given(_OPENED, context, builder, signature, args), signature.args[0].dtype
+        u, dt = (read(builder, given[name], given[f"{name}_at"], kind) for name in ("u", "dt"))
+        shift, skip = (read(builder, given[name], given["first"]) for name in ("shift", "skip"))
+        for name in ("u", "dt", "z") if reads else ("u", "dt"):
+            expect(builder, given[name], given[f"{name}_next"])
+        delta = softplus(builder, builder.fadd(dt, shift))
+        write(builder, delta, given["delta"], given["at"])
+        write(builder, builder.fmul(delta, u), given["du"], given["at"])
+        if reads:
+            write(builder, builder.fmul(skip, u), given["y"], given["at"])
+        return context.get_dummy_value()
+
+    def opening(typingctx, u, u_at, u_next, dt, dt_at, dt_next, z, z_next, shift, skip, du, delta, y, first, at):
+        n = types.intp
+        return types.void(u, n, n, dt, n, n, z, n, shift, skip, du, delta, y, n, n), emit
+
+    return intrinsic(opening)
 
 
-def _tile(rows: int, reads: bool) -> Any:
+def _recurrence(rows: int, reads: bool) -> Any:
     """`rows` rows of WIDTH channels: h = 2^(delta a) h + du B and, if `reads`, y += C h; h and a are (N, LANES)."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        given: dict[str, Any] = dict(zip(_ARGUMENTS, args, strict=True))
-        arrays = {
-            name: context.make_array(form)(context, builder, given[name]).data
-            for name, form in zip(_ARGUMENTS, signature.args, strict=True)
-            if isinstance(form, types.Array)
-        }
+        given = _given(_ARGUMENTS, context, builder, signature, args)
 
-        def line(array: str, row: Any) -> Any:
-            at = builder.add(builder.mul(row, ir.Constant(INDEX, LANES)), given["first"])
-            return builder.bitcast(builder.gep(arrays[array], [at]), LINE.as_pointer())
+        def place(row: Any) -> Any:
+            return builder.add(builder.mul(row, ir.Constant(INDEX, LANES)), given["first"])
 
-        def load(array: str, row: Any) -> Any:
-            return builder.load(line(array, row), align=4)
+        def shared(array: str, row: Any, n: Any) -> Any:
+            return everywhere(builder, given[array], builder.add(builder.mul(row, given["order"]), n))
 
-        def everywhere(array: str, row: Any, n: Any) -> Any:
-            number = builder.load(builder.gep(arrays[array], [builder.add(builder.mul(row, given["order"]), n)]))
-            vector = builder.insert_element(ir.Constant(LINE, ir.Undefined), number, ir.Constant(FLAG, 0))
-            return builder.shuffle_vector(vector, ir.Constant(LINE, ir.Undefined), ir.Constant(_WORDS, [0] * WIDTH))
-
-        inside = [builder.add(given["t"], ir.Constant(INDEX, r)) for r in range(rows)]
+        inside = [place(builder.add(given["t"], ir.Constant(INDEX, r))) for r in range(rows)]
         source = [builder.add(given["row"], ir.Constant(INDEX, r)) for r in range(rows)]
-        delta, du = ([load(name, t) for t in inside] for name in ("delta", "du"))
+        delta, du = ([read(builder, given[name], at) for at in inside] for name in ("delta", "du"))
 
         def state(n: Any, totals: Sequence[Any]) -> list[Any]:
-            a, h, sums = load("a", n), load("h", n), []
+            at, sums = place(n), []
+            a, h = read(builder, given["a"], at), read(builder, given["h"], at)
             for r in range(rows):
-                decay = _power_of_two(builder, builder.fmul(delta[r], a))
-                h = _fma(builder, decay, h, builder.fmul(du[r], everywhere("B", source[r], n)))
+                decay = power_of_two(builder, builder.fmul(delta[r], a))
+                h = fma(builder, decay, h, builder.fmul(du[r], shared("B", source[r], n)))
                 if reads:
-                    sums.append(_fma(builder, everywhere("C", source[r], n), h, totals[r]))
-            builder.store(h, line("h", n), align=4)
+                    sums.append(fma(builder, shared("C", source[r], n), h, totals[r]))
+            write(builder, h, given["h"], at)
             return sums
 
-        outputs = [load("y", t) for t in inside] if reads else []
-        for t, output in zip(inside, _for_each(builder, given["order"], outputs, state), strict=False):
-            builder.store(output, line("y", t), align=4)
+        outputs = [read(builder, given["y"], at) for at in inside] if reads else []
+        for at, output in zip(inside, _for_each(builder, given["order"], outputs, state), strict=False):
+            write(builder, output, given["y"], at)
         return context.get_dummy_value()
 
-    def tile(typingctx, h, a, delta, du, y, B, C, t, row, first, order):
+    def recurrence(typingctx, h, a, delta, du, y, B, C, t, row, first, order):
         n = types.intp
         return types.void(h, a, delta, du, y, B, C, n, n, n, n), emit
 
-    return intrinsic(tile)
+    return intrinsic(recurrence)
 
 
 def _for_each(builder: Any, count: Any, carried: Sequence[Any], body: Callable) -> list[Any]:
@@ -120,12 +113,38 @@ def _for_each(builder: Any, count: Any, carried: Sequence[Any], body: Callable) 
     return values
 
 
-_write_1, _write_2, _read_1, _read_2 = (_tile(rows, reads) for reads in (False, True) for rows in (1, 2))
+_open_to_write, _open_to_read = (_opening(reads) for reads in (False, True))
+_write_1, _write_2, _read_1, _read_2 = (_recurrence(rows, reads) for reads in (False, True) for rows in (1, 2))
+
+
+@compiled()
+def open_to_write(du, delta, shift, u, u_base, u_step, dt, dt_base, dt_step, count):
+    """Rows of a whole block of u, dt -> Δ u in `du`, Δ in `delta`, both (ROWS, LANES)."""
+    full_width()
+    for t in range(count):
+        for i in range(0, LANES, WIDTH):
+            u_at, dt_at = u_base + t * u_step + i, dt_base + t * dt_step + i
+            u_next, dt_next, to = u_at + ROWS * u_step, dt_at + ROWS * dt_step, t * LANES + i
+            _open_to_write(u, u_at, u_next, dt, dt_at, dt_next, dt, 0, shift, shift, du, delta, delta, i, to)
+
+
+@compiled()
+def open_to_read(du, delta, y, shift, skip, u, u_base, u_step, dt, dt_base, dt_step, z, z_base, z_step, count):
+    """As `open_to_write`, and D u in `y (ROWS, LANES)`; z is only expected."""
+    full_width()
+    for t in range(count):
+        for i in range(0, LANES, WIDTH):
+            u_at, dt_at, z_next = u_base + t * u_step + i, dt_base + t * dt_step + i, z_base + t * z_step + i
+            u_next, dt_next, to = u_at + ROWS * u_step, dt_at + ROWS * dt_step, t * LANES + i
+            _open_to_read(u, u_at, u_next, dt, dt_at, dt_next, z, z_next, shift, skip, du, delta, y, i, to)
 
 
 @compiled()
 def write_state(h, a, delta, du, B, start, count):
-    """h = 2^(delta a) h + du B: `count` rows of one block; B is (T, N), the others (N or ROWS, LANES)."""
+    """h = 2^(delta a) h + du B: `count` rows of one block; B is (T, N), the others (N or ROWS, LANES).
+
+    For a = A log2(e) in float32, 2^(delta a) has a relative error of 1.7e-7 + 1.4e-7 |Δ A|.
+    """
     full_width()
     pairs = count - count % 2
     for first in range(0, LANES, WIDTH):

@@ -11,7 +11,8 @@ from torch import Tensor
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._numba import compiled, launch, rows
 from deltaprune.kernels._numba_blocks import GROUP, LANES, ROWS, mean_of_blocks, open_rows, sum_block, write_rows
-from deltaprune.kernels._numba_scan import LOG2E, write_state
+from deltaprune.kernels._numba_lines import LOG2E
+from deltaprune.kernels._numba_scan import open_to_write, write_state
 from deltaprune.kernels.scan_state._state import ScanState
 from deltaprune.kernels.selective_scan._scan import untouched
 
@@ -35,7 +36,11 @@ def _block(room, fixed, first, start, stop, u, u_step, dt, dt_step, A, B, bias, 
     us, ds = room[0], room[1]
     for t0 in range(start, stop, ROWS):
         count = min(ROWS, stop - t0)
-        open_rows(us, ds, shift, u, t0 * u_step + first, u_step, dt, t0 * dt_step + first, dt_step, count, width)
+        u_at, dt_at = t0 * u_step + first, t0 * dt_step + first
+        if width == LANES:
+            open_to_write(us, ds, shift, u, u_at, u_step, dt, dt_at, dt_step, count)
+        else:
+            open_rows(us, ds, shift, u, u_at, u_step, dt, dt_at, dt_step, count, width)
         if len(delta) > 0:
             write_rows(ds, delta, t0 * channels + first, channels, count, width)
         if len(sums) > 0:
