@@ -49,10 +49,10 @@ class Mutation:
 SRC = "src/deltaprune"
 MUTATIONS = (
     Mutation(
-        "scan: the fast kernel reads out with the block's first C",
-        f"{SRC}/kernels/selective_scan/numba.py",
-        "c = C[start + t, n]",
-        "c = C[start, n]",
+        "scan: the fast kernel reads a pair of rows out with the first one's C",
+        f"{SRC}/kernels/_numba_scan.py",
+        'shared("C", source[r], n)',
+        'shared("C", source[0], n)',
         ("tests/kernels/test_selective_scan.py",),
     ),
     Mutation(

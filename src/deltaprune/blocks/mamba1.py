@@ -128,27 +128,30 @@ class MambaBlock(nn.Module):
         inner, m, x = self.config.d_inner, self.mixer, rows.x
         normed = self._normed(rows)
         known = self._inputs(product("in_proj_u", normed, m.in_proj.weight[:inner]), rows, state)
-        ssm = (self.empty_state(len(rows.lengths)) if state is None else state).ssm
+        ssm = state and state.ssm
         text, outs, order = [], [], []
         told: dict[str, list[Tensor]] = {role: [] for role in needs & {"step", "delta"}}
         for visual, index, lengths in phases(rows):
             bounds = cumulate(lengths, x.device)
-            order.append(places(index, x.device))
             if visual:
                 scan = self._scan_state(known, index, bounds, ssm, frozenset(told))
             else:
                 z = product("in_proj_z", normed[index], m.in_proj.weight[inner:])
                 scan = self._scan(known, index, z, bounds, ssm, frozenset(told))
-                text.append(order[-1])
+                text.append(index)
                 outs.append(scan.out.clone())  # the next scan reuses its memory
             ssm = scan.state
+            if told:
+                order.append(places(index, x.device))
             for role, parts in told.items():
                 parts.append(getattr(scan, IN_THE_SCAN[role]))
+        assert ssm is not None
         if text:
-            index = torch.cat(text)
             added = product("out_proj", torch.cat(outs), m.out_proj.weight)
-            x = (x if lent(x) else own(x)).index_add_(0, index, added.to(x.dtype))
-        back = torch.cat(order).argsort()
+            x = x if lent(x) else own(x)
+            for index, part in zip(text, added.split([len(out) for out in outs]), strict=True):
+                x[index] += part
+        back = torch.cat(order).argsort() if told else slice(None)
         trace = self._trace(rows, known, needs, {role: torch.cat(parts)[back] for role, parts in told.items()})
         return rows.with_x(x), MambaState(ssm=ssm, conv=known.conv), trace
 
@@ -200,7 +203,7 @@ class MambaBlock(nn.Module):
         return replace(scan, **{name: None if value is None else value[::2] for name, value in told.items()})
 
     def _scan_state(
-        self, known: _Inputs, index: Index, bounds: Tensor, ssm: Tensor, needs: frozenset[str]
+        self, known: _Inputs, index: Index, bounds: Tensor, ssm: Tensor | None, needs: frozenset[str]
     ) -> ScanState:
         """The state after some rows of which nothing else is read."""
         extras = frozenset(IN_THE_SCAN[role] for role in needs)

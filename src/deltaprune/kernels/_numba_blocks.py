@@ -11,18 +11,13 @@ ROWS = 32  # tokens that are opened together
 
 @compiled()
 def open_rows(us, ds, shift, u, u_base, u_step, dt, dt_base, dt_step, count, width):
-    """Rows of u, dt -> Δ u in `us`, Δ in `ds`, both (ROWS, LANES) float32."""
+    """Rows of u, dt -> Δ u in `us`, Δ in `ds`, both (ROWS, LANES) float32; a block that is narrower than LANES."""
     full_width()
     for t in range(count):
         at, dt_at = np.uintp(u_base + t * u_step), np.uintp(dt_base + t * dt_step)
-        if width == LANES:
-            for i in range(LANES):
-                ds[t, i] = softplus(widen(dt[dt_at + np.uintp(i)]) + shift[i])
-                us[t, i] = ds[t, i] * widen(u[at + np.uintp(i)])
-        else:
-            for i in range(width):
-                ds[t, i] = softplus(widen(dt[dt_at + np.uintp(i)]) + shift[i])
-                us[t, i] = ds[t, i] * widen(u[at + np.uintp(i)])
+        for i in range(width):
+            ds[t, i] = softplus(widen(dt[dt_at + np.uintp(i)]) + shift[i])
+            us[t, i] = ds[t, i] * widen(u[at + np.uintp(i)])
 
 
 @compiled()

@@ -1,4 +1,4 @@
-"""The convolution on CPUs: parallel over tiles of rows, vectorised over the channels.
+"""The convolution on CPUs: parallel over tiles of rows, block after block of channels, vectorised over these.
 
 There is no recurrence: a row reads its W - 1 predecessors in `x`, or in the initial state where its sequence begins.
 """
@@ -10,24 +10,60 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
-from deltaprune.kernels._numba import compiled, fma, launch, narrow, rows, silu, widen
+from deltaprune.kernels._numba import compiled, fma, full_width, launch, narrow, rows, silu, widen
 
 TILE = 16  # rows per unit of work
+BLOCK = 512  # channels whose taps stay in the first-level cache for a tile
+USUAL = 4  # taps; all of them are then in one loop
 
 
 @compiled()
-def _tap(total, source, base, weight):
-    """total += weight x, one row."""
-    at = np.uintp(base)
-    for e in range(len(total)):
-        total[e] = fma(weight[e], widen(source[at + np.uintp(e)]), total[e])
+def _tap(total, source, base, weight, first):
+    """total += weight x: some channels of one row."""
+    full_width()
+    at, first = np.uintp(base), np.uintp(first)
+    for i in range(len(total)):
+        e = np.uintp(i)
+        total[e] = fma(weight[first + e], widen(source[at + e]), total[e])
 
 
 @compiled()
 def _activate(total, into, base):
+    full_width()
     at = np.uintp(base)
-    for e in range(len(total)):
-        into[at + np.uintp(e)] = narrow(silu(total[e]), into[0])
+    for i in range(len(total)):
+        e = np.uintp(i)
+        into[at + e] = narrow(silu(total[e]), into[0])
+
+
+@compiled()
+def _usual(x, base, step, weight, bias, first, count, into, to):
+    """Some channels of one row whose predecessors are in `x` too, the first of them at `base`."""
+    full_width()
+    at, step, first, to = np.uintp(base), np.uintp(step), np.uintp(first), np.uintp(to)
+    w0, w1, w2, w3 = weight[0], weight[1], weight[2], weight[3]
+    for i in range(count):
+        e = np.uintp(i)
+        total = fma(w0[first + e], widen(x[at + e]), bias[first + e])
+        total = fma(w1[first + e], widen(x[at + step + e]), total)
+        total = fma(w2[first + e], widen(x[at + step + step + e]), total)
+        total = fma(w3[first + e], widen(x[at + step + step + step + e]), total)
+        into[to + e] = narrow(silu(total), into[0])
+
+
+@compiled()
+def _unusual(x, step, weight, bias, start, s, t, past, total, out, first):
+    """Some channels of row `t` of sequence `s`, which begins at row `start`."""
+    width, channels = weight.shape
+    for i in range(len(total)):
+        total[i] = bias[first + i]
+    for k in range(width):
+        row = t - width + 1 + k
+        if row >= start:
+            _tap(total, x, row * step + first, weight[k], first)
+        else:
+            _tap(total, past, (s * (width - 1) + row - start + width - 1) * channels + first, weight[k], first)
+    _activate(total, out, t * channels + first)
 
 
 @compiled(parallel=True)
@@ -36,19 +72,18 @@ def _conv(x, step, weight, bias, cu, past, out):
     width, channels = weight.shape
     length = cu[-1]
     for tile in prange((length + TILE - 1) // TILE):
-        total = np.empty(channels, np.float32)
-        s = np.searchsorted(cu, tile * TILE, side="right") - 1
-        for t in range(tile * TILE, min(length, (tile + 1) * TILE)):
-            while cu[s + 1] <= t:
-                s += 1
-            total[:] = bias
-            for k in range(width):
-                row = t - width + 1 + k
-                if row >= cu[s]:
-                    _tap(total, x, row * step, weight[k])
+        for first in range(0, channels, BLOCK):
+            count = min(BLOCK, channels - first)
+            total = np.empty(count, np.float32)
+            s = np.searchsorted(cu, tile * TILE, side="right") - 1
+            for t in range(tile * TILE, min(length, (tile + 1) * TILE)):
+                while cu[s + 1] <= t:
+                    s += 1
+                oldest = t - width + 1
+                if width == USUAL and oldest >= cu[s]:
+                    _usual(x, oldest * step + first, step, weight, bias, first, count, out, t * channels + first)
                 else:
-                    _tap(total, past, (s * (width - 1) + row - cu[s] + width - 1) * channels, weight[k])
-            _activate(total, out, t * channels)
+                    _unusual(x, step, weight, bias, cu[s], s, t, past, total, out, first)
 
 
 def conv(

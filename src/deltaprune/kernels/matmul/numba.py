@@ -1,7 +1,7 @@
 """The float32 product on AMD's processors with 512-bit vectors, for any number of rows; all else is torch's.
 
-On Zen 5 it takes 0.37 of the time of MKL, torch's own, for 24 rows, and less than it for hundreds; MKL seems to use such
-vectors on Intel's processors only. bfloat16 is left to oneDNN, which uses AMX where there is some.
+On Zen 5 it takes 0.37 of the time of MKL, torch's own, for 24 rows, and less than it for hundreds; MKL seems to use
+such vectors on Intel's processors only. bfloat16 is left to oneDNN, which uses AMX where there is some.
 """
 
 import torch

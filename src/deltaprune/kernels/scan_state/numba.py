@@ -1,7 +1,6 @@
 """The last state on CPUs: cut up as `selective_scan`'s numba backend is, with the same operations in the same order.
 
-Hence the same bits, alone or in a batch, in one piece or continued from a state, and on any number of threads. With no
-output to add up, four rows go through a state while it is in registers.
+Hence the same bits, alone or in a batch, in one piece or continued from a state, and on any number of threads.
 """
 
 import numpy as np
@@ -10,31 +9,12 @@ from numba import prange
 from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
-from deltaprune.kernels._numba import compiled, exp, fma, full_width, launch, rows
+from deltaprune.kernels._numba import compiled, launch, rows
 from deltaprune.kernels._numba_blocks import GROUP, LANES, ROWS, mean_of_blocks, open_rows, sum_block, write_rows
+from deltaprune.kernels._numba_lines import LOG2E
+from deltaprune.kernels._numba_scan import open_to_write, write_state
 from deltaprune.kernels.scan_state._state import ScanState
 from deltaprune.kernels.selective_scan._scan import untouched
-
-
-@compiled()
-def _recur(h, a, delta, du, B, start, count):
-    """h = exp(delta A) h + (delta u) B: `count` tokens of one block."""
-    full_width()
-    fours = count - count % 4
-    for t in range(0, fours, 4):
-        for n in range(h.shape[0]):
-            b0, b1, b2, b3 = B[start + t, n], B[start + t + 1, n], B[start + t + 2, n], B[start + t + 3, n]
-            for i in range(LANES):
-                decay = a[n, i]
-                new = fma(exp(delta[t, i] * decay), h[n, i], du[t, i] * b0)
-                new = fma(exp(delta[t + 1, i] * decay), new, du[t + 1, i] * b1)
-                new = fma(exp(delta[t + 2, i] * decay), new, du[t + 2, i] * b2)
-                h[n, i] = fma(exp(delta[t + 3, i] * decay), new, du[t + 3, i] * b3)
-    for t in range(fours, count):
-        for n in range(h.shape[0]):
-            b = B[start + t, n]
-            for i in range(LANES):
-                h[n, i] = fma(exp(delta[t, i] * a[n, i]), h[n, i], du[t, i] * b)
 
 
 @compiled()
@@ -52,16 +32,20 @@ def _block(room, fixed, first, start, stop, u, u_step, dt, dt_step, A, B, bias, 
     for i in range(width):
         shift[i] = bias[first + i]
         for n in range(order):
-            a[n, i], h[n, i] = A[first + i, n], state[first + i, n]
+            a[n, i], h[n, i] = LOG2E * A[first + i, n], state[first + i, n]
     us, ds = room[0], room[1]
     for t0 in range(start, stop, ROWS):
         count = min(ROWS, stop - t0)
-        open_rows(us, ds, shift, u, t0 * u_step + first, u_step, dt, t0 * dt_step + first, dt_step, count, width)
+        u_at, dt_at = t0 * u_step + first, t0 * dt_step + first
+        if width == LANES:
+            open_to_write(us, ds, shift, u, u_at, u_step, dt, dt_at, dt_step, count)
+        else:
+            open_rows(us, ds, shift, u, u_at, u_step, dt, dt_at, dt_step, count, width)
         if len(delta) > 0:
             write_rows(ds, delta, t0 * channels + first, channels, count, width)
         if len(sums) > 0:
             sum_block(ds, count, sums, t0)
-        _recur(h, a, ds, us, B, t0, count)
+        write_state(h, a, ds, us, B, t0, count)
     for i in range(width):
         for n in range(order):
             state[first + i, n] = h[n, i]

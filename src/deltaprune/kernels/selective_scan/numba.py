@@ -12,23 +12,11 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
-from deltaprune.kernels._numba import compiled, exp, fma, full_width, launch, narrow, rows, silu, widen
+from deltaprune.kernels._numba import compiled, full_width, launch, narrow, rows, silu, widen
 from deltaprune.kernels._numba_blocks import GROUP, LANES, ROWS, mean_of_blocks, open_rows, sum_block, write_rows
+from deltaprune.kernels._numba_lines import LOG2E
+from deltaprune.kernels._numba_scan import open_to_read, read_state
 from deltaprune.kernels.selective_scan._scan import Scan
-
-
-@compiled()
-def _recur(h, a, delta, du, y, B, C, start, count):
-    """h = exp(delta A) h + (delta u) B; y += C h: `count` tokens of one block."""
-    full_width()
-    for t in range(count):
-        for n in range(h.shape[0]):
-            b = B[start + t, n]
-            c = C[start + t, n]
-            for i in range(LANES):
-                new = fma(exp(delta[t, i] * a[n, i]), h[n, i], du[t, i] * b)
-                h[n, i] = new
-                y[t, i] = fma(c, new, y[t, i])
 
 
 @compiled()
@@ -37,12 +25,8 @@ def _skip(y, skip, u, base, step, count, width):
     full_width()
     for t in range(count):
         at = np.uintp(base + t * step)
-        if width == LANES:
-            for i in range(LANES):
-                y[t, i] = skip[i] * widen(u[at + np.uintp(i)])
-        else:
-            for i in range(width):
-                y[t, i] = skip[i] * widen(u[at + np.uintp(i)])
+        for i in range(width):
+            y[t, i] = skip[i] * widen(u[at + np.uintp(i)])
 
 
 @compiled()
@@ -76,21 +60,25 @@ def _block(
     for i in range(width):
         skip[i], shift[i] = D[first + i], bias[first + i]
         for n in range(order):
-            a[n, i], h[n, i] = A[first + i, n], state[first + i, n]
+            a[n, i], h[n, i] = LOG2E * A[first + i, n], state[first + i, n]
     us, ds, ys = room[0], room[1], room[2]
     for t0 in range(start, stop, ROWS):
         count = min(ROWS, stop - t0)
         at = t0 * channels + first
-        open_rows(us, ds, shift, u, t0 * u_step + first, u_step, dt, t0 * dt_step + first, dt_step, count, width)
-        _skip(ys, skip, u, t0 * u_step + first, u_step, count, width)
+        u_at, dt_at, z_at = t0 * u_step + first, t0 * dt_step + first, t0 * z_step + first
+        if width == LANES:
+            open_to_read(us, ds, ys, shift, skip, u, u_at, u_step, dt, dt_at, dt_step, z, z_at, z_step, count)
+        else:
+            open_rows(us, ds, shift, u, u_at, u_step, dt, dt_at, dt_step, count, width)
+            _skip(ys, skip, u, u_at, u_step, count, width)
         if len(delta) > 0:
             write_rows(ds, delta, at, channels, count, width)
         if len(sums) > 0:
             sum_block(ds, count, sums, t0)
-        _recur(h, a, ds, us, ys, B, C, t0, count)
+        read_state(h, a, ds, us, ys, B, C, t0, count)
         if len(y) > 0:
             write_rows(ys, y, at, channels, count, width)
-        _gate(ys, z, t0 * z_step + first, z_step, out, at, channels, count, width)
+        _gate(ys, z, z_at, z_step, out, at, channels, count, width)
     for i in range(width):
         for n in range(order):
             state[first + i, n] = h[n, i]
