@@ -9,6 +9,8 @@ Numba's cache does not see edits of ``_fastmath``: delete ``__pycache__`` after 
 # numba compiles these functions with other signatures than the ones written: intrinsics take a typing context first.
 # pyright: reportCallIssue=false
 
+from typing import Any
+
 from numba import njit, prange
 
 from training._fastmath import LANES, empty_aligned, fma, vfull, vload, vspread, vstore, vsum
@@ -17,7 +19,7 @@ SIDE = 2 * LANES  # of a head's keys and of its values
 
 
 @njit(forceinline=True)
-def _read(rows, t, kh, matrix, n):
+def _read(rows, t, kh, matrix, n) -> tuple[Any, Any]:
     """rows[t, kh] times matrix[n]: both vectors of the product."""
     low, high, low2, high2 = vfull(0.0), vfull(0.0), vfull(0.0), vfull(0.0)
     for i in range(0, SIDE, 2):

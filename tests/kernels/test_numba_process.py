@@ -14,6 +14,9 @@ import importlib, torch
 from deltaprune.cost.verify import verify_kernels
 verify_kernels(torch.device("cpu"), torch.float32)
 taken = verify_kernels(torch.device("cpu"), torch.bfloat16)
+from deltaprune.kernels._numba_vectors import PAIRS, TILES
+attention = taken.pop("softmax_attention")
+assert attention == "numba" if PAIRS and not TILES else attention != "numba", attention
 assert set(taken.values()) == {"numba"}
 """
 COUNT = """

@@ -7,6 +7,7 @@ from backends import backends, device_of, typed_backends
 from torch import Tensor
 
 from deltaprune.kernels import select, softmax_attention
+from deltaprune.kernels.softmax_attention import numba
 from deltaprune.kernels.softmax_attention.numba import HEIGHT, TILE, _refusal
 
 BACKENDS = backends("softmax_attention")
@@ -109,23 +110,23 @@ def test_gradients_go_through_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "says"),
+    ("pairs", "tiles", "says"),
     [
-        ({"avx512bf16": True, "amx-bf16": True}, "has AMX"),
-        ({"avx512bf16": False}, "has no AVX512_BF16"),
-        ({}, "has no AVX512_BF16"),
-        ({"avx512bf16": True, "amx-bf16": False}, None),
+        (True, True, "has AMX"),
+        (False, False, "has no AVX512_BF16"),
+        (True, False, None),
     ],
 )
-def test_the_processor_decides(features: dict[str, bool], says: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
+def test_the_processor_decides(pairs: bool, tiles: bool, says: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba, "PAIRS", pairs)
+    monkeypatch.setattr(numba, "TILES", tiles)
     monkeypatch.setattr(llvmlite.binding, "llvm_version_info", (20, 1, 0))
     refusal = _refusal.__wrapped__()
     assert refusal is None if says is None else says in (refusal or "")
 
 
 def test_an_old_llvm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: {"avx512bf16": True})
+    monkeypatch.setattr(numba, "TILES", False)
     monkeypatch.setattr(llvmlite.binding, "llvm_version_info", (15, 0, 7))
     assert _refusal.__wrapped__() == "it needs LLVM 16 (numba 0.62), and numba has 15"
 

@@ -1,6 +1,6 @@
 """Vectors of 16 float32 numbers in LLVM, and the functions of them that the scans need.
 
-All are IEEE operations in a fixed order, fused where `fma` says so, as in `_numba`: a lane's value does not depend on
+All are IEEE operations in a fixed order, fused where `fused` says so, as in `_numba`: a lane's value does not depend on
 its neighbours, nor on the width of the processor's own vectors.
 """
 
@@ -10,9 +10,9 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-WIDTH = 16  # lanes; two or four of a processor's own vectors where these are narrower
-WORD, INDEX = ir.IntType(32), ir.IntType(64)
-LINE, WORDS = (ir.VectorType(number, WIDTH) for number in (ir.FloatType(), WORD))
+from deltaprune.kernels._numba_vectors import LINE, WIDTH, WORD, fused, widened
+
+WORDS = ir.VectorType(WORD, WIDTH)
 LOG2E = np.float32(1.4426950408889634)
 _LOWEST = -126.0  # 2^-126 is the smallest normal number
 _SHIFT = 1.5 * 2**23  # adding it rounds to the nearest integer, which is then in the lowest bits
@@ -27,12 +27,6 @@ def same(number: float) -> Any:
     return ir.Constant(LINE, [float(np.float32(number))] * WIDTH)
 
 
-def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """a b + c with one rounding, on every processor that has the instruction."""
-    kind = ir.FunctionType(LINE, [LINE] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32"), [a, b, c])
-
-
 def place(builder: Any, data: Any, at: Any, kind: Any = types.float32) -> Any:
     """A pointer to the vector that begins with number `at` of an array of this type."""
     line = LINE if kind == types.float32 else ir.VectorType(ir.IntType(16), WIDTH)
@@ -42,9 +36,7 @@ def place(builder: Any, data: Any, at: Any, kind: Any = types.float32) -> Any:
 def read(builder: Any, data: Any, at: Any, kind: Any = types.float32) -> Any:
     """That vector, as float32; int16 are the bits of bfloat16, the upper half of a float32."""
     vector = builder.load(place(builder, data, at, kind), align=kind.bitwidth // 8)
-    if kind == types.float32:
-        return vector
-    return builder.bitcast(builder.shl(builder.zext(vector, WORDS), ir.Constant(WORDS, [16] * WIDTH)), LINE)
+    return widened(builder, vector, kind, WIDTH)
 
 
 def write(builder: Any, vector: Any, data: Any, at: Any) -> None:
@@ -71,7 +63,7 @@ def everywhere(builder: Any, data: Any, at: Any) -> Any:
 def _horner(builder: Any, coefficients: tuple[float, ...], x: Any) -> Any:
     total = same(coefficients[-1])
     for coefficient in coefficients[-2::-1]:
-        total = fma(builder, total, x, same(coefficient))
+        total = fused(builder, total, x, same(coefficient))
     return total
 
 
@@ -103,8 +95,8 @@ def softplus(builder: Any, x: Any) -> Any:
     sign = ir.Constant(WORDS, [-(2**31)] * WIDTH)
     below = builder.bitcast(builder.or_(builder.bitcast(x, WORDS), sign), LINE)
     below = builder.select(builder.fcmp_ordered(">", lowest, below), lowest, below)
-    shifted = fma(builder, below, log2e, shift)
-    f = fma(builder, below, log2e, builder.fsub(shift, shifted))
+    shifted = fused(builder, below, log2e, shift)
+    f = fused(builder, below, log2e, builder.fsub(shift, shifted))
     e = _times_power(builder, _horner(builder, _POWERS, f), shifted)
     above = builder.select(builder.fcmp_ordered(">", x, zero), x, zero)
-    return fma(builder, _horner(builder, _LOGARITHM, e), e, above)
+    return fused(builder, _horner(builder, _LOGARITHM, e), e, above)

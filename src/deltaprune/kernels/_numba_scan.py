@@ -14,7 +14,8 @@ from numba.extending import intrinsic
 
 from deltaprune.kernels._numba import compiled, full_width
 from deltaprune.kernels._numba_blocks import LANES, ROWS
-from deltaprune.kernels._numba_lines import INDEX, WIDTH, everywhere, expect, fma, power_of_two, read, softplus, write
+from deltaprune.kernels._numba_lines import everywhere, expect, power_of_two, read, softplus, write
+from deltaprune.kernels._numba_vectors import INDEX, WIDTH, fused
 
 _ARGUMENTS: tuple[str, ...] = ("h", "a", "delta", "du", "y", "B", "C", "t", "row", "first", "order")
 _OPENED: tuple[str, ...] = (
@@ -77,9 +78,9 @@ def _recurrence(rows: int, reads: bool) -> Any:
             a, h = read(builder, given["a"], at), read(builder, given["h"], at)
             for r in range(rows):
                 decay = power_of_two(builder, builder.fmul(delta[r], a))
-                h = fma(builder, decay, h, builder.fmul(du[r], shared("B", source[r], n)))
+                h = fused(builder, decay, h, builder.fmul(du[r], shared("B", source[r], n)))
                 if reads:
-                    sums.append(fma(builder, shared("C", source[r], n), h, totals[r]))
+                    sums.append(fused(builder, shared("C", source[r], n), h, totals[r]))
             write(builder, h, given["h"], at)
             return sums
 

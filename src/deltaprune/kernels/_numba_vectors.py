@@ -4,12 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import llvm_version_info
 from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 
 _TARGET: Any = cpu_target.target_context
 PROCESSOR, _FEATURES = _TARGET.codegen().magic_tuple()[1:]  # what LLVM compiles for, in its own words
-WIDE, PAIRS = ("+" + feature in _FEATURES.split(",") for feature in ("avx512f", "avx512bf16"))
+WIDE, _DOTS, TILES = ("+" + feature in _FEATURES.split(",") for feature in ("avx512f", "avx512bf16", "amx-bf16"))
+LLVM = 16  # since when the instruction takes `bfloat`
+PAIRS = _DOTS and llvm_version_info[0] >= LLVM
 WIDTH = 16  # lanes of a vector, two or four registers' where they are narrower
 BYTE, HALF, WORD, INDEX, FLOAT = (*(ir.IntType(bits) for bits in (8, 16, 32, 64)), ir.FloatType())
 LINE = ir.VectorType(FLOAT, WIDTH)

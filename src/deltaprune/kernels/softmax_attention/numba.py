@@ -7,7 +7,7 @@ values. Sums and scores are float32. A row's result depends on its own image alo
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import llvmlite.binding
@@ -21,35 +21,14 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._numba import compiled, exp, full_width, launch, narrow
+from deltaprune.kernels._numba_vectors import LINE, LLVM, PAIRS, TILES, WORD, fused_pairs
+from deltaprune.kernels._numba_vectors import WIDTH as LANES
 from deltaprune.kernels.softmax_attention import reference
 
-HEIGHT, LANES, WIDEST = 6, 16, 4  # rows of a tile; numbers of a vector; vectors of a tile
+HEIGHT, WIDEST = 6, 4  # rows of a tile; vectors of a tile
 TILE = LANES * WIDEST
-LLVM = (16, 0, 0)  # since when the instruction takes `bfloat`
 LOWEST = np.float32(-1e30)  # the score of a key that is not there
-WORD = ir.IntType(32)
-LINE, PAIRS = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(WORD, LANES)
-
-
-class BFloat16(ir.Type):
-    """LLVM's `bfloat`, which llvmlite has no name for."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BFloat16)
-
-    def __hash__(self) -> int:
-        return hash(BFloat16)
-
-
-def _meet(builder: Any, total: Any, x: Any, y: Any) -> Any:
-    """total + x · y in each of 16 lanes."""
-    halves = ir.VectorType(BFloat16(), 2 * LANES)
-    kind = ir.FunctionType(LINE, [LINE, halves, halves])
-    dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
-    return builder.call(dot, [total, builder.bitcast(x, halves), builder.bitcast(y, halves)])
+WORDS = ir.VectorType(WORD, LANES)  # each a pair of bfloat16
 
 
 def _tile(width: int) -> Any:
@@ -76,16 +55,16 @@ def _tile(width: int) -> Any:
         with cgutils.for_range(builder, count) as loop:
             at = builder.add(m_at, builder.mul(loop.index, m_step))
             lines = [
-                builder.load(builder.bitcast(along(m, at, m_step, 0, LANES * w), PAIRS.as_pointer()), align=4)
+                builder.load(builder.bitcast(along(m, at, m_step, 0, LANES * w), WORDS.as_pointer()), align=4)
                 for w in range(width)
             ]
             for r, row in enumerate(rows):
                 pair = builder.load(builder.gep(row, [loop.index]))
-                one = builder.insert_element(ir.Constant(PAIRS, ir.Undefined), pair, zero)
-                pairs = builder.shuffle_vector(one, one, ir.Constant(PAIRS, [0] * LANES))
+                one = builder.insert_element(ir.Constant(WORDS, ir.Undefined), pair, zero)
+                pairs = builder.shuffle_vector(one, one, ir.Constant(WORDS, [0] * LANES))
                 for w, line in enumerate(lines):
                     total = sums[r * width + w]
-                    builder.store(_meet(builder, builder.load(total), pairs, line), total)
+                    builder.store(fused_pairs(builder, pairs, line, builder.load(total)), total)
         for (r, w), total in zip(places, sums, strict=True):
             place = builder.bitcast(along(out, out_at, out_step, r, LANES * w), LINE.as_pointer())
             builder.store(builder.load(total), place, align=4)
@@ -225,13 +204,12 @@ def _flat(x: Tensor, kind: torch.dtype) -> tuple[np.ndarray, tuple[int, ...]]:
 @functools.cache
 def _refusal() -> str | None:
     """Why this processor's own instructions are of no use here, or None."""
-    has: Callable[[str], Any] = dict(llvmlite.binding.get_host_cpu_features()).get
-    if has("amx-bf16"):
+    if TILES:
         return "this processor has AMX, with which torch's own attention is fast"
-    if not has("avx512bf16"):
-        return "this processor has no AVX512_BF16"
-    newest = llvmlite.binding.llvm_version_info
-    return None if newest >= LLVM else f"it needs LLVM {LLVM[0]} (numba 0.62), and numba has {newest[0]}"
+    newest = llvmlite.binding.llvm_version_info[0]
+    if newest < LLVM:
+        return f"it needs LLVM {LLVM} (numba 0.62), and numba has {newest}"
+    return None if PAIRS else "this processor has no AVX512_BF16"
 
 
 BACKEND = Backend(
