@@ -72,7 +72,7 @@ def test_a_page_runs_top_to_bottom(
 
 
 @pytest.mark.parametrize(
-    "block", re.findall(r"```py\n(.*?)```", MODELS, re.DOTALL), ids=["cobra", "files", "robomamba"]
+    "block", re.findall(r"```py\n(.*?)```", MODELS, re.DOTALL), ids=["cobra", "files", "robomamba", "quantized"]
 )
 def test_python_on_published_weights_runs(
     block: str,

@@ -21,6 +21,7 @@ def load(
     tokenizer: str | Path | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
+    quantize: str | None = None,
 ) -> tuple[VLM, Processor]:
     """A model and its processor.
 
@@ -36,6 +37,8 @@ def load(
         dtype: of the weights, "float32", "bfloat16" or "float16"; by default that of the checkpoint. The weights that
             the LM uses in float32 (A, D, dt's bias, the norms) stay in float32.
         device: the CPU by default. "auto" takes a GPU if there is one, else the CPU.
+        quantize: "int8" or "int4" quantizes the LM's large matrices as they are read, for the CPU; towers, projector
+            and what the step sizes come from keep their dtype. A folder that `convert` quantized needs no word of it.
 
     Raises:
         UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.
@@ -46,8 +49,14 @@ def load(
         from deltaprune.hosted.folder import load_hosted
 
         refuse_parts(f"The model folder {source}", towers, tokenizer)
+        if quantize is not None:
+            raise UserError(
+                f"quantize={quantize!r} is for models that this library runs itself, such as Cobra: {source} is a "
+                "model of transformers' own, so load it with dtype='bfloat16' instead."
+            )
         return cast(tuple[VLM, Processor], load_hosted(source, dtype, device))
     checkpoint = open_source(source, towers, tokenizer)
+    checkpoint = checkpoint if quantize is None else checkpoint.quantized(quantize)
     model = build(checkpoint, dtype, device)
     processor = Processor(checkpoint.config, checkpoint.tokenizer, chat_template=checkpoint.chat_template)
     return VLM(model, processor.eos_id), processor

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from deltaprune.kernels import Quantized
 from deltaprune.rows import Rows
 from deltaprune.trace import Trace
 
@@ -79,7 +80,7 @@ class Block(Layer, Protocol):
         """One row of every sample; `in_place` may write over `state`."""
         ...
 
-    def products(self, how: Literal["full", "write"] = "full") -> tuple[Float[Tensor, "n k"], ...]:
+    def products(self, how: Literal["full", "write"] = "full") -> tuple[Float[Tensor, "n k"] | Quantized, ...]:
         """The weights of its matrix products with a row, in order: in `prefill`, or with a visual row in `write`."""
         ...
 

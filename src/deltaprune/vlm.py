@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deltaprune.answer import Answer, Look
-from deltaprune.checkpoints.checkpoint import chosen_device
+from deltaprune.checkpoints.checkpoint import chosen_device, kind
 from deltaprune.errors import UserError
 from deltaprune.generate import Sampler, Sampling, first_logits, generate, greedy
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
-from deltaprune.mllm.network import MLLM, MLLMConfig, weight_dtype
+from deltaprune.mllm.network import MLLM, MLLMConfig
 from deltaprune.mllm.pictures import Pictures
 from deltaprune.mllm.processor import encode_images
 from deltaprune.prefill import Prefilled, prefill
@@ -70,13 +70,15 @@ class VLM(Switchable):
         """Move or cast the weights in place; those that the LM uses in float32 stay in float32, as in `load`.
 
         Raises:
-            UserError: torch cannot use the device.
+            UserError: torch cannot use the device, or int8 or int4 weights leave the CPU.
         """
         if device is not None:
+            if chosen_device(device).type != "cpu" and self.config.quantize is not None:
+                raise UserError(f"{self.config.quantize} weights run on the CPU: they cannot move to {str(device)!r}.")
             self.model.to(device=chosen_device(device))
         if dtype is not None:
             for name, weight in self.model.named_parameters():
-                weight.data = weight.data.to(weight_dtype(name, dtype))
+                weight.data = weight.data.to(kind(name, weight, dtype))
         return self
 
     @property

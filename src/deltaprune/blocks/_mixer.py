@@ -1,11 +1,15 @@
 """The parameters of a Mamba-1 mixer, under mamba_ssm's names."""
 
 import math
+from typing import Literal
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from deltaprune.blocks.quantized import matrix
 from deltaprune.blocks.sizes import MambaConfig
+from deltaprune.kernels import Quantized
 
 
 class Mixer(nn.Module):
@@ -21,6 +25,15 @@ class Mixer(nn.Module):
         self.A_log = nn.Parameter(torch.log(torch.arange(1.0, states + 1)).repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = nn.Linear(inner, config.d_model, bias=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the rows and products; dt_proj is never quantized."""
+        return self.dt_proj.weight.dtype
+
+    def matrix(self, name: Literal["in_proj", "out_proj"]) -> Float[Tensor, "n k"] | Quantized:
+        """The weight of a projection that may be quantized."""
+        return matrix(getattr(self, name), self.dtype)
 
     def reset_parameters(self, config: MambaConfig) -> None:
         """mamba_ssm's initialisation: Delta starts log-uniform in [1e-3, 1e-1], out_proj shrinks with depth."""

@@ -23,6 +23,7 @@ from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.errors import UserError
 from deltaprune.kernels import (
     LayerWeights,
+    Quantized,
     Scan,
     ScanState,
     causal_conv1d,
@@ -30,6 +31,7 @@ from deltaprune.kernels import (
     layer_step,
     lent,
     matmul,
+    quantized_matmul,
     residual_add,
     scan_state,
     selective_scan,
@@ -85,11 +87,10 @@ class MambaBlock(nn.Module):
 
     def empty_state(self, batch: int) -> MambaState:
         """The state before the first token: zeros."""
-        weight = self.mixer.in_proj.weight
-        inner = self.config.d_inner
+        device, inner = self.mixer.D.device, self.config.d_inner
         return MambaState(
-            ssm=torch.zeros(batch, inner, self.config.d_state, device=weight.device),
-            conv=torch.zeros(batch, inner, self.config.d_conv - 1, device=weight.device, dtype=weight.dtype),
+            ssm=torch.zeros(batch, inner, self.config.d_state, device=device),
+            conv=torch.zeros(batch, inner, self.config.d_conv - 1, device=device, dtype=self.mixer.dtype),
         )
 
     def prefill(
@@ -105,12 +106,12 @@ class MambaBlock(nn.Module):
         if len(rows.x) == 0:
             return rows, state or self.empty_state(len(rows.lengths)), Trace()
         inner, m = self.config.d_inner, self.mixer
-        xz = product("in_proj", self._normed(rows), m.in_proj.weight)
+        xz = product("in_proj", self._normed(rows), m.matrix("in_proj"))
         known = self._inputs(xz[:, :inner], rows, state)
         run = self._scan_over_gaps if GAP in rows.beside else self._scan_all
         scan = run(known, xz[:, inner:], rows, state and state.ssm, needs)
         trace = self._trace(rows, known, needs, {role: getattr(scan, name) for role, name in IN_THE_SCAN.items()})
-        x = residual_add(rows.x, product("out_proj", scan.out, m.out_proj.weight))
+        x = residual_add(rows.x, product("out_proj", scan.out, m.matrix("out_proj")))
         return rows.with_x(x), MambaState(ssm=scan.state, conv=known.conv), trace
 
     def write(
@@ -127,7 +128,7 @@ class MambaBlock(nn.Module):
             raise UserError('Align() lets updated rows decay the state: no Pass(how="write") may come after it.')
         inner, m, x = self.config.d_inner, self.mixer, rows.x
         normed = self._normed(rows)
-        known = self._inputs(product("in_proj_u", normed, m.in_proj.weight[:inner]), rows, state)
+        known = self._inputs(product("in_proj_u", normed, m.matrix("in_proj")[:inner]), rows, state)
         ssm = state and state.ssm
         text, outs, order = [], [], []
         told: dict[str, list[Tensor]] = {role: [] for role in needs & {"step", "delta"}}
@@ -136,7 +137,7 @@ class MambaBlock(nn.Module):
             if visual:
                 scan = self._scan_state(known, index, bounds, ssm, frozenset(told))
             else:
-                z = product("in_proj_z", normed[index], m.in_proj.weight[inner:])
+                z = product("in_proj_z", normed[index], m.matrix("in_proj")[inner:])
                 scan = self._scan(known, index, z, bounds, ssm, frozenset(told))
                 text.append(index)
                 outs.append(scan.out.clone())  # the next scan reuses its memory
@@ -147,7 +148,7 @@ class MambaBlock(nn.Module):
                 parts.append(getattr(scan, IN_THE_SCAN[role]))
         assert ssm is not None
         if text:
-            added = product("out_proj", torch.cat(outs), m.out_proj.weight)
+            added = product("out_proj", torch.cat(outs), m.matrix("out_proj"))
             x = x if lent(x) else own(x)
             for index, part in zip(text, added.split([len(out) for out in outs]), strict=True):
                 x[index] += part
@@ -156,8 +157,7 @@ class MambaBlock(nn.Module):
         return rows.with_x(x), MambaState(ssm=ssm, conv=known.conv), trace
 
     def _normed(self, rows: Rows) -> Tensor:
-        dtype = self.mixer.in_proj.weight.dtype
-        return kernels.rms_norm(rows.x, self.norm.weight, self.config.norm_eps, dtype=dtype)[1]
+        return kernels.rms_norm(rows.x, self.norm.weight, self.config.norm_eps, dtype=self.mixer.dtype)[1]
 
     def _inputs(self, u: Tensor, rows: Rows, state: MambaState | None) -> _Inputs:
         """From the input half of in_proj to what the scan takes."""
@@ -216,12 +216,12 @@ class MambaBlock(nn.Module):
         found = {role: value for role, value in per_row.items() if role in needs and value is not None}
         return Trace(found, {"decay": known.a} if "decay" in needs else {})
 
-    def products(self, how: Literal["full", "write"] = "full") -> tuple[Float[Tensor, "n k"], ...]:
+    def products(self, how: Literal["full", "write"] = "full") -> tuple[Float[Tensor, "n k"] | Quantized, ...]:
         """The weights of its matrix products, in order; a row that only writes takes no gate, no readout, no output."""
         m, cfg = self.mixer, self.config
         if how == "write":
-            return m.in_proj.weight[: cfg.d_inner], m.x_proj.weight[: cfg.rank + cfg.d_state], m.dt_proj.weight
-        return m.in_proj.weight, m.x_proj.weight, m.dt_proj.weight, m.out_proj.weight
+            return m.matrix("in_proj")[: cfg.d_inner], m.x_proj.weight[: cfg.rank + cfg.d_state], m.dt_proj.weight
+        return m.matrix("in_proj"), m.x_proj.weight, m.dt_proj.weight, m.matrix("out_proj")
 
     def macs(self, how: Literal["full", "write"] = "full") -> Mapping[str, float]:
         """Multiply-accumulates of one row by component, see `MambaConfig.macs`."""
@@ -245,7 +245,7 @@ class MambaBlock(nn.Module):
         assert m.conv1d.bias is not None
         return LayerWeights(
             norm=self.norm.weight,
-            in_proj=m.in_proj.weight,
+            in_proj=m.matrix("in_proj"),
             conv=m.conv1d.weight[:, 0],
             conv_bias=m.conv1d.bias,
             x_proj=m.x_proj.weight,
@@ -253,7 +253,7 @@ class MambaBlock(nn.Module):
             dt_bias=m.dt_proj.bias,
             A_log=m.A_log,
             D=m.D,
-            out_proj=m.out_proj.weight,
+            out_proj=m.matrix("out_proj"),
             eps=self.config.norm_eps,
         )
 
@@ -281,8 +281,10 @@ def own(x: Float[Tensor, "T d"]) -> Float[Tensor, "T d"]:
     return empty("residual_add.out", x.shape, x.dtype, beside=x).copy_(x)
 
 
-def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"]) -> Float[Tensor, "T n"]:
+def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"] | Quantized) -> Float[Tensor, "T n"]:
     """The matrix product of a projection without its bias; on a CPU into memory that the layers share, see `reuse`."""
+    if isinstance(weight, Quantized):
+        return quantized_matmul(x, weight, empty(name, (len(x), len(weight)), x.dtype))
     if x.device.type != "cpu" or torch.is_grad_enabled():
         return F.linear(x, weight)
     return matmul(x, weight, empty(name, (len(x), len(weight)), x.dtype))

@@ -1,7 +1,7 @@
 """`Checkpoint`: a model's sizes, tokenizer and named tensors, mapped but not yet read. Every source becomes one."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,11 +10,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from deltaprune.checkpoints.pages import MappedFiles
+from deltaprune.checkpoints.quantize import SCALE, quantize_stream, quantized_names, with_quantize
 from deltaprune.errors import UserError, did_you_mean, in_words
 from deltaprune.mllm.network import MLLM, MLLMConfig, blank, restore_buffers, weight_dtype
 from deltaprune.tensors import fold
 
 ALIGNMENT = 64  # bytes, as in torch's own allocations and its zip files
+NUMBERS = {"int8": torch.int8, "int4": torch.uint8}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -29,6 +31,8 @@ class Checkpoint:
         sources: our name -> where the tensor comes from, "file: its name there"; not for tensors of zeros that we add.
         files: role ("config", "checkpoint", "dino", ...) -> the file that was read.
         chat_template: a Jinja text that came with the model; None is the one that `config.template` names.
+        unquantized: whether `config` asks for int8 or int4 weights that `weights` still holds as they were; `read`
+            quantizes them.
     """
 
     config: MLLMConfig
@@ -37,18 +41,38 @@ class Checkpoint:
     sources: Mapping[str, str]
     files: Mapping[str, Path]
     chat_template: str | None = None
+    unquantized: bool = False
+
+    def quantized(self, form: str) -> "Checkpoint":
+        """The same model with int8 or int4 weights in its LM, quantized from the checkpoint's own when they are read.
+
+        Raises:
+            UserError: see `with_quantize`.
+        """
+        config = with_quantize(self.config, form)
+        return replace(self, config=config, unquantized=self.unquantized or self.config.quantize is None)
 
     def dtype(self, wanted: torch.dtype | str | None = None) -> torch.dtype:
         """The model's dtype: the wanted one, or the one in which the checkpoint holds the LM's matrices.
 
         Raises:
-            UserError: it is none of float32, bfloat16 and float16, or the checkpoint is quantised.
+            UserError: it is none of float32, bfloat16 and float16, or the checkpoint is quantized in a way of its own,
+                or float16 is asked for beside int8 or int4.
         """
+        ours = {} if self.unquantized else quantized_names(self.config)
         for name, weight in self.weights.items():
-            if not weight.is_floating_point() or weight.itemsize == 1:
-                raise UserError(f"The checkpoint holds {weight.dtype} in {name}: quantised weights are not supported.")
-        own = self.weights["lm.backbone.layers.0.mixer.in_proj.weight"].dtype
+            plain = weight.is_floating_point() and weight.itemsize > 1
+            if not (weight.dtype == NUMBERS[ours[name]] if name in ours else plain):
+                raise UserError(
+                    f"The checkpoint holds {weight.dtype} in {name}: of quantized weights, only those that `deltaprune "
+                    "convert --quantize` wrote can be read."
+                )
+        own = self.weights["lm.backbone.layers.0.mixer.dt_proj.weight"].dtype
         name = str(own if wanted is None else wanted).removeprefix("torch.")
+        if name == "float16" and self.config.quantize is not None:
+            raise UserError(
+                f"{self.config.quantize} weights go with dtype='bfloat16' or 'float32', not with 'float16'."
+            )
         if name in DTYPES:
             return DTYPES[name]
         if wanted is None:
@@ -65,9 +89,22 @@ class Checkpoint:
         Raises:
             UserError: after the last one, if any held NaN or infinity, or a number too large for the dtype.
         """
+        forms = quantized_names(self.config) if self.unquantized else {}
+        yield from quantize_stream(self._placed(dtype, device, forms), forms)
+
+    def sizes(self, dtype: torch.dtype) -> dict[str, int]:
+        """Bytes of every tensor that `read` gives."""
+        state = blank(self.config).state_dict()
+        return {name: weight.numel() * kind(name, weight, dtype).itemsize for name, weight in state.items()}
+
+    def _placed(
+        self, dtype: torch.dtype, device: torch.device | str, forms: Container[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor as it is in `weights`; those in `forms` keep their own type."""
         mapped, broken, too_large = MappedFiles(self.files.values()), [], []
         for name, weight in self.weights.items():
-            placed = weight.to(device=device, dtype=weight_dtype(name, dtype)).contiguous()
+            wanted = weight.dtype if name in forms else kind(name, weight, dtype)
+            placed = weight.to(device=device, dtype=wanted).contiguous()
             if placed.data_ptr() % ALIGNMENT:
                 placed = placed.clone()
             if not _finite(placed):
@@ -85,6 +122,12 @@ class Checkpoint:
             raise UserError(f"{', '.join(fold(too_large))} overflow in {name}: choose dtype='bfloat16' or 'float32'.")
 
 
+def kind(name: str, weight: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a tensor in a model of this dtype: its own for what a quantized weight consists of."""
+    quantized = not weight.is_floating_point() or name.endswith(SCALE)
+    return weight.dtype if quantized else weight_dtype(name, dtype)
+
+
 def build(
     checkpoint: Checkpoint, dtype: torch.dtype | str | None = None, device: torch.device | str | None = None
 ) -> MLLM:
@@ -98,7 +141,11 @@ def build(
     Raises:
         UserError: the dtype or the device is not available, or the weights are not finite.
     """
-    device = chosen_device(device)
+    device, form = chosen_device(device), checkpoint.config.quantize
+    if form is not None and device.type != "cpu":
+        raise UserError(
+            f"{form} weights run on the CPU: leave out device={str(device)!r}, or load the model without them."
+        )
     model = blank(checkpoint.config)
     model.load_state_dict(dict(checkpoint.read(checkpoint.dtype(dtype), device)), assign=True)
     restore_buffers(model)

@@ -13,13 +13,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from deltaprune import __version__
-from deltaprune.checkpoints.checkpoint import Checkpoint
+from deltaprune.checkpoints.checkpoint import Checkpoint, kind
 from deltaprune.checkpoints.folder import SHARD_BYTES, write_folder
 from deltaprune.checkpoints.parts import Towers
+from deltaprune.checkpoints.quantize import quantized_names
 from deltaprune.checkpoints.sources import open_source
 from deltaprune.disk import sync_file, sync_folder
 from deltaprune.errors import UserError, in_words
-from deltaprune.mllm.network import weight_dtype
 
 RECORD, PARTIAL = "conversion.json", ".partial"
 MB = 10**6
@@ -32,6 +32,7 @@ def convert(
     towers: Towers | None = None,
     tokenizer: str | Path | None = None,
     dtype: torch.dtype | str | None = None,
+    quantize: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     say: Callable[[str], None] = lambda _: None,
     count: Callable[[int, int], None] = lambda _, __: None,
@@ -42,7 +43,7 @@ def convert(
     folder that looks finished.
 
     Args:
-        source, towers, tokenizer, dtype: as in `deltaprune.load`.
+        source, towers, tokenizer, dtype, quantize: as in `deltaprune.load`.
         dest: the folder to make; it must not exist.
         shard_bytes: the size of a weight file.
         say, count: called with what is being done, and with how many megabytes of it are done.
@@ -59,8 +60,9 @@ def convert(
     partial = dest.with_name(dest.name + PARTIAL)
     say("checking the source")
     checkpoint = open_source(source, towers, tokenizer)
+    checkpoint = checkpoint if quantize is None else checkpoint.quantized(quantize)
     chosen = checkpoint.dtype(dtype)
-    sizes = {n: weight.numel() * weight_dtype(n, chosen).itemsize for n, weight in checkpoint.weights.items()}
+    sizes = checkpoint.sizes(chosen)
     total = sum(sizes.values())
     _check_space(dest, total)
     partial.mkdir()
@@ -121,11 +123,12 @@ def _counted(
 
 def _record(checkpoint: Checkpoint, dtype: torch.dtype, files: list[str], total: int) -> dict[str, Any]:
     """What was made from what."""
-    name = str(dtype).removeprefix("torch.")
+    name, forms = str(dtype).removeprefix("torch."), quantized_names(checkpoint.config)
     return {
         "library": f"deltaprune {__version__}",
         "model": checkpoint.config.name,
         "dtype": name,
+        "quantize": checkpoint.config.quantize,
         "bytes": total,
         "files": files,
         "sources": {
@@ -135,7 +138,7 @@ def _record(checkpoint: Checkpoint, dtype: torch.dtype, files: list[str], total:
         "tensors": {
             ours: {
                 "from": checkpoint.sources.get(ours, "zeros"),
-                "dtype": f"{weight.dtype} -> {weight_dtype(ours, dtype)}".replace("torch.", ""),
+                "dtype": f"{weight.dtype} -> {forms.get(ours, kind(ours, weight, dtype))}".replace("torch.", ""),
             }
             for ours, weight in checkpoint.weights.items()
         },

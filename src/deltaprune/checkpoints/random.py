@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from deltaprune.checkpoints.quantize import quantize_model
 from deltaprune.errors import UserError
 from deltaprune.mllm.network import MLLM, MLLMConfig, restore_buffers, weight_dtype
 
@@ -24,6 +25,7 @@ def random_mllm(config: MLLMConfig, dtype: torch.dtype = torch.float32, seed: in
         dtype: of the weights; what `load` keeps in float32 is float32 here, too.
         seed: of the pool.
     """
+    form, config = config.quantize, replace(config, quantize=None)
     with torch.device("meta"):
         model = MLLM(config)
     restore_buffers(model)
@@ -33,7 +35,7 @@ def random_mllm(config: MLLMConfig, dtype: torch.dtype = torch.float32, seed: in
         _fill(name, filled, pool, config)
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, nn.Parameter(filled, requires_grad=False))
-    return model.eval()
+    return model.eval() if form is None else quantize_model(model, form)
 
 
 def _fill(name: str, weight: Tensor, pool: Tensor, config: MLLMConfig) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST = 10**9
 DEVICES = ("cpu", "cuda", "auto")
 DTYPES = ("float32", "bfloat16", "float16")
+QUANTIZE = ("int8", "int4")
 
 
 def check_whole(option: str, value: int, least: int = 1) -> None:
@@ -72,6 +73,16 @@ def check_dtype(dtype: str | None) -> None:
         raise UserError(f"There is no dtype {dtype!r}: {did_you_mean(dtype, DTYPES)}.")
 
 
+def check_quantize(quantize: str | None, device: str) -> None:
+    """Check for known bits and the device that they run on, or None; else a `UserError`."""
+    if quantize is None:
+        return
+    if quantize not in QUANTIZE:
+        raise UserError(f"--quantize {quantize!r} is unknown: {did_you_mean(quantize, QUANTIZE)}.")
+    if device == "cuda":
+        raise UserError(f"--quantize {quantize} runs on the CPU: leave it or --device cuda out.")
+
+
 def read_towers(words: list[str] | None) -> str | dict[str, str] | None:
     """--towers as `load` takes it: one folder, or NAME=FILE for each tower."""
     if not words:
@@ -91,11 +102,12 @@ def load_model(
     towers: list[str] | None = None,
     tokenizer: str | None = None,
     dtype: str | None = None,
+    quantize: str | None = None,
 ) -> "tuple[VLM, Processor]":
     """A model on its device, with progress.
 
     Args:
-        model, device, towers, tokenizer, dtype: the options.
+        model, device, towers, tokenizer, dtype, quantize: the options.
         working: shows what is being done.
         plan: a plan file, which replaces the model's own plan.
     """
@@ -104,10 +116,12 @@ def load_model(
 
     check_device(device)
     check_dtype(dtype)
+    check_quantize(quantize, device)
     working.say(f"loading {model}")
     if is_hosted(model):
         quiet_transformers()
-    vlm, processor = load(model, towers=read_towers(towers), tokenizer=tokenizer, dtype=dtype, device=device)
+    parts = {"towers": read_towers(towers), "tokenizer": tokenizer}
+    vlm, processor = load(model, **parts, dtype=dtype, device=device, quantize=quantize)
     if plan is not None:
         from deltaprune.calibrate import load_plan
 

@@ -126,6 +126,10 @@ DtypeOption = Annotated[
         "--dtype", metavar="float32|bfloat16|float16", help="Type of the weights. [default: the checkpoint's own]"
     ),
 ]
+QuantizeOption = Annotated[
+    str | None,
+    typer.Option("--quantize", metavar="int8|int4", help="The LM's large matrices in 8 or 4 bits, on the CPU."),
+]
 PluginOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -39,11 +39,13 @@ class Asked(NamedTuple):
     towers: list[str] | None = None
     tokenizer: str | None = None
     dtype: str | None = None
+    quantize: str | None = None
 
 
 def _load(asked: Asked, working: Working) -> "tuple[VLM, Processor]":
     """The model that was asked for."""
-    return load_model(asked.model, asked.device, working, asked.plan, asked.towers, asked.tokenizer, asked.dtype)
+    how = asked.towers, asked.tokenizer, asked.dtype, asked.quantize
+    return load_model(asked.model, asked.device, working, asked.plan, *how)
 
 
 def _config(asked: Asked) -> "MLLMConfig":

@@ -17,6 +17,7 @@ from deltaprune.cli._options import (
     ModelOption,
     PlanOption,
     PlotOption,
+    QuantizeOption,
     SeedOption,
     SplitOption,
     TokenizerOption,
@@ -72,6 +73,7 @@ def analyse(
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure on a model what pruning depends on, against its own unpruned output.
@@ -99,7 +101,7 @@ def analyse(
         check_figure(plot)
         chosen, n_sets = registry[benchmark](), sets or 4 if subject == "sets" else 1
         about = pick_questions(chosen, split, seed, samples * n_sets)
-        vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype)
+        vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype, quantize)
         inputs = [
             list(batches(vlm, processor, chosen, about[i::n_sets], working)) for i in range(n_sets)
         ]  # every n-th, so that each set has every kind of question

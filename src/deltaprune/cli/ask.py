@@ -16,6 +16,7 @@ from deltaprune.cli._options import (
     JsonOption,
     ModelOption,
     PlanOption,
+    QuantizeOption,
     TokenizerOption,
     TowersOption,
     local,
@@ -56,6 +57,7 @@ def ask(
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Ask about a picture: the answers without pruning and with each method.
@@ -76,7 +78,7 @@ def ask(
         picture = open_image(image)
         if overlay is not None:
             _check_overlay(overlay, image)
-        vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype)
+        vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype, quantize)
         if overlay is not None:
             _check_grid(vlm, processor, picture)
         methods = methods if method else suited(methods, vlm.config)

@@ -7,7 +7,15 @@ import typer
 
 from deltaprune.cli._bench_hosted import bench_hosted, check_bench_options, hosted_table
 from deltaprune.cli._bench_tables import bench_table, components_table, growth_table, questions_table
-from deltaprune.cli._common import check_device, check_dtype, check_whole, load_model, print_json, read_own_config
+from deltaprune.cli._common import (
+    check_device,
+    check_dtype,
+    check_quantize,
+    check_whole,
+    load_model,
+    print_json,
+    read_own_config,
+)
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
     DeviceOption,
@@ -16,6 +24,7 @@ from deltaprune.cli._options import (
     MethodsOption,
     ModelOption,
     PlanOption,
+    QuantizeOption,
     TokenizerOption,
     TowersOption,
 )
@@ -40,6 +49,7 @@ def bench(
         int | None, typer.Option("--layers", help="Cut the LM to so many layers; with --random-weights only.")
     ] = None,
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
     text_tokens: Annotated[int, typer.Option("--text-tokens", help="Of each prompt, template included.")] = 22,
     batch: Annotated[
         list[int] | None, typer.Option("--batch", help="Prompts at once; repeatable. [default: 1]")
@@ -74,6 +84,9 @@ def bench(
         for value in values:
             check_whole(option, value)
     check_dtype(dtype)
+    check_quantize(quantize, device)
+    if peers and quantize is not None:
+        raise UserError("--peers run on the model's own weights, which --quantize replaces: leave one of them out.")
     if growth and questions:
         raise UserError("--growth and --questions are two measurements: ask for one of them.")
     with Working("starting") as working:
@@ -83,7 +96,13 @@ def bench(
         for text in method or ():
             parse(text)
         if is_hosted(model):
-            ours = {"--layers": layers, "--peers": peers, "--components": components, "--growth": growth}
+            ours = {
+                "--layers": layers,
+                "--peers": peers,
+                "--components": components,
+                "--growth": growth,
+                "--quantize": quantize,
+            }
             check_bench_options(model, {**ours, "--questions": questions, "--towers": towers, "--tokenizer": tokenizer})
             tables, sizes = [hosted_table], (text_tokens, batches, rounds)
             documents = bench_hosted(model, method, sizes, (dtype, device, random_weights, plan), working)
@@ -92,11 +111,11 @@ def bench(
             if random_weights:
                 if plan is not None:
                     raise UserError("--plan is for a model with its own weights: leave it or --random-weights out.")
-                vlm = _random(model, dtype, layers, device, working)
+                vlm = _random(model, dtype, quantize, layers, device, working)
             elif layers is not None:
                 raise UserError("--layers cuts a model of random weights: add --random-weights.")
             else:
-                vlm = load_model(model, device, working, plan, towers, tokenizer, dtype)[0]
+                vlm = load_model(model, device, working, plan, towers, tokenizer, dtype, quantize)[0]
             working.say("measuring (the first round compiles the kernels)")
             if growth:
                 tables = [growth_table]
@@ -194,17 +213,21 @@ def _methods_only(document: Document) -> Document:
     return [row for row in document[:-1] if row["components"]]
 
 
-def _random(model: str, dtype: str | None, layers: int | None, device: str, working: Working) -> "VLM":
+def _random(
+    model: str, dtype: str | None, quantize: str | None, layers: int | None, device: str, working: Working
+) -> "VLM":
     """The model's sizes with random weights."""
     import torch
 
     from deltaprune.checkpoints.checkpoint import chosen_device
+    from deltaprune.checkpoints.quantize import with_quantize
     from deltaprune.checkpoints.random import cut, random_mllm
     from deltaprune.vlm import VLM
 
     check_device(device)
     config = read_own_config(model)
     config = config if layers is None else cut(config, layers)
+    config = config if quantize is None else with_quantize(config, quantize)
     working.say(f"filling {config.name} with random weights")
     weights = random_mllm(config, getattr(torch, dtype or "float32"))
     return VLM(weights, eos_id=0).to(device=chosen_device(device))

@@ -14,6 +14,7 @@ from deltaprune.cli._options import (
     DtypeOption,
     JsonOption,
     ModelOption,
+    QuantizeOption,
     SeedOption,
     SplitOption,
     TokenizerOption,
@@ -65,6 +66,7 @@ def calibrate(
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find the layers to prune after, for dtp and for vtw; with --budget those that freeze may freeze.
@@ -89,7 +91,7 @@ def calibrate(
         check_eta(eta)
         chosen = registry[benchmark]()
         asked = pick_questions(chosen, split, seed, samples)
-        vlm, processor = load_model(model, device, working, None, towers, tokenizer, dtype)
+        vlm, processor = load_model(model, device, working, None, towers, tokenizer, dtype, quantize)
         if isinstance(vlm, Hosted):
             if one_shot or contribution:
                 raise UserError(f"{model} is a model of transformers' own: leave out --one-shot and --contribution.")

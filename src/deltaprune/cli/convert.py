@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from deltaprune.cli._common import print_json, read_towers
-from deltaprune.cli._options import DtypeOption, JsonOption, TokenizerOption, TowersOption, local
+from deltaprune.cli._options import DtypeOption, JsonOption, QuantizeOption, TokenizerOption, TowersOption, local
 from deltaprune.cli._progress import Working
 
 
@@ -20,12 +20,13 @@ def convert(
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Turn a published checkpoint into a model folder.
 
     The folder holds safetensors, sizes, tokenizer and a record of what they were made from; it loads without pickles
-    and answers exactly as the checkpoint does.
+    and answers exactly as the checkpoint does under the same --dtype and --quantize.
     """
     with Working("starting") as working:
         from deltaprune.checkpoints.convert import convert as run
@@ -36,9 +37,11 @@ def convert(
             towers=read_towers(towers),
             tokenizer=tokenizer,
             dtype=dtype,
+            quantize=quantize,
             say=working.say,
             count=working.count,
         )
+    kind = record["dtype"] if quantize is None else f"{record['quantize']} in {record['dtype']}"
     size = f"{record['bytes'] / 1e9:.2f} GB in {len(record['files'])} weight files"
-    summary = f"{dest}: {record['model']}, {record['dtype']}, {size}; use it with --model {dest}"
+    summary = f"{dest}: {record['model']}, {kind}, {size}; use it with --model {dest}"
     print_json(record) if json else print(summary)

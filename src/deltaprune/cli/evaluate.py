@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune.cli._common import check_device, check_dtype, check_whole, load_model, print_json, write
+from deltaprune.cli._common import (
+    check_device,
+    check_dtype,
+    check_quantize,
+    check_whole,
+    load_model,
+    print_json,
+    write,
+)
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
     AddressOption,
@@ -29,6 +37,7 @@ from deltaprune.cli._options import (
     PartialOption,
     PlanOption,
     ProtocolOption,
+    QuantizeOption,
     SeedOption,
     TokenizerOption,
     TowersOption,
@@ -75,6 +84,7 @@ def evaluate(
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
     json: JsonOption = False,
 ) -> int:
     """Score methods on a benchmark.
@@ -99,7 +109,7 @@ def evaluate(
         chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images, no_ocr)
         split, limit = check_questions(chosen, split, seed, limit)
         vlm, processor, place = load_for(
-            engine, Place(address, workers, device), model, working, plan, towers, tokenizer, dtype
+            engine, Place(address, workers, device), model, working, plan, towers, tokenizer, dtype, quantize
         )
         methods = methods if method else suited(methods, vlm.config)
         working.say("answering")
@@ -144,6 +154,7 @@ def load_for(
     towers: list[str] | None,
     tokenizer: str | None,
     dtype: str | None,
+    quantize: str | None = None,
 ) -> "tuple[VLM, Processor, Place]":
     """A model for an engine, and the place of work: elsewhere the model is read to the CPU and moves there."""
     from deltaprune.evaluate.engines import registry as engines
@@ -153,7 +164,10 @@ def load_for(
     assert place.device is not None
     check_device(place.device, here=not elsewhere)
     check_dtype(dtype)
-    vlm, processor = load_model(model, "cpu" if elsewhere else place.device, working, plan, towers, tokenizer, dtype)
+    if elsewhere:
+        check_quantize(quantize, place.device)
+    here = "cpu" if elsewhere else place.device
+    vlm, processor = load_model(model, here, working, plan, towers, tokenizer, dtype, quantize)
     return vlm, processor, place if elsewhere else replace(place, device=None)
 
 

@@ -11,6 +11,7 @@ from deltaprune.cli._options import (
     DtypeOption,
     ModelOption,
     PlanOption,
+    QuantizeOption,
     TokenizerOption,
     TowersOption,
     local,
@@ -76,6 +77,7 @@ def plot(
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
 ) -> None:
     """Draw figures of scores, attention, kept tokens and results.
 
@@ -92,7 +94,9 @@ def plot(
     given = {name for name, value in zip(names, values, strict=True) if value is not None}
     if figure == "tradeoff":  # no model runs
         given |= {
-            f"--{name}" for name in ("model", "device", "dtype", "towers", "tokenizer") if _is_given(context, name)
+            f"--{name}"
+            for name in ("model", "device", "dtype", "quantize", "towers", "tokenizer")
+            if _is_given(context, name)
         }
     _check_options(figure, given | ({"REPORT"} if report else set()))
     if samples is not None:
@@ -105,7 +109,8 @@ def plot(
             check_target("--out", str(file))
             if image is not None and file.exists() and Path(image).exists() and file.samefile(image):
                 raise UserError(f"--out {target!r} is the picture itself and would replace it: choose another name.")
-        drawn = DRAW[figure](Asked(model, *values, device, tuple(report or ()), towers, tokenizer, dtype), working)
+        how = towers, tokenizer, dtype, quantize
+        drawn = DRAW[figure](Asked(model, *values, device, tuple(report or ()), *how), working)
         write("--out", target, lambda path: written.extend(figures.save(drawn, path)))
     for file in written:
         print(file)

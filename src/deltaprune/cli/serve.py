@@ -10,12 +10,21 @@ import typer
 from deltaprune.cli._common import (
     check_device,
     check_dtype,
+    check_quantize,
     check_whole,
     load_model,
     read_model_config,
     read_towers,
 )
-from deltaprune.cli._options import DeviceOption, DtypeOption, ModelOption, PlanOption, TokenizerOption, TowersOption
+from deltaprune.cli._options import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    PlanOption,
+    QuantizeOption,
+    TokenizerOption,
+    TowersOption,
+)
 from deltaprune.cli._progress import Working
 from deltaprune.errors import UserError, did_you_mean
 
@@ -63,6 +72,7 @@ def serve(
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
 ) -> int:
     """Serve a model with OpenAI's chat API: /v1/chat/completions, /v1/models, /health, /metrics.
 
@@ -99,7 +109,7 @@ def serve(
         prefix_bytes=prefix_memory * MIB,
         grace=grace,
     )
-    options = {"towers": read_towers(towers), "tokenizer": tokenizer, "dtype": dtype}
+    options = {"towers": read_towers(towers), "tokenizer": tokenizer, "dtype": dtype, "quantize": quantize}
     with listen(host, port) as opened:
         with Working("starting") as working:
             if engine == "ray":
@@ -108,7 +118,7 @@ def serve(
             else:
                 from deltaprune.serve.app import create_app
 
-                loaded = load_model(model, device, working, plan, towers, tokenizer, dtype)
+                loaded = load_model(model, device, working, plan, towers, tokenizer, dtype, quantize)
                 app = create_app(*loaded, settings)
                 if studio:
                     from deltaprune.studio import mount
@@ -135,6 +145,7 @@ def _on_ray(
     replicas, address = where
     check_device(options["device"], here=False)
     check_dtype(options["dtype"])
+    check_quantize(options["quantize"], options["device"])
     source = Source(model, options, plan, plugin_files())
     working.say(f"starting {replicas} replicas")
     replicated = RayEngine(source, settings, replicas, address, gpu=options["device"] == "cuda")

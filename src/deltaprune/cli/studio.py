@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deltaprune.cli._common import load_model
-from deltaprune.cli._options import DeviceOption, DtypeOption, ModelOption
+from deltaprune.cli._options import DeviceOption, DtypeOption, ModelOption, QuantizeOption
 from deltaprune.cli._progress import Working
 from deltaprune.errors import UserError
 
@@ -19,6 +19,7 @@ def studio(
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 7860,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
 ) -> None:
     """Explore pruning in the browser: a picture, a question, two methods, layer by layer.
 
@@ -30,10 +31,11 @@ def studio(
         from deltaprune.studio.app import check_port, own_app, serve, warm_up
 
         check_port(host, port)
-        opened = load_model(model, device, working, dtype=dtype)
+        opened = load_model(model, device, working, dtype=dtype, quantize=quantize)
         working.say("warming up (the first run on a machine compiles the kernels)")
         warm_up(opened)
         given = {"source": (model, "bundled"), "device": (device, "cpu"), "dtype": (dtype, None)}
+        given |= {"quantize": (quantize, None)}
         app = own_app(opened, {name: str(value) for name, (value, default) in given.items() if value != default})
     print(f"The studio is at http://{_shown(host)}:{port}/studio/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
     serve(app, host, port)

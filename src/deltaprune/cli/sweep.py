@@ -27,6 +27,7 @@ from deltaprune.cli._options import (
     PlanOption,
     PlotOption,
     ProtocolOption,
+    QuantizeOption,
     SeedOption,
     TokenizerOption,
     TowersOption,
@@ -82,6 +83,7 @@ def sweep(
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
+    quantize: QuantizeOption = None,
     json: JsonOption = False,
 ) -> int:
     """Accuracy over cost: every method at several costs on the same questions.
@@ -104,7 +106,7 @@ def sweep(
         chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images, no_ocr)
         split, limit = check_questions(chosen, split, seed, limit)
         vlm, processor, place = load_for(
-            engine, Place(address, workers, device), model, working, plan, towers, tokenizer, dtype
+            engine, Place(address, workers, device), model, working, plan, towers, tokenizer, dtype, quantize
         )
         working.say("answering")
         done = sweep(

@@ -8,6 +8,7 @@ import torch
 
 from deltaprune.cost.macs import visual_tokens_per_layer
 from deltaprune.cost.timing import timed
+from deltaprune.kernels import Quantized, quantized_matmul
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.steps import Shape, Step, passes_of
 
@@ -60,13 +61,20 @@ def products(lm: MambaLM, rows: Sequence[LayerRows]) -> Callable[[], None]:
     @torch.no_grad()
     def run() -> None:
         for w, count in calls:
-            torch.mm(inputs[w.shape[1]][:count], w.t(), out=outputs[w.shape[0]][:count])
+            x, out = inputs[w.shape[1]][:count], outputs[w.shape[0]][:count]
+            if isinstance(w, Quantized):
+                quantized_matmul(x, w, out)
+            else:
+                torch.mm(x, w.t(), out=out)
 
     return run
 
 
 def weight_bytes(lm: MambaLM) -> int:
-    """Bytes that one decoded token reads: every tensor of the LM once, the embedding as the tied head."""
+    """Bytes that one decoded token reads: every tensor of the LM once, the embedding as the tied head.
+
+    Of a quantized matrix that is its numbers and scales.
+    """
     return sum(weight.numel() * weight.element_size() for weight in lm.parameters())
 
 

@@ -1,7 +1,7 @@
 """Compare the kernels that a measurement will run with their readable references, before anything is timed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deltaprune.kernels import (
     LayerWeights,
+    Quantized,
     Scan,
     ScanState,
     causal_conv1d,
@@ -16,6 +17,7 @@ from deltaprune.kernels import (
     layer_step,
     matmul,
     matvec,
+    quantized_matmul,
     residual_add,
     rms_norm,
     scan_state,
@@ -23,10 +25,12 @@ from deltaprune.kernels import (
     selective_scan,
     softmax_attention,
 )
+from deltaprune.kernels.quantized import FORMS, quantize
 from deltaprune.rows import cumulate
 
 LENGTHS = (1, 64, 0, 200, 3)  # of a ragged batch, one sample of it empty
 CHANNELS, STATES, TAPS, RANK = 96, 16, 4, 6
+WIDTH = 64  # of the quantized matrices, whose groups need a multiple of 32
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}  # of the largest value: 2 to 4 roundings
 F32 = torch.float32
 
@@ -121,6 +125,10 @@ def cases(
         inputs = torch.exp(rows(F32) - 5), decay(), draw(total, STATES), draw(STATES)
         return Case(hidden_attention, inputs, F32)
 
+    def quantized() -> Case:
+        weights = (Quantized(*quantize(draw(48, WIDTH), form), dtype) for form in FORMS)
+        return Case(_in_every_form, (draw(3, WIDTH), *weights), dtype)
+
     def step() -> Case:
         states = draw(1, e, STATES, kind=F32), draw(1, e, taps - 1)
         return Case(layer_step, (draw(1, e, kind=F32), weights(), *states, False), dtype)
@@ -137,6 +145,7 @@ def cases(
         "hidden_attention": attention,
         "matmul": lambda: Case(matmul, (rows(), draw(2 * e, e) / 10), dtype),
         "matvec": lambda: Case(matvec, (draw(1, e), draw(2 * e, e) / 10), dtype),
+        "quantized_matmul": quantized,
         "layer_step": step,
         "softmax_attention": looks,
     }
@@ -171,10 +180,17 @@ def verify_kernels(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
 
 
 def _wide(given: Any) -> Any:
-    """A floating tensor, or a type, in float64; anything else unchanged."""
+    """A floating tensor, a type, or the type of a quantized matrix in float64; anything else unchanged."""
     if isinstance(given, torch.dtype):
         return torch.float64
+    if isinstance(given, Quantized):
+        return replace(given, dtype=torch.float64)
     return given.double() if isinstance(given, Tensor) and given.is_floating_point() else given
+
+
+def _in_every_form(x: Tensor, int8: Quantized, int4: Quantized, backend: str | None) -> tuple[Tensor, ...]:
+    """The products of both forms."""
+    return quantized_matmul(x, int8, backend=backend), quantized_matmul(x, int4, backend=backend)
 
 
 def _relative(got: Tensor, want: Tensor) -> float:

@@ -46,6 +46,10 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         if getattr(config, "eos_token_id", None) is None:
             raise UserError('The model\'s config.json lacks "eos_token_id": save the folder again, or add it.')
+        if config.mllm.quantize is not None:
+            raise UserError(
+                f"transformers cannot load {config.mllm.quantize} weights of this library: use deltaprune.load."
+            )
         model = MLLM(config.mllm)
         self.vision, self.projector, self.lm = model.vision, model.projector, model.lm
         self.vlm = VLM(model, config.eos_token_id)

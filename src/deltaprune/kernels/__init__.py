@@ -18,6 +18,8 @@ from deltaprune.kernels.layer_step import LayerWeights as LayerWeights
 from deltaprune.kernels.layer_step import layer_step as layer_step
 from deltaprune.kernels.matmul import matmul as matmul
 from deltaprune.kernels.matvec import matvec as matvec
+from deltaprune.kernels.quantized import Quantized as Quantized
+from deltaprune.kernels.quantized_matmul import quantized_matmul as quantized_matmul
 from deltaprune.kernels.residual_add import residual_add as residual_add
 from deltaprune.kernels.rms_norm import rms_norm as rms_norm
 from deltaprune.kernels.scan_state import ScanState as ScanState

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune.blocks.mamba1 import MambaBlock
+from deltaprune.blocks.quantized import PROJECTIONS, QuantizedWeight, matrix
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import matvec, without_autocast
 from deltaprune.protocols import State
@@ -39,6 +40,15 @@ class MambaLM(nn.Module):
         for block in self.blocks:
             block.reset_parameters()
 
+    def prepare_quantized(self, form: str) -> None:
+        """Put modules for int8 or int4 weights, still empty, in place of in_proj, out_proj and embedding (int8)."""
+        lm = self.config
+        self.backbone.add_module("embedding", QuantizedWeight(lm.padded_vocab, lm.d_model, "int8"))
+        for block in self.blocks:
+            for name in PROJECTIONS:
+                outputs, inputs = getattr(block.mixer, name).weight.shape
+                setattr(block.mixer, name, QuantizedWeight(outputs, inputs, form))
+
     images_first: ClassVar[bool] = True
 
     @property
@@ -53,8 +63,8 @@ class MambaLM(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the embedding, the head and all matrix products."""
-        return self.backbone.embedding.weight.dtype
+        """Of the rows in all matrix products, and of the embedding unless it is quantized."""
+        return self.blocks[0].mixer.dtype
 
     def embed(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
         """Token ids -> rows of the residual stream, float32."""
@@ -68,7 +78,7 @@ class MambaLM(nn.Module):
     @without_autocast
     def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]:
         """Residual stream after the last block -> logits of the known vocabulary, float32."""
-        weight = self.backbone.embedding.weight
+        weight = matrix(self.backbone.embedding, self.dtype)
         rows = self.norm(x).to(weight.dtype).reshape(-1, x.shape[-1])
         logits = matvec(rows, weight, torch.float32)[:, : self.config.vocab_size]
         return logits.reshape(*x.shape[:-1], self.config.vocab_size)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.mamba_lm import kept_in_float32
 from deltaprune.kernels import without_autocast
+from deltaprune.kernels.quantized import FORMS
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.steps import Plan, Shape
 from deltaprune.vision.pixels import shrink
@@ -29,6 +30,7 @@ class MLLMConfig:
         lm: the Mamba LM.
         template: the name of the chat template, see `templates.template_text`.
         plan: where to prune, if known.
+        quantize: "int8" or "int4" where the LM's large matrices are quantized, see `blocks/quantized.py`.
     """
 
     name: str
@@ -38,6 +40,7 @@ class MLLMConfig:
     template: str
     plan: Plan | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    quantize: str | None = None
 
     @property
     def n_visual(self) -> int:
@@ -69,8 +72,9 @@ class MLLMConfig:
         return sum(tower.width for tower in self.towers.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {**asdict(replace(self, plan=None)), "plan": None if self.plan is None else self.plan.to_dict()}
+        """Plain JSON types; "quantize" only where it is set, so that other models keep their fingerprints."""
+        raw = {**asdict(replace(self, plan=None)), "plan": None if self.plan is None else self.plan.to_dict()}
+        return {key: value for key, value in raw.items() if key != "quantize" or value is not None}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "MLLMConfig":
@@ -79,6 +83,8 @@ class MLLMConfig:
             name: TowerConfig(**{**tower, "mean": tuple(tower["mean"]), "std": tuple(tower["std"])})
             for name, tower in raw["towers"].items()
         }
+        if raw.get("quantize") not in (None, *FORMS):
+            raise ValueError(f"quantize is {raw['quantize']!r}, not {' or '.join(FORMS)}")
         plan = None if raw.get("plan") is None else Plan(**raw["plan"])
         rest = {"towers": towers, "projector": tuple(raw["projector"]), "lm": MambaConfig(**raw["lm"]), "plan": plan}
         known = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
@@ -94,6 +100,8 @@ class MLLM(nn.Module):
         self.vision = nn.ModuleDict({name: TOWERS[tower.kind](tower) for name, tower in config.towers.items()})
         self.projector = projector(config.vision_width, config.projector)
         self.lm = MambaLM(config.lm)
+        if config.quantize is not None:
+            self.lm.prepare_quantized(config.quantize)
 
     def features(self, pixels: Mapping[str, Float[Tensor, "B 3 _ _"]]) -> Float[Tensor, "B P f"]:
         """Patch features of all towers, concatenated along channels."""

@@ -31,7 +31,8 @@ def mount(
         app: a FastAPI app, such as the server's.
         model: what `load` gave.
         path: where, beginning with a slash.
-        loads: how the model was loaded, for the lines to share: "source", "device", "dtype" where they were given.
+        loads: how the model was loaded, for the lines to share: what was given of "source", "device", "dtype" and
+            "quantize".
 
     Returns:
         The same app.

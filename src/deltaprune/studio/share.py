@@ -19,9 +19,9 @@ def command_line(picture: str, question: str, method: str, loads: Mapping[str, s
     Args:
         picture: the file's name.
         question, method: as they were asked.
-        loads: what differs from the defaults of `load`: "source", "device", "dtype".
+        loads: what differs from the defaults of `load`: "source", "device", "dtype", "quantize".
     """
-    names = {"source": "--model", "device": "--device", "dtype": "--dtype"}
+    names = {"source": "--model", "device": "--device", "dtype": "--dtype", "quantize": "--quantize"}
     options = ["--method", method, *(word for name, value in loads.items() for word in (names[name], value))]
     asked = [picture, question]
     dashed = any(word.startswith("-") for word in asked)  # it would be read as an option

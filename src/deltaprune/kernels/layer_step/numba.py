@@ -15,11 +15,13 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._numba import compiled, launch
-from deltaprune.kernels._numba_products import BLOCK, FEW, multiply, operand, round_rows
+from deltaprune.kernels._numba_products import BLOCK, FEW, round_rows
+from deltaprune.kernels._numba_quantized import operand, product
 from deltaprune.kernels._numba_step import CHANNELS, convolve, decay, norm, scan
 from deltaprune.kernels._numba_vectors import PAIRS
 from deltaprune.kernels.layer_step import reference
 from deltaprune.kernels.layer_step._weights import LayerWeights
+from deltaprune.kernels.quantized import Quantized, operands
 
 MOST_SAMPLES = 16 if PAIRS else 8  # with more, the operations one by one are about as fast
 
@@ -39,7 +41,7 @@ def _step(
     read = operand(normed, in_proj)
     for block in prange((2 * channels + BLOCK - 1) // BLOCK):
         first, last = block * BLOCK, min(2 * channels, block * BLOCK + BLOCK)
-        multiply(in_proj, width, first, last, read, width, batch, width, uz, 2 * channels)
+        product(in_proj, width, first, last, read, width, batch, uz, 2 * channels)
         round_rows(uz, 2 * channels, batch, first, last, like)
         for b in range(batch):
             past = b * channels * (window - 1)
@@ -50,14 +52,14 @@ def _step(
     read = operand(uz, x_proj)
     for block in prange((columns + FEW - 1) // FEW):
         first, last = block * FEW, min(columns, block * FEW + FEW)
-        multiply(x_proj, channels, first, last, read, 2 * channels, batch, channels, projected, columns)
+        product(x_proj, channels, first, last, read, 2 * channels, batch, projected, columns)
         round_rows(projected, columns, batch, first, last, like)
     read = operand(projected, dt_proj)
     for block in prange((channels + CHANNELS - 1) // CHANNELS):
         first, last = block * CHANNELS, min(channels, block * CHANNELS + CHANNELS)
         a = np.empty(CHANNELS * order, np.float32)
         decay(A_log, first * order, (last - first) * order, a)
-        multiply(dt_proj, rank, first, last, read, columns, batch, rank, dt, channels)
+        product(dt_proj, rank, first, last, read, columns, batch, dt, channels)
         for b in range(batch):
             scan(
                 a, first, last, channels, order, dt, dt_bias, D, projected, b * columns + rank,
@@ -66,7 +68,7 @@ def _step(
     read = operand(gated, out_proj)
     for block in prange((width + BLOCK - 1) // BLOCK):
         first, last = block * BLOCK, min(width, block * BLOCK + BLOCK)
-        multiply(out_proj, channels, first, last, read, channels, batch, channels, out, width)
+        product(out_proj, channels, first, last, read, channels, batch, out, width)
         round_rows(out, width, batch, first, last, like)
         for b in range(batch):
             for r in range(b * width + first, b * width + last):
@@ -84,8 +86,8 @@ def step(x: Tensor, w: LayerWeights, ssm: Tensor, conv: Tensor, in_place: bool) 
     sizes = batch, width, channels, order, rank, window
     launch(
         _step, w.in_proj.numel() // 8, _float(x), _float(w.norm), np.float32(w.eps),
-        _flat(w.in_proj), _flat(w.conv), _flat(w.conv_bias), _flat(w.x_proj), _flat(w.dt_proj),
-        _float(w.dt_bias), _float(w.A_log), _float(w.D), _flat(w.out_proj), *sizes,
+        _matrix(w.in_proj), _flat(w.conv), _flat(w.conv_bias), _flat(w.x_proj), _flat(w.dt_proj),
+        _float(w.dt_bias), _float(w.A_log), _float(w.D), _matrix(w.out_proj), *sizes,
         _flat(ssm), _flat(new_ssm), _flat(conv), _flat(new_conv), _flat(out),
     )  # fmt: skip
     return out, new_ssm, new_conv
@@ -94,6 +96,11 @@ def step(x: Tensor, w: LayerWeights, ssm: Tensor, conv: Tensor, in_place: bool) 
 def _float(x: Tensor) -> np.ndarray:
     """A tensor's numbers in float32, flat."""
     return x.detach().float().numpy().reshape(-1)
+
+
+def _matrix(weight: Tensor | Quantized) -> np.ndarray | tuple[np.ndarray, ...]:
+    """A weight as `product` takes it."""
+    return operands(weight) if isinstance(weight, Quantized) else _flat(weight)
 
 
 def _flat(x: Tensor) -> np.ndarray:

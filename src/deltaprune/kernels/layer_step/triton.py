@@ -13,6 +13,7 @@ from deltaprune.kernels._device import on_device_of
 from deltaprune.kernels._triton import DEVICES, DTYPES, FUSED, PRIORITY, processors, why_not
 from deltaprune.kernels.layer_step import reference
 from deltaprune.kernels.layer_step._weights import LayerWeights
+from deltaprune.kernels.quantized import Quantized
 
 MOST_ROWS = 4  # samples up to which a product is bound by reading its weights one row after the other
 CHANNELS = 32  # per program of the scan
@@ -37,6 +38,8 @@ def step(
     x: Tensor, w: LayerWeights, ssm: Tensor, conv: Tensor, in_place: bool, how: Plan = Plan()
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `layer_step`; more than `MOST_ROWS` samples go through the operations one by one."""
+    if isinstance(w.in_proj, Quantized) or isinstance(w.out_proj, Quantized):
+        return reference.step(x, w, ssm, conv, in_place)
     if not 0 < len(x) <= MOST_ROWS or w.conv.shape[1] not in (2, 3, 4):
         return reference.step(x, w, ssm, conv, in_place)
     from deltaprune.kernels.layer_step import _triton_step as kernels  # imports triton: only where it runs

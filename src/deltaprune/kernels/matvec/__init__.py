@@ -5,13 +5,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deltaprune.kernels._backend import select
+from deltaprune.kernels.quantized import Quantized
+from deltaprune.kernels.quantized_matmul import quantized_matmul
 
 __all__ = ["matvec"]
 
 
 def matvec(
     x: Float[Tensor, "B k"],
-    weight: Float[Tensor, "n k"],
+    weight: Float[Tensor, "n k"] | Quantized,
     dtype: torch.dtype | None = None,
     backend: str | None = None,
 ) -> Float[Tensor, "B n"]:
@@ -19,10 +21,12 @@ def matvec(
 
     Args:
         x: the rows; they may be cut from wider ones.
-        weight: in the type of `x`.
+        weight: in the type of `x`; a quantized one is multiplied by `quantized_matmul`.
         dtype: in which the rounded results are given; None takes the type of `x`.
         backend: a backend's name; None takes the best one for the device.
     """
+    if isinstance(weight, Quantized):
+        return quantized_matmul(x, weight, backend=backend).to(dtype or x.dtype)
     if x.shape[1] != weight.shape[1] or x.dtype != weight.dtype:
         told = f"x {tuple(x.shape)} {x.dtype}, weight {tuple(weight.shape)} {weight.dtype}"
         raise ValueError(f"`matvec`: shapes or types do not fit: {told}.")

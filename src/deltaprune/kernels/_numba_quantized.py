@@ -1,0 +1,245 @@
+"""Rows of an int8 or int4 matrix times a few vectors, written in LLVM's vectors: the products of a quantized model.
+
+The twin of `_numba_products`: numbers are widened to float32 in registers, so that memory gives a half or a quarter of
+a bfloat16 matrix's bytes, and sums are added in a fixed order. int4 numbers times bfloat16 vectors are multiplied in
+pairs by the processor's own instruction, where it has one. `quantized.py` says how the numbers lie in memory. An
+int8 row's scale is applied to its sum, an int4 row's scales to the sum or the numbers of each group.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import prange
+from numba.core import types
+from numba.extending import intrinsic, overload
+
+from deltaprune.kernels._numba import compiled, full_width, narrow
+from deltaprune.kernels._numba_groups import (
+    everywhere,
+    int4,
+    int8,
+    load,
+    narrowed,
+    number,
+    one_group,
+    prefetch,
+    splat,
+    two_groups,
+)
+from deltaprune.kernels._numba_products import multiply
+from deltaprune.kernels._numba_products import operand as plain_operand
+from deltaprune.kernels._numba_vectors import LINE, PAIRS, WIDTH, loop, total, widened
+from deltaprune.kernels.quantized import GROUP
+
+HEIGHT = 4  # rows at a time, each a stream through memory
+ARGUMENTS: tuple[str, ...] = ("weight", "scale", "at", "width", "x", "x_at", "x_step", "out", "out_at", "out_step")
+
+
+def _tile(height: int, vectors: int) -> Any:
+    """out[out_at + r + b out_step] = Σ_i W[at + r, i] x[x_at + b x_step + i] for `height` r and `vectors` b."""
+    pairs = [(r, b) for r in range(height) for b in range(vectors)]
+
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        given: dict[str, Any] = dict(zip(ARGUMENTS, args, strict=True))
+        bits = 8 if signature.args[0].dtype == types.int8 else 4
+        arrays = {
+            name: context.make_array(form)(context, builder, given[name]).data
+            for name, form in zip(ARGUMENTS, signature.args, strict=True)
+            if isinstance(form, types.Array)
+        }
+
+        def row(array: str, r: int, held: int) -> Any:
+            """The start of a row of which `held` columns make an element."""
+            step = builder.udiv(given["width"], number(held))
+            return builder.gep(arrays[array], [builder.mul(builder.add(given["at"], number(r)), step)])
+
+        def vector(array: str, b: int) -> Any:
+            shift = builder.add(given[f"{array}_at"], builder.mul(given[f"{array}_step"], number(b)))
+            return builder.gep(arrays[array], [shift])
+
+        rows = [row("weight", r, 8 // bits) for r in range(height)]
+        scales = [row("scale", r, GROUP) for r in range(height)] if bits == 4 else []
+        columns = [vector("x", b) for b in range(vectors)]
+        add, add_two = one_group(bits, height, vectors), two_groups(height, vectors)
+        next_rows = builder.udiv(builder.mul(given["width"], number(height)), number(8 // bits))
+
+        def line(column: Any, i: Any) -> Any:
+            form = signature.args[4].dtype
+            return widened(builder, load(builder, column, i, context.get_data_type(form)), form, WIDTH)
+
+        def ask(i: Any) -> None:
+            prefetch(builder, rows, builder.add(builder.udiv(i, number(8 // bits)), next_rows))
+
+        def group(i: Any, sums: Sequence[Any]) -> list[Any]:
+            ask(i)
+            return add(builder, rows, scales, columns, line, i, sums)
+
+        def two(i: Any, sums: Sequence[Any]) -> list[Any]:
+            ask(i)
+            return add_two(builder, rows, scales, columns, i, sums)
+
+        sums, start = [ir.Constant(LINE, [0.0] * WIDTH)] * len(pairs), number(0)
+        if PAIRS and bits == 4 and signature.args[4].dtype == types.int16:
+            whole = builder.and_(given["width"], number(-2 * GROUP))
+            sums, start = loop(builder, start, whole, 2 * GROUP, sums, two), whole
+        sums = loop(builder, start, given["width"], GROUP, sums, group)
+        for (r, b), lanes in zip(pairs, sums, strict=True):
+            result = total(builder, lanes)
+            if bits == 8:
+                scale = builder.gep(arrays["scale"], [builder.add(given["at"], number(r))])
+                result = builder.fmul(result, builder.load(scale))
+            builder.store(result, builder.gep(vector("out", b), [number(r)]))
+        return context.get_dummy_value()
+
+    def tile(typingctx, weight, scale, at, width, x, x_at, x_step, out, out_at, out_step):
+        n = types.intp
+        return types.void(weight, scale, n, n, x, n, n, out, n, n), emit
+
+    return intrinsic(tile)
+
+
+_1x1, _1x2, _1x3, _1x4 = (_tile(1, vectors) for vectors in (1, 2, 3, 4))
+_4x1, _4x2, _4x3, _4x4 = (_tile(HEIGHT, vectors) for vectors in (1, 2, 3, 4))
+
+
+@compiled()
+def _row(weight, scale, at, width, x, x_step, batch, out, out_at, out_step):
+    """One row times all vectors."""
+    for b in range(0, batch, 4):
+        left, x_at, to = batch - b, b * x_step, out_at + b * out_step
+        if left >= 4:
+            _1x4(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+        elif left == 3:
+            _1x3(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+        elif left == 2:
+            _1x2(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+        else:
+            _1x1(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+
+
+@compiled()
+def _four_rows(weight, scale, at, width, x, x_step, batch, out, out_at, out_step):
+    """Four rows times all vectors; the rows come from the cache for the fifth vector and later ones."""
+    for b in range(0, batch, 4):
+        left, x_at, to = batch - b, b * x_step, out_at + b * out_step
+        if left >= 4:
+            _4x4(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+        elif left == 3:
+            _4x3(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+        elif left == 2:
+            _4x2(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+        else:
+            _4x1(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+
+
+@compiled()
+def _multiply(weight, scale, width, first, last, x, x_step, batch, out, out_step):
+    """As `product`, of a quantized matrix whose numbers and scales are flat."""
+    full_width()
+    r = first
+    while last - r >= HEIGHT:
+        _four_rows(weight, scale, r, width, x, x_step, batch, out, r, out_step)
+        r += HEIGHT
+    while r < last:
+        _row(weight, scale, r, width, x, x_step, batch, out, r, out_step)
+        r += 1
+
+
+@compiled()
+def _bits(x):
+    full_width()
+    y = np.empty(len(x), np.int16)
+    for i in range(len(x)):
+        y[np.uintp(i)] = narrow(x[np.uintp(i)], y[0])
+    return y
+
+
+def operand(x, weight):
+    """float32 vectors in the type in which `product` reads them fastest; for compiled code.
+
+    A copy where that is bfloat16, to which they have been rounded already: also for int4 numbers and rows of bfloat16.
+    """
+    raise NotImplementedError("compiled code calls it")
+
+
+def _kinds(arrays: Any) -> list[types.Type]:
+    return [array.dtype for array in arrays]
+
+
+@overload(operand)
+def _operand(x, weight):
+    if not isinstance(weight, types.BaseTuple):
+        return lambda x, weight: plain_operand(x, weight)
+    numbers, _, like = _kinds(weight)
+    if PAIRS and numbers == types.uint8 and like == types.int16:
+        return lambda x, weight: _bits(x)
+    return lambda x, weight: x
+
+
+def product(weight, width, first, last, x, x_step, batch, out, out_step):
+    """out[b out_step + r] = Σ_i W[r, i] x[b x_step + i], first <= r < last, b < batch, i < width; for compiled code.
+
+    `weight` is flat, float32 or the bits of bfloat16; or a quantized matrix, the tuple that `operands` gives.
+    """
+    raise NotImplementedError("compiled code calls it")
+
+
+@overload(product)
+def _product(weight, width, first, last, x, x_step, batch, out, out_step):
+    if isinstance(weight, types.BaseTuple):
+        return lambda weight, width, first, last, x, x_step, batch, out, out_step: _multiply(
+            weight[0], weight[1], width, first, last, x, x_step, batch, out, out_step
+        )
+    return lambda weight, width, first, last, x, x_step, batch, out, out_step: multiply(
+        weight, width, first, last, x, x_step, batch, width, out, out_step
+    )
+
+
+def _widener() -> Any:
+    """Row r of the matrix, numbers times scales rounded once, to its place in `out`: float32, or bfloat16 as int16."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        named = {"weight": 0, "scale": 1, "out": 4}
+        arrays = {n: context.make_array(signature.args[i])(context, builder, args[i]).data for n, i in named.items()}
+        (_, _, r, width, _), rounds = args, signature.args[4].dtype == types.int16
+        bits = 8 if signature.args[0].dtype == types.int8 else 4
+        at = builder.mul(r, width)
+        row = builder.gep(arrays["weight"], [builder.udiv(at, number(8 // bits))])
+        into = builder.gep(arrays["out"], [at])
+
+        def group(i: Any, _: Sequence[Any]) -> list[Any]:
+            if bits == 8:
+                halves, factor = (
+                    int8(builder, row, i),
+                    splat(builder, builder.load(builder.gep(arrays["scale"], [r]))),
+                )
+            else:
+                scale_at = builder.udiv(builder.add(at, i), number(GROUP))
+                halves, factor = int4(builder, row, i), everywhere(builder, arrays["scale"], scale_at)
+            for half, k in zip(halves, (0, WIDTH), strict=True):
+                value = builder.fmul(half, factor)
+                value = narrowed(builder, value) if rounds else value
+                where = builder.gep(into, [builder.add(i, number(k))])
+                builder.store(value, builder.bitcast(where, value.type.as_pointer()), align=2)
+            return []
+
+        loop(builder, number(0), width, GROUP, [], group)
+        return context.get_dummy_value()
+
+    def widen_row(typingctx, weight, scale, r, width, out):
+        return types.void(weight, scale, types.intp, types.intp, out), emit
+
+    return intrinsic(widen_row)
+
+
+_widen_row = _widener()
+
+
+@compiled(parallel=True)
+def widen_matrix(weight, scale, rows, width, out):
+    """The whole matrix in the type of `out`, all flat."""
+    for r in prange(rows):
+        full_width()
+        _widen_row(weight, scale, r, width, out)

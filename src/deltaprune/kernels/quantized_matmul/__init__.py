@@ -1,0 +1,32 @@
+"""Rows times a quantized matrix, for one row of decoding as well as for the rows of a prefill."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deltaprune.kernels._backend import select
+from deltaprune.kernels.quantized import Quantized
+
+__all__ = ["quantized_matmul"]
+
+
+def quantized_matmul(
+    x: Float[Tensor, "T k"], weight: Quantized, out: Tensor | None = None, backend: str | None = None
+) -> Float[Tensor, "T n"]:
+    """x weight^T, rounded once to the type of `x`.
+
+    Few rows are multiplied by the numbers as they are, in float32. For many the matrix is widened to the type of `x`,
+    which in bfloat16 rounds each weight, and torch multiplies.
+
+    Args:
+        x: the rows, in the weight's `dtype`; they may be cut from wider ones.
+        weight: the matrix.
+        out: where to, contiguous; by default new memory.
+        backend: a backend's name; None takes the best one for the device.
+    """
+    if x.shape[1] != weight.shape[1] or x.dtype != weight.dtype:
+        told = f"x {tuple(x.shape)} {x.dtype}, weight {tuple(weight.shape)} {weight.dtype}"
+        raise ValueError(f"`quantized_matmul`: shapes or types do not fit: {told}.")
+    out = torch.empty(len(x), len(weight), dtype=x.dtype, device=x.device) if out is None else out
+    gradients = torch.is_grad_enabled() and x.requires_grad
+    return select(__name__, x.device, backend, dtype=x.dtype, gradients=gradients).fn(x, weight, out)

@@ -1,0 +1,61 @@
+"""The product on CPUs: few rows read the numbers at memory speed, many multiply a widened copy of the matrix.
+
+The copy lies in memory that the layers share, so that it is made in the cache where the matrix is small enough.
+"""
+
+import torch
+from numba import prange
+from torch import Tensor
+
+from deltaprune.kernels._backend import Backend
+from deltaprune.kernels._memory import empty
+from deltaprune.kernels._numba import compiled, launch
+from deltaprune.kernels._numba_quantized import product, widen_matrix
+from deltaprune.kernels._numba_vectors import PAIRS
+from deltaprune.kernels.quantized import Quantized, flat, operands
+
+MOST_ROWS = {torch.float32: 2**30, torch.bfloat16: 24}  # of x; with more, torch is faster, also after widening
+BLOCK = 16  # rows of the matrix per unit of work
+
+
+@compiled(parallel=True)
+def _matmul(weight, width, x, batch, out, height):
+    """All flat: `x (batch, width)` and `out (batch, height)` float32."""
+    for block in prange((height + BLOCK - 1) // BLOCK):
+        first = block * BLOCK
+        product(weight, width, first, min(height, first + BLOCK), x, width, batch, out, height)
+
+
+def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
+    """See `quantized_matmul`."""
+    (batch, width), height = x.shape, len(weight)
+    if 0 in (batch, height):
+        return out
+    if batch > MOST_ROWS[x.dtype]:
+        return torch.mm(x.detach(), widened(weight).t(), out=out)
+    into = out if out.dtype == torch.float32 and out.is_contiguous() else torch.empty(batch, height)
+    paired = PAIRS and x.dtype == torch.bfloat16 and weight.form == "int4"
+    given = x.detach().contiguous().view(torch.int16) if paired else x.detach().float().contiguous()
+    given = given.view(-1).numpy()
+    launch(_matmul, weight.numel() // 16, operands(weight), width, given, batch, into.view(-1).numpy(), height)
+    return out if into is out else out.copy_(into)
+
+
+def widened(weight: Quantized) -> Tensor:
+    """The matrix in its `dtype`; within `reuse`, valid until the next one is widened."""
+    whole = empty("quantized.widened", weight.shape, weight.dtype)
+    into = (whole.view(torch.int16) if whole.dtype == torch.bfloat16 else whole).view(-1).numpy()
+    launch(widen_matrix, weight.numel() // 8, *flat(weight), *weight.shape, into)
+    return whole
+
+
+BACKEND = Backend(
+    op="quantized_matmul",
+    name="numba",
+    devices=("cpu",),
+    carries_state=True,
+    probe=lambda: None,
+    fn=multiply,
+    dtypes=(torch.float32, torch.bfloat16),
+    priority=10,
+)
