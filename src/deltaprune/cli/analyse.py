@@ -25,7 +25,7 @@ from deltaprune.cli._options import (
 from deltaprune.cli._progress import Working
 from deltaprune.cli._ranges import numbers_of
 from deltaprune.cli._tables import show
-from deltaprune.cli.calibrate import batches, pick_questions
+from deltaprune.cli.calibrate import batches
 from deltaprune.cli.sweep import check_figure
 from deltaprune.errors import UserError, did_you_mean
 
@@ -92,13 +92,13 @@ def analyse(
     shares = numbers_of("--keep", keep)
     layers = whole_of("--early", early), whole_of("--late", late)
     with Working("starting") as working:
-        from deltaprune.benchmarks import registry
+        from deltaprune.benchmarks import one_of_each, registry
         from deltaprune.scores import as_score
 
         ranks = as_score(score or "delta")
         check_figure(plot)
         chosen, n_sets = registry[benchmark](), sets or 4 if subject == "sets" else 1
-        about = pick_questions(chosen, split, seed, samples * n_sets)
+        about = one_of_each(chosen, split, seed, samples * n_sets)
         vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype)
         inputs = [
             list(batches(vlm, processor, chosen, about[i::n_sets], working)) for i in range(n_sets)

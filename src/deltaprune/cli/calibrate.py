@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
-from deltaprune.cli._freezing import check_budget, with_freezing, with_hosted_freezing
+from deltaprune.cli._freezing import frozen, frozen_in_place
 from deltaprune.cli._options import (
     BenchmarkOption,
     DeviceOption,
@@ -74,35 +74,36 @@ def calibrate(
     """
     check_whole("--samples", samples)
     check_whole("--seed", seed, least=0)
-    if budget is not None:
-        check_budget(budget)
     if out is not None:
         check_target("--out", out)
     with Working("starting") as working:
-        from deltaprune.benchmarks import registry
+        from deltaprune.benchmarks import one_of_each, registry
         from deltaprune.calibrate import plan, plan_document, save_plan
+        from deltaprune.calibrate.frozen import check_budget
         from deltaprune.calibrate.plans import check_rule
         from deltaprune.calibrate.withdrawal import check_eta
         from deltaprune.hosted.model import Hosted
 
         check_rule(rule)
         check_eta(eta)
+        if budget is not None:
+            check_budget(budget, "--budget")
         chosen = registry[benchmark]()
-        asked = pick_questions(chosen, split, seed, samples)
+        asked = one_of_each(chosen, split, seed, samples)
         vlm, processor = load_model(model, device, working, None, towers, tokenizer, dtype)
         if isinstance(vlm, Hosted):
             if one_shot or contribution:
                 raise UserError(f"{model} is a model of transformers' own: leave out --one-shot and --contribution.")
             found = hosted(vlm, processor, chosen, asked, (rule, eta), (benchmark, split, seed), working)
             if budget is not None:
-                found = with_hosted_freezing(found, vlm, processor, chosen, (split, seed, samples), budget, working)
+                found = frozen_in_place(found, vlm, processor, chosen, (split, seed, samples), budget, working)
         else:
             curves = measured(vlm, processor, chosen, asked, working)
             moved = pruned(vlm, processor, chosen, asked, working) if rule == "js" else None
             found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta, moved)
         if budget is not None and not isinstance(vlm, Hosted):
             where = split, seed, samples
-            found = with_freezing(found, vlm, processor, chosen, where, budget, one_shot, out, working)
+            found = frozen(found, vlm, processor, chosen, where, budget, one_shot, out, working)
         if contribution:
             lc = contributions(vlm, processor, chosen, asked, working)
             found = replace(found, found={**found.found, "shortv": lc})
@@ -113,15 +114,6 @@ def calibrate(
         write("--out", out, lambda path: save_plan(found, vlm.config, path))
     document = plan_document(found, vlm.config)
     print_json(document) if json else show(plan_table(model, document))
-
-
-def pick_questions(benchmark: "Benchmark", split: str, seed: int, samples: int) -> "list[Sample]":
-    """One question about each picture, of each kind in turn: the KL depends on the question, the spread does not."""
-    from itertools import groupby, islice
-
-    pictures = groupby(benchmark.samples(split, seed), key=lambda sample: sample.image_id)
-    about = [list(questions) for _, questions in islice(pictures, samples)]
-    return [questions[i % len(questions)] for i, questions in enumerate(about)]
 
 
 def measured(
