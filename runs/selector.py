@@ -170,10 +170,10 @@ def ranked(
             some = rng.integers(len(right), size=len(right))
             a, b = selector[some], draws[some, r]
             if len(set(a.tolist())) > 1 and len(set(b.tolist())) > 1:
-                found.append(-of(a, b).statistic)
+                found.append(-of(a, b)[0])
         if len(set(right.tolist())) > 1 and found:
             low, high = np.quantile(found, (0.025, 0.975)).tolist()
-            made |= {name: float(-of(selector, right).statistic), f"{name}_low": low, f"{name}_high": high}
+            made |= {name: float(-of(selector, right)[0]), f"{name}_low": low, f"{name}_high": high}
     return made
 
 
@@ -195,7 +195,7 @@ def correlations(found: Sequence[Candidate], rows: Mapping[str, MethodResult]) -
     return made
 
 
-def page(found: Sequence[Mapping[str, Any]], questions: int, unpruned: float) -> str:
+def page(found: Sequence[Mapping[str, Any]], pictures: int, questions: int, unpruned: float) -> str:
     """Markdown without the line of provenance."""
     lines, before = [["candidates", "accuracy, %", "selector", "Spearman", "Kendall"], ["---"] * 3 + ["---:"] * 2], ""
     for row in found:
@@ -206,7 +206,7 @@ def page(found: Sequence[Mapping[str, Any]], questions: int, unpruned: float) ->
         lines.append([name, span, NAMED[row["selector"]], _within(row, "spearman"), _within(row, "kendall")])
     head = (
         "# Does a selector follow accuracy\n\n"
-        "Rank correlation of what a selector says on 64 validation pictures with the accuracy on "
+        f"Rank correlation of what a selector says on {pictures} validation pictures with the accuracy on "
         f"{questions:,} other validation questions, of which the unpruned model answers {unpruned:.1f} % right; 1: the "
         "lower the selector, the more is right. In brackets 95 % bootstrap intervals over pictures and candidates.\n\n"
     )
@@ -242,7 +242,7 @@ def main(
         for each in found
     ]
     held = {"provenance": source, "unpruned": rows[0].mean, "correlations": made, "candidates": about}
-    publish("selector", held, page(made, questions, rows[0].mean) + "\n" + footer(source), numbers)
+    publish("selector", held, page(made, pictures, questions, rows[0].mean) + "\n" + footer(source), numbers)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from runs.answering import answered
 from runs.provenance import NUMBERS, footer, provenance, publish
 from training.card import card, table
 from training.freezing import BUDGET, SHIPPED, frozen
+from training.rivals import with_rivals
 
 
 def tested(n_layers: int) -> list[str]:
@@ -86,6 +87,7 @@ def main(
     """Calibrate, ship, measure, describe."""
     vlm, processor = dp.load(folder)
     found = frozen(vlm, processor, choose_plan(vlm, processor, samples, validation), samples, budget)
+    found = with_rivals(vlm, processor, found, samples)
     config = replace(vlm.config, plan=found)
     save_folder(SHIPPED, vlm.model, processor.tokenizer, config)
     vlm, processor = dp.load("bundled")

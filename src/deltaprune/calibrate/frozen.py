@@ -8,29 +8,39 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from math import inf
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal, get_args
 
 from PIL import Image
 from torch import Tensor
 
+from deltaprune.analysis.parts import Run, here
 from deltaprune.calibrate.freezing import STORED, Found, order
 from deltaprune.calibrate.in_place import FoundInPlace, order_in_place
+from deltaprune.calibrate.one_shot import one_shot as ranked_alone
 from deltaprune.calibrate.own_answers import lesson
 from deltaprune.calibrate.thinning import thin
-from deltaprune.errors import UserError
+from deltaprune.cost.layer_times import layer_times
+from deltaprune.errors import UserError, did_you_mean
 from deltaprune.hosted.model import Hosted
 from deltaprune.mllm.processor import Inputs, Processor
-from deltaprune.plan import Change, Plan, Thinning
+from deltaprune.plan import Change, LayerTimes, Plan, Thinning
 from deltaprune.vlm import VLM
 
 PICTURES = 16  # that run at once
+Unit = Literal["macs", "ms"]
 
 
-def check_budget(budget: float, name: str = "budget") -> None:
-    """A share of the MACs, else a `UserError`."""
-    if not 0 < budget < 1:
+def check_budget(budget: float, unit: str = "macs", name: str = "budget") -> None:
+    """A share of the MACs, or milliseconds above 0, else a `UserError`."""
+    if unit not in get_args(Unit):
+        raise UserError(f"There is no unit {unit!r} of a budget: {did_you_mean(unit, get_args(Unit))}.")
+    if unit == "macs" and not 0 < budget < 1:
         raise UserError(f"{name} {budget:g} must be a share of the prefill's MACs between 0 and 1, such as 0.6.")
+    if unit == "ms" and not 0 < budget < inf:
+        raise UserError(f"{name} {budget:g} must be milliseconds of the prefill above 0, such as 5.")
 
 
 def asked_together(
@@ -58,6 +68,8 @@ def with_freezing(
     source: Mapping[str, Any] | None = None,
     partial: str | Path | None = None,
     say: Callable[[str], None] = lambda _: None,
+    unit: Unit = "macs",
+    run: Run = here,
 ) -> Plan:
     """The plan with the order in which layers stop updating visual rows, and how rows are dropped as well.
 
@@ -65,21 +77,35 @@ def with_freezing(
         plan: the model's plan without it.
         vlm: the model; no method acts on it here.
         asked: processor outputs, each some pictures with all questions about them, see `asked_together`.
-        budget: share of the LM prefill's MACs at which the order ends.
+        budget: share of the LM prefill's MACs at which the order ends, or milliseconds of it.
         one_shot: rank layers by what each does alone, and try no fewer rows; for models on which a trial is dear.
         source: where the samples come from; written into the plan's `source`, plain JSON types.
         partial: a file in which the order is kept until the search ends; the same call goes on from it.
         say: told what is being done.
+        unit: of the budget. For "ms" layers are timed first, on this machine and for the samples' mean prompt; their
+            times go into the plan.
+        run: where `one_shot` tries each batch; the other search runs here.
 
     Raises:
-        UserError: a budget that is no share or out of reach, no samples, or one without a picture.
+        UserError: a budget that is none or out of reach, no samples, or one without a picture.
     """
-    check_budget(budget)
-    about = {"budget": budget, "one_shot": one_shot, "model": vlm.fingerprint, "samples": dict(source or {})}
+    check_budget(budget, unit)
+    batches = [dict(inputs) for inputs in asked]
+    times = None
+    if unit == "ms":
+        say("timing layers")
+        words = fmean(int(n) for inputs in batches for n in inputs["attention_mask"].sum(1))
+        times = layer_times(vlm, round(words))
+    said = {"budget": budget, "unit": unit, **(source or {})}
+    if one_shot:
+        say("freezing: trying each layer alone")
+        alone = ranked_alone(vlm, batches, budget, times=times, run=run)
+        return _with(plan, alone, said, times)
+    about = {**said, "model": vlm.fingerprint}
     file = None if partial is None else Path(partial)
     known = [] if file is None else _known(file, about)
     say("answering without any change")
-    lessons = [lesson(vlm, dict(inputs)) for inputs in asked]
+    lessons = [lesson(vlm, inputs) for inputs in batches]
 
     def told(found: Found) -> None:
         say(_reached(found))
@@ -88,21 +114,30 @@ def with_freezing(
             file.write_text(json.dumps(held), encoding="utf-8", newline="\n")
 
     say("freezing: trying each layer")
-    found = order(vlm, lessons, budget, one_shot=one_shot, known=known, on_change=told)
-    said = {"budget": budget, **(source or {}), **_search(found)}
-    made = replace(
-        plan, freezing=tuple(found.changes), source={**plan.source, "freezing": said}, thinning=(), means=found.means
-    )
-    if not one_shot:
+    found = order(vlm, lessons, budget, times=times, known=known, on_change=told)
+    made = _with(plan, found, said, times)
 
-        def thinned(best: Thinning) -> None:
-            say(f"freezing: {best.changes} changes at {best.budget:g} of the MACs, JS {best.js:.2g}")
+    def thinned(best: Thinning) -> None:
+        say(f"freezing: {best.changes} changes at {best.budget:g} of the MACs, JS {best.js:.2g}")
 
-        say("freezing: trying fewer rows")
-        made = replace(made, thinning=thin(vlm, made, lessons, budget, STORED, thinned))
+    say("freezing: trying fewer rows")
+    least = found.shares[-1] if found.shares and unit == "ms" else budget
+    made = replace(made, thinning=thin(vlm, made, lessons, least, STORED, thinned))
     if file is not None:
         file.unlink(missing_ok=True)
     return made
+
+
+def _with(plan: Plan, found: Found, said: Mapping[str, Any], times: LayerTimes | None) -> Plan:
+    """The plan with an order, what the plan says of it, and the layer times by which it was found."""
+    return replace(
+        plan,
+        freezing=tuple(found.changes),
+        source={**plan.source, "freezing": {**said, **_search(found)}},
+        thinning=(),
+        means=found.means,
+        times=times,
+    )
 
 
 def with_freezing_in_place(
@@ -149,6 +184,7 @@ def _search(found: Found) -> dict[str, Any]:
         "evaluations": found.evaluations,
         "seconds": round(found.seconds, 1),
         "shares": [round(share, 4) for share in found.shares],
+        **({"ms": [round(ms, 4) for ms in found.ms]} if found.ms else {}),
     }
 
 

@@ -8,7 +8,9 @@ from deltaprune.cli._progress import Working
 if TYPE_CHECKING:
     from PIL import Image
 
+    from deltaprune.analysis.parts import Run
     from deltaprune.benchmarks import Benchmark
+    from deltaprune.calibrate.frozen import Unit
     from deltaprune.hosted.model import Hosted
     from deltaprune.mllm.processor import Processor
     from deltaprune.plan import Plan
@@ -21,14 +23,16 @@ def frozen(
     processor: "Processor",
     benchmark: "Benchmark",
     where: tuple[str, int, int],
-    budget: float,
+    budget: tuple[float, "Unit"],
     one_shot: bool,
     out: str | None,
     working: Working,
+    run: "Run",
 ) -> "Plan":
     """The plan with the order of `Freeze`, with progress.
 
     Args:
+        budget: how much, and of what.
         where: split, seed and number of pictures; every question about each is asked.
         out: of the plan; what is found is kept beside it until the search ends.
     """
@@ -43,7 +47,7 @@ def frozen(
     source: dict[str, Any] = {"benchmark": benchmark.name, "split": where[0], "seed": where[1]}
     partial = None if out is None else f"{out}.partial"
     asked = asked_together(vlm, processor, counted())
-    return with_freezing(plan, vlm, asked, budget, one_shot, source, partial, working.say)
+    return with_freezing(plan, vlm, asked, budget[0], one_shot, source, partial, working.say, budget[1], run)
 
 
 def frozen_in_place(

@@ -62,6 +62,7 @@ def _config(asked: Asked) -> "MLLMConfig":
 def _spread(asked: Asked, working: Working) -> "Figure":
     """The curve of eq. 7, and the layers that the paper's rules find on it."""
     from deltaprune.analysis.figures import spread_curve
+    from deltaprune.analysis.parts import here
     from deltaprune.benchmarks import one_of_each, registry
     from deltaprune.calibrate import plan
     from deltaprune.calibrate.plans import check_rule
@@ -74,7 +75,7 @@ def _spread(asked: Asked, working: Working) -> "Figure":
     vlm, processor = _load(asked, working)
     if isinstance(vlm, Hosted):
         return _hosted_spread(vlm, processor, benchmark, about, (name, rule), working)
-    curve = measured(vlm, processor, benchmark, about, working).spread
+    curve = measured(vlm, processor, benchmark, about, working, here).spread
     found = plan(curve, rule)
     pictures = "1 picture" if curve.samples == 1 else f"{curve.samples} pictures"
     title = f"Spread of token importance, {vlm.config.name}\n{pictures} of {name}, early layer by {rule}"

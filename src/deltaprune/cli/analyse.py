@@ -8,11 +8,14 @@ import typer
 from deltaprune.cli._analyses_layers import depth_recipes, disjoint_sets, layer_map
 from deltaprune.cli._analyses_scores import attention_and_score, curve_over_keep
 from deltaprune.cli._asked import Asked, Done
-from deltaprune.cli._common import check_whole, load_model, print_json, write
+from deltaprune.cli._common import check_whole, print_json, write
+from deltaprune.cli._measuring import load_to_measure
 from deltaprune.cli._options import (
+    AddressOption,
     BenchmarkOption,
     DeviceOption,
     DtypeOption,
+    EngineOption,
     JsonOption,
     ModelOption,
     PlanOption,
@@ -21,6 +24,7 @@ from deltaprune.cli._options import (
     SplitOption,
     TokenizerOption,
     TowersOption,
+    WorkersOption,
 )
 from deltaprune.cli._progress import Working
 from deltaprune.cli._ranges import numbers_of
@@ -68,6 +72,9 @@ def analyse(
     plan: PlanOption = None,
     seed: SeedOption = 0,
     split: SplitOption = "val",
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
@@ -89,6 +96,7 @@ def analyse(
     check_whole("--samples", samples)
     check_whole("--sets", 1 if sets is None else sets)
     check_whole("--seed", seed, least=0)
+    check_whole("--workers", 1 if workers is None else workers)
     shares = numbers_of("--keep", keep)
     layers = whole_of("--early", early), whole_of("--late", late)
     with Working("starting") as working:
@@ -99,11 +107,13 @@ def analyse(
         check_figure(plot)
         chosen, n_sets = registry[benchmark](), sets or 4 if subject == "sets" else 1
         about = one_of_each(chosen, split, seed, samples * n_sets)
-        vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype)
+        vlm, processor, run = load_to_measure(
+            engine, (address, workers, device), model, working, plan, towers, tokenizer, dtype
+        )
         inputs = [
             list(batches(vlm, processor, chosen, about[i::n_sets], working)) for i in range(n_sets)
         ]  # every n-th, so that each set has every kind of question
-        done = MEASURE[subject](Asked(vlm, inputs, shares, *layers, ranks, working, plot is not None))
+        done = MEASURE[subject](Asked(vlm, inputs, shares, *layers, ranks, working, plot is not None, run))
         if plot is not None and done.figure is not None:
             from deltaprune.analysis import figures
 
