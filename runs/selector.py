@@ -8,7 +8,7 @@ of several. Each selector reads 64 validation pictures, the accuracy comes from 
 Writes numbers/selector.md and .json. Answers are kept in out/tables/selector.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -163,8 +163,9 @@ def ranked(
         right: accuracy.
         draws: accuracy on resampled pictures; each draw also takes as many candidates with replacement.
     """
-    rng, made = np.random.default_rng(0), {}
-    for name, of in (("spearman", spearmanr), ("kendall", kendalltau)):
+    rng, made, of_name = np.random.default_rng(0), {}, {"spearman": spearmanr, "kendall": kendalltau}
+    for name, correlation in of_name.items():
+        of: Callable[..., Any] = correlation
         found = []
         for r in range(draws.shape[1]):
             some = rng.integers(len(right), size=len(right))

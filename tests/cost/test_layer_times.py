@@ -13,7 +13,7 @@ from deltaprune.cost.machine import processor
 from deltaprune.counting import ms_of_steps
 from deltaprune.errors import UserError
 from deltaprune.plan import Change, LayerTimes, Plan, Shape
-from deltaprune.steps import Pass
+from deltaprune.steps import Pass, passes_of
 
 CPU = processor(torch.device("cpu"))
 TIMES = LayerTimes("cpu", CPU, torch.get_num_threads(), "float32", 16, 7, full=1.0, write=0.5, mean=0.2, skip=0.1)
@@ -69,8 +69,7 @@ def test_milliseconds_are_met_by_as_many_changes_as_it_takes(config) -> None:
         found = budget_ms(config, "freeze", ms)
         assert found.ms is not None
         assert found.ms <= ms
-        (*passes,) = found.method.steps(config.shape)
-        assert sorted(each.how for each in passes for _ in each.layers) == sorted(layers)
+        assert sorted(passes_of(found.method.steps(config.shape)).values()) == sorted(layers)
     with pytest.raises(UserError, match=r"freeze cannot meet 0.5 ms on tiny"):
         budget_ms(config, "freeze", 0.5)
     with pytest.raises(UserError, match="ms 0 is no time"):

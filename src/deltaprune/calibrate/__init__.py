@@ -2,6 +2,7 @@
 
 from deltaprune.calibrate.budget import Budget as Budget
 from deltaprune.calibrate.budget import budget as budget
+from deltaprune.calibrate.budget import budget_ms as budget_ms
 from deltaprune.calibrate.contribution import contribution as contribution
 from deltaprune.calibrate.disjoint import Found as Found
 from deltaprune.calibrate.disjoint import disjoint as disjoint
