@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from elsewhere import register
 
 from deltaprune import VLM, Plan, load_plan
 from deltaprune.benchmarks.scenes import Scenes
@@ -155,6 +156,32 @@ def test_a_budget_finds_the_order_of_freeze(cli: Callable[..., Any], model: Path
     told = cli("calibrate", "--model", model, "--samples", 2, "--budget", 1.5)
     assert (told.code, told.err.count("\n")) == (2, 1)
     assert "--budget 1.5 must be a share of the prefill's MACs between 0 and 1" in told.err
+
+
+def test_it_runs_on_an_engine(cli: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And finds there what it finds here; the search of --budget does so with --one-shot."""
+    sent = register(monkeypatch)
+    argv = (
+        "calibrate",
+        "--model",
+        model,
+        "--samples",
+        9,
+        "--rule",
+        "js",
+        "--contribution",
+        "--fitprune",
+        "--budget",
+        0.8,
+    )
+    there, here = (cli(*argv, "--one-shot", *engine, "--json").rows for engine in (("--engine", "elsewhere"), ()))
+    assert {**there, "source": None} == {**here, "source": None}
+    assert there["source"]["freezing"]["shares"] == here["source"]["freezing"]["shares"]
+    assert there["source"]["freezing"]["one_shot"]
+    assert len(sent) == 7
+    refused = cli(*argv, "--engine", "elsewhere")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "leave out --engine, or rank with --one-shot" in refused.err
 
 
 def test_a_budget_in_milliseconds(

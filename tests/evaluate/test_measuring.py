@@ -1,12 +1,8 @@
 """Measurements handed to an engine: what comes back, in whatever order, is what this process measures."""
 
-import pickle
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
+from elsewhere import register
 
 from deltaprune import DTP, UserError
 from deltaprune.analysis import correlation, keep_curve, sensitivity
@@ -15,26 +11,16 @@ from deltaprune.benchmarks.scenes import Scene
 from deltaprune.calibrate import contribution, disjoint, divergence, fitting, measure
 from deltaprune.calibrate.one_shot import one_shot
 from deltaprune.evaluate.engines import Answers, Place
-from deltaprune.evaluate.engines import registry as engines
-from deltaprune.evaluate.engines._parcel import Parcel
 from deltaprune.evaluate.measuring import run_on
-
-sent: list[Any] = []
-
-
-def elsewhere(worker: Answers, units: Sequence[Any], place: Place):
-    """An engine whose processes get pickles, and which ends the last unit first."""
-    sent.append(worker)
-    there = pickle.loads(pickle.dumps(Parcel.of(worker))).worker(torch.device("cpu"))
-    for unit in reversed(units):
-        yield list(there.answer(pickle.loads(pickle.dumps(unit))))
 
 
 @pytest.fixture
-def run(monkeypatch) -> Run:
-    engines["local"]
-    monkeypatch.setitem(engines._entries, "elsewhere", elsewhere)
-    sent.clear()
+def sent(monkeypatch) -> list[Answers]:
+    return register(monkeypatch)
+
+
+@pytest.fixture
+def run(sent) -> Run:
     return run_on("elsewhere", Place())
 
 
@@ -48,7 +34,7 @@ def given(tiny):
     ]
 
 
-def test_maps_curves_and_correlations(given, run) -> None:
+def test_maps_curves_and_correlations(given, sent, run) -> None:
     vlm, inputs = given
     told: list[tuple[int, int]] = []
     there = sensitivity(vlm, inputs, 0.25, (1, 2), (3, 4), on_progress=lambda *done: told.append(done), run=run)
@@ -65,7 +51,7 @@ def test_maps_curves_and_correlations(given, run) -> None:
     assert len(sent) == 4
 
 
-def test_calibration(given, run) -> None:
+def test_calibration(given, sent, run) -> None:
     vlm, inputs = given
     assert measure(vlm, inputs, run) == measure(vlm, inputs)
     assert disjoint(vlm, [inputs[:2], inputs[2:]], run=run) == disjoint(vlm, [inputs[:2], inputs[2:]])
@@ -75,7 +61,7 @@ def test_calibration(given, run) -> None:
     assert len(sent) == 6
 
 
-def test_layers_ranked_alone(tiny, run) -> None:
+def test_layers_ranked_alone(tiny, sent, run) -> None:
     vlm, processor = tiny
     images = [Scene.from_seed(seed).image for seed in range(3)]
     asked = [
