@@ -8,7 +8,8 @@ of several. Each selector reads 64 validation pictures, the accuracy comes from 
 Writes numbers/selector.md and .json. Answers are kept in out/tables/selector.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ import torch
 import typer
 from jaxtyping import Float
 from rich.progress import track
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import rankdata
 
 import deltaprune as dp
 from answering import answered
@@ -144,6 +145,17 @@ def told(vlm: dp.VLM, processor: Any, found: Sequence[Candidate], pictures: int)
     return [replace(each, told=says(each)) for each in track(found, "selectors")]
 
 
+def kept(file: Path, vlm: dp.VLM, processor: Any, pictures: int) -> list[Candidate]:
+    """The candidates with what the selectors say, as an earlier call on this model wrote it down."""
+    held = json.loads(file.read_text()) if file.exists() else {}
+    if held.get("model") != vlm.fingerprint:
+        found = told(vlm, processor, candidates(vlm), pictures)
+        held = {"model": vlm.fingerprint, "told": {each.method: dict(each.told) for each in found}}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(held))
+    return [replace(each, told=held["told"][each.method]) for each in candidates(vlm)]
+
+
 def single_questions(lessons: Sequence[Lesson]) -> list[int]:
     """The places, among all questions, of those that `one_of_each` takes."""
     places, begin = [], 0
@@ -163,19 +175,34 @@ def ranked(
         right: accuracy.
         draws: accuracy on resampled pictures; each draw also takes as many candidates with replacement.
     """
-    rng, made, of_name = np.random.default_rng(0), {}, {"spearman": spearmanr, "kendall": kendalltau}
-    for name, correlation in of_name.items():
-        of: Callable[..., Any] = correlation
-        found = []
-        for r in range(draws.shape[1]):
-            some = rng.integers(len(right), size=len(right))
-            a, b = selector[some], draws[some, r]
-            if len(set(a.tolist())) > 1 and len(set(b.tolist())) > 1:
-                found.append(-of(a, b)[0])
-        if len(set(right.tolist())) > 1 and found:
-            low, high = np.quantile(found, (0.025, 0.975)).tolist()
-            made |= {name: float(-of(selector, right)[0]), f"{name}_low": low, f"{name}_high": high}
+    made: dict[str, float] = {}
+    if len(set(right.tolist())) < 2 or len(set(selector.tolist())) < 2:
+        return made
+    some = np.random.default_rng(0).integers(len(right), size=draws.shape)
+    says, drawn = -selector[some], np.take_along_axis(draws, some, axis=0)
+    for name, of in {"spearman": spearman, "kendall": kendall}.items():
+        whole = of(-selector[:, None], right[:, None]).item()
+        low, high = np.nanquantile(of(says, drawn), (0.025, 0.975)).tolist()
+        made |= {name: whole, f"{name}_low": low, f"{name}_high": high}
     return made
+
+
+def spearman(a: Float[np.ndarray, "C R"], b: Float[np.ndarray, "C R"]) -> Float[np.ndarray, "R"]:
+    """Column by column; NaN where one of them is constant."""
+    ranks = [rankdata(each, axis=0) for each in (a, b)]
+    x, y = (each - each.mean(0) for each in ranks)
+    with np.errstate(invalid="ignore"):
+        return (x * y).sum(0) / np.sqrt((x**2).sum(0) * (y**2).sum(0))
+
+
+def kendall(a: Float[np.ndarray, "C R"], b: Float[np.ndarray, "C R"]) -> Float[np.ndarray, "R"]:
+    """Tau-b, likewise."""
+    found = []
+    for x, y in zip(a.T, b.T, strict=True):
+        first, second = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
+        with np.errstate(invalid="ignore"):
+            found.append((first * second).sum() / np.sqrt(np.abs(first).sum() * np.abs(second).sum()))
+    return np.array(found)
 
 
 def correlations(found: Sequence[Candidate], rows: Mapping[str, MethodResult]) -> list[dict[str, Any]]:
@@ -227,7 +254,7 @@ def main(
 ) -> None:
     """Tell, answer, correlate."""
     vlm, processor = dp.load("bundled")
-    found = told(vlm, processor, candidates(vlm), pictures)
+    found = kept(out / "selector" / f"told_{pictures}.json", vlm, processor, pictures)
     methods = ["none", *(each.method for each in found)]
     rows = answered(vlm, processor, Scenes(), methods, "val", questions, "selector", out / "selector", seed=1)
     by_method = {row.method: row for row in rows}

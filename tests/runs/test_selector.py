@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from answers import answers, row
+from scipy.stats import kendalltau, spearmanr
 
 import deltaprune as dp
 from deltaprune.benchmarks import by_picture, messages_about, one_of_each
@@ -13,7 +14,20 @@ from deltaprune.calibrate import asked_together
 from deltaprune.calibrate.own_answers import lesson
 from deltaprune.methods import parse
 from deltaprune.steps import passes_of
-from selector import ALL, FREEZING, Candidate, candidates, correlations, moved, page, ranked, schedule, single_questions
+from selector import (
+    ALL,
+    FREEZING,
+    Candidate,
+    candidates,
+    correlations,
+    kendall,
+    moved,
+    page,
+    ranked,
+    schedule,
+    single_questions,
+    spearman,
+)
 
 GOOD = answers(120, 0.9, seed=1)
 
@@ -49,6 +63,14 @@ def test_a_selector_that_follows_accuracy_and_one_that_does_not() -> None:
     assert none["spearman_low"] < none["spearman"] < none["spearman_high"]
     assert none["spearman_high"] < 0.95
     assert "spearman" not in ranked(-right, np.ones(12), np.ones((12, 20)))
+
+
+def test_both_correlations_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(6, size=(9, 4)).astype(float) for _ in range(2))  # with ties
+    for of, theirs in ((spearman, spearmanr), (kendall, kendalltau)):
+        want = [theirs(x, y)[0] for x, y in zip(a.T, b.T, strict=True)]
+        np.testing.assert_allclose(of(a, b), want)
 
 
 def test_the_table() -> None:
