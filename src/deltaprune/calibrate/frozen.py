@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from deltaprune.analysis.parts import Run, here
-from deltaprune.calibrate.freezing import STORED, Found, order
+from deltaprune.calibrate.freezing import MODES, STORED, Found, order
 from deltaprune.calibrate.in_place import FoundInPlace, order_in_place
 from deltaprune.calibrate.one_shot import one_shot as ranked_alone
 from deltaprune.calibrate.own_answers import lesson
@@ -99,9 +99,13 @@ def with_freezing(
     said = {"budget": budget, "unit": unit, **(source or {})}
     if one_shot:
         say("freezing: trying each layer alone")
-        alone = ranked_alone(vlm, batches, budget, times=times, run=run)
-        return _with(plan, alone, said, times)
-    about = {**said, "model": vlm.fingerprint}
+        trials = len(MODES) * vlm.shape.n_layers * len(batches)
+
+        def counted(done: int) -> None:
+            say(f"freezing: {done} of {trials} trials of a layer alone")
+
+        return _with(plan, ranked_alone(vlm, batches, budget, times=times, run=run, on_trial=counted), said, times)
+    about = {**said, "model": vlm.fingerprint, "questions": sum(len(inputs["input_ids"]) for inputs in batches)}
     file = None if partial is None else Path(partial)
     known = [] if file is None else _known(file, about)
     say("answering without any change")
