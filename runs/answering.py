@@ -23,6 +23,7 @@ def answered(
     label: str,
     out: Path | None = None,
     batch_size: int = BATCH,
+    seed: int = 0,
 ) -> list[MethodResult]:
     """A row per method on the same questions; with `out` the answers are kept there and a later call goes on.
 
@@ -34,5 +35,12 @@ def answered(
         def report(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        asked = {"split": split, "limit": questions, "batch_size": batch_size, "on_progress": report, "out": out}
+        asked = {
+            "split": split,
+            "seed": seed,
+            "limit": questions,
+            "batch_size": batch_size,
+            "on_progress": report,
+            "out": out,
+        }
         return evaluate(vlm, processor, benchmark, methods, **asked)

@@ -18,12 +18,10 @@ from matplotlib.patches import Patch
 import deltaprune as dp
 from answering import answered
 from deltaprune.analysis import Movement, movement
-from deltaprune.benchmarks import registry
+from deltaprune.benchmarks import messages_about, one_of_each, registry
 from deltaprune.benchmarks.scenes import Scenes
-from deltaprune.calibrate import budget
-from deltaprune.cli._freezing import with_freezing
+from deltaprune.calibrate import asked_together, budget, with_freezing
 from deltaprune.cli._progress import Working
-from deltaprune.cli.calibrate import pick_questions
 from deltaprune.evaluate import MethodResult
 from deltaprune.evaluate.page import cells, number, signed, within
 from deltaprune.evaluate.report import document
@@ -51,10 +49,9 @@ def plans(vlm: dp.VLM, processor: Any, pictures: int) -> dict[str, dp.Plan]:
     found = {"shipped": shipped}
     for name, (benchmark, seed) in OTHERS.items():
         with Working(name) as working:
-            where = "val", seed, pictures
-            found[name] = with_freezing(
-                shipped, vlm, processor, registry[benchmark](), where, LEAST, False, None, working
-            )
+            asked = asked_together(vlm, processor, messages_about(registry[benchmark](), "val", seed, pictures))
+            source = {"benchmark": benchmark, "split": "val", "seed": seed}
+            found[name] = with_freezing(shipped, vlm, asked, LEAST, source=source, say=working.say)
     return found
 
 
@@ -128,7 +125,7 @@ def main(
 ) -> None:
     """Calibrate, test, draw."""
     vlm, processor = dp.load("bundled")
-    asked = pick_questions(Scenes(), "val", 0, 32)
+    asked = one_of_each(Scenes(), "val", 0, 32)
     moved = movement(vlm, [processor(images=each.image, text=each.question) for each in asked])
     tokens = text_tokens(processor, Scenes(), questions)
     draw(moved, chosen(vlm)).savefig(figure, dpi=200)

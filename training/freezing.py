@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 import deltaprune as dp
+from deltaprune.benchmarks import messages_about
 from deltaprune.benchmarks.scenes import Scenes
+from deltaprune.calibrate import asked_together, with_freezing
 from deltaprune.checkpoints.folder import save_folder
-from deltaprune.cli._freezing import with_freezing
 from deltaprune.cli._progress import Working
 from runs.provenance import ROOT
 
@@ -25,8 +26,9 @@ BUDGET = 0.2  # the order goes down to this share; every larger budget takes the
 def frozen(vlm: dp.VLM, processor, plan: dp.Plan, pictures: int, budget: float = BUDGET) -> dp.Plan:
     """The plan with its order down to a budget, from so many validation pictures."""
     with Working("freezing") as working:
-        where = "val", 0, pictures
-        return with_freezing(plan, vlm, processor, Scenes(), where, budget, False, None, working)
+        asked = asked_together(vlm, processor, messages_about(Scenes(), "val", 0, pictures))
+        source = {"benchmark": Scenes.name, "split": "val", "seed": 0}
+        return with_freezing(plan, vlm, asked, budget, source=source, say=working.say)
 
 
 def main(pictures: Annotated[int, typer.Option(help="Validation pictures.")] = 64) -> None:

@@ -15,11 +15,11 @@ from typing import Annotated
 import typer
 
 import deltaprune as dp
+from deltaprune.benchmarks import one_of_each
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import ETA, NAMES, RULES, divergence, measure, plan
 from deltaprune.calibrate.plans import JS
 from deltaprune.checkpoints.folder import save_folder
-from deltaprune.cli.calibrate import pick_questions
 from deltaprune.evaluate.paper import nearest_layer
 from deltaprune.evaluate.report import document
 from deltaprune.evaluate.statistics import change
@@ -27,6 +27,7 @@ from runs.answering import answered
 from runs.provenance import NUMBERS, footer, provenance, publish
 from training.card import card, table
 from training.freezing import BUDGET, SHIPPED, frozen
+from training.rivals import with_rivals
 
 
 def tested(n_layers: int) -> list[str]:
@@ -39,7 +40,7 @@ def tested(n_layers: int) -> list[str]:
 
 def plans_of(vlm: dp.VLM, processor, samples: int) -> dict[str, dp.Plan]:
     """Each rule's plan, all from the same `samples` validation pictures, one question about each."""
-    asked = pick_questions(Scenes(), "val", 0, samples)
+    asked = one_of_each(Scenes(), "val", 0, samples)
     batches = [processor(images=s.image, text=s.question) for s in asked]
     curves, moved = measure(vlm, batches), divergence(vlm, batches)
     return {rule: plan(curves.spread, rule, Scenes.name, "val", 0, curves.withdrawal, ETA, moved) for rule in NAMES}
@@ -86,6 +87,7 @@ def main(
     """Calibrate, ship, measure, describe."""
     vlm, processor = dp.load(folder)
     found = frozen(vlm, processor, choose_plan(vlm, processor, samples, validation), samples, budget)
+    found = with_rivals(vlm, processor, found, samples)
     config = replace(vlm.config, plan=found)
     save_folder(SHIPPED, vlm.model, processor.tokenizer, config)
     vlm, processor = dp.load("bundled")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from deltaprune.plan import Shape
+from deltaprune.plan import LayerTimes, Shape
 from deltaprune.steps import Step, passes_of, seen_by_towers, stages_of
 
 TEXT_TOKENS = 22  # of a short question in its template, where no other number is known
@@ -42,3 +42,22 @@ def share_of_steps(steps: Sequence[Step], shape: Shape, text_tokens: float = TEX
     """LM-prefill MACs under these steps over those without any, a fraction."""
     updated, written = updated_and_written(steps, shape, text_tokens)
     return (updated + shape.write * written) / (shape.n_layers * (shape.n_visual + text_tokens))
+
+
+def ms_of_steps(steps: Sequence[Step], shape: Shape, times: LayerTimes) -> float:
+    """Milliseconds of the LM's prefill under these steps by a table of layer times, without choosing rows.
+
+    Where fewer image rows are left, a layer's time lies on the straight line from that with the text alone.
+    """
+    passes = passes_of(steps)
+
+    def layer(l: int, n: int) -> float:
+        how = passes.get(l, "full")
+        if n == 0 or how == "skip":
+            return times.skip
+        if how == "mean":
+            return times.mean
+        whole = times.full if how == "full" else times.write
+        return times.skip + (whole - times.skip) * n / shape.n_visual
+
+    return sum(layer(l, n) for l, n in enumerate(visual_tokens_per_layer(steps, shape)))

@@ -41,6 +41,28 @@ class Thinning(NamedTuple):
 
 
 @dataclass(frozen=True)
+class LayerTimes:
+    """What one layer of a prefill takes, measured; see `cost.layer_times`.
+
+    Attributes:
+        device, processor, threads, dtype: on what, and in what.
+        n_visual, text_tokens: of the one prompt.
+        full, write, mean, skip: milliseconds of a layer by what it does with the image; at "skip" the text is alone.
+    """
+
+    device: str
+    processor: str
+    threads: int
+    dtype: str
+    n_visual: int
+    text_tokens: int
+    full: float
+    write: float
+    mean: float
+    skip: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """Where a model is pruned, as numbers of layers that still see all tokens, and where that comes from.
 
@@ -52,6 +74,7 @@ class Plan:
         found: the result of a method's own calibration, one number per layer, by the method's name.
         thinning: how `Freeze` drops rows as well, by budget; empty if not calibrated.
         means: the mean states of the layers that are changed to "mean"; their digest alone if they were not read.
+        times: what layers take on some machine, if the order of freezing was found for a budget in milliseconds.
     """
 
     early: int
@@ -62,12 +85,15 @@ class Plan:
     found: Mapping[str, Sequence[float]] = field(default_factory=dict, hash=False)
     thinning: tuple[Thinning, ...] = ()
     means: MeanStates | None = None
+    times: LayerTimes | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.means, str):
             object.__setattr__(self, "means", MeanStates(self.means))
         object.__setattr__(self, "freezing", tuple(Change(*change) for change in self.freezing))
         object.__setattr__(self, "thinning", tuple(Thinning(*each) for each in self.thinning))
+        if isinstance(self.times, Mapping):
+            object.__setattr__(self, "times", LayerTimes(**self.times))
         found = {name: tuple(float(value) for value in values) for name, values in self.found.items()}
         object.__setattr__(self, "found", found)
 

@@ -131,6 +131,7 @@ def fingerprint(model: MLLM) -> str:
     config = {key: value for key, value in model.config.to_dict().items() if key not in ("name", "about")}
     if config["plan"] is not None:
         del config["plan"]["source"]
+        del config["plan"]["times"]  # which change no answer
         for name in ("found", "means", "thinning"):  # models without them keep the fingerprints they had
             if not config["plan"][name]:
                 del config["plan"][name]

@@ -1,6 +1,7 @@
 """`deltaprune analyse`: a table, rows and a figure of each subject, and mistakes."""
 
 import pytest
+from elsewhere import register
 
 from deltaprune.cli.analyse import MEASURE, TAKES
 
@@ -21,6 +22,16 @@ def test_the_map(cli, model, tmp_path) -> None:
     table = cli("analyse", "map", "--model", model, "--samples", 3, "--keep", 0.25).out
     assert f"{1000 * rows[0]['js']:.3g}" in table
     assert "none" in table
+
+
+def test_every_subject_runs_on_an_engine(cli, model, monkeypatch) -> None:
+    """And says there what it says here."""
+    sent = register(monkeypatch)
+    for subject in TAKES:
+        argv = ("analyse", subject, "--model", model, "--samples", 9, "--json")  # two batches
+        more = ("--sets", 2) if subject == "sets" else ("--keep", 0.5)
+        assert cli(*argv, *more, "--engine", "elsewhere").rows == cli(*argv, *more).rows
+    assert len(sent) >= len(TAKES)
 
 
 def test_the_curve_over_keep(cli, model, tmp_path) -> None:

@@ -50,7 +50,9 @@ def test_of_a_folder(cli: Callable[..., Any], model: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        ("", "Missing option '--macs': the form is deltaprune budget [OPTIONS]"),
+        ("", "Give one of --macs SHARE and --budget VALUE, such as --macs 0.48 or --budget 5 --in ms."),
+        ("--macs 0.5 --budget 0.5", "Give one of --macs SHARE and --budget VALUE"),
+        ("--budget 48", "--budget 48 is no share of the MACs: it lies above 0 and not above 1 (try 0.48)."),
         ("--macs many", "Invalid value for '--macs'"),
         ("--macs 0", "--macs 0 is no share of the MACs: it lies above 0 and not above 1 (try 0.5)."),
         ("--macs 48", "(try 0.48)."),

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from elsewhere import register
 
-from deltaprune import Plan, load_plan
+from deltaprune import VLM, Plan, load_plan
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import ETA, save_plan
 from deltaprune.checkpoints.folder import read_config
+from deltaprune.cost.machine import processor
+from deltaprune.plan import LayerTimes
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +156,81 @@ def test_a_budget_finds_the_order_of_freeze(cli: Callable[..., Any], model: Path
     told = cli("calibrate", "--model", model, "--samples", 2, "--budget", 1.5)
     assert (told.code, told.err.count("\n")) == (2, 1)
     assert "--budget 1.5 must be a share of the prefill's MACs between 0 and 1" in told.err
+
+
+def test_it_runs_on_an_engine(cli: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And finds there what it finds here; the search of --budget does so with --one-shot."""
+    sent = register(monkeypatch)
+    argv = (
+        "calibrate",
+        "--model",
+        model,
+        "--samples",
+        9,
+        "--rule",
+        "js",
+        "--contribution",
+        "--fitprune",
+        "--budget",
+        0.8,
+    )
+    there, here = (cli(*argv, "--one-shot", *engine, "--json").rows for engine in (("--engine", "elsewhere"), ()))
+    assert {**there, "source": None} == {**here, "source": None}
+    assert there["source"]["freezing"]["shares"] == here["source"]["freezing"]["shares"]
+    assert there["source"]["freezing"]["one_shot"]
+    assert len(sent) == 7
+    refused = cli(*argv, "--engine", "elsewhere")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "leave out --engine, or rank with --one-shot" in refused.err
+
+
+def test_a_budget_in_milliseconds(
+    cli: Callable[..., Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order goes on until so many milliseconds are left by the table of layer times; `budget` counts by it."""
+
+    def timed(vlm: VLM, text_tokens: int) -> LayerTimes:
+        where = "cpu", processor(vlm.device), torch.get_num_threads(), "float32", vlm.config.n_visual, text_tokens
+        return LayerTimes(*where, full=1.0, write=0.5, mean=0.2, skip=0.1)
+
+    monkeypatch.setattr("deltaprune.calibrate.frozen.layer_times", timed)
+    out = tmp_path / "plan.json"
+    argv = ("calibrate", "--model", model, "--samples", 2, "--rule", "argmin", "--in", "ms")
+    found = cli(*argv, "--budget", 2.7, "--out", out, "--json").rows
+    about, words = found["source"]["freezing"], found["times"]["text_tokens"]
+    assert (about["unit"], about["budget"]) == ("ms", 2.7)
+    assert about["ms"][-1] <= 2.7 < about["ms"][-2]
+    saved = {"write": 0.5, "mean": 0.8, "skip": 0.9}
+    hows = {layer: how for layer, how, _ in found["freezing"]}
+    assert about["ms"][-1] == pytest.approx(4 - sum(saved[how] for how in hows.values()))
+    asked = ("budget", "--model", model, "--plan", out, "--budget", 2.7, "--in", "ms", "--method")
+    freeze, dtp = cli(*asked, "freeze", "--method", "dtp:early=1,late=none", "--json").rows
+    assert freeze["ms"] <= 2.7
+    assert dtp["ms"] == pytest.approx(1 + 3 * (0.1 + 0.9 * dtp["kept"][0] / 16))
+    assert (dtp["unit"], dtp["text_tokens"]) == ("ms", words)
+    assert f"{dtp['ms']:.3f}" in cli(*asked, "dtp:late=none").out
+    refused = cli(*asked, "dtp:late=none", "--text-tokens", 99)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert f"measured for text_tokens {words}, not 99" in refused.err
+    least = cli(*argv, "--budget", 0.01)
+    assert (least.code, least.err.count("\n")) == (2, 1)
+    assert "budget=0.01 is out of reach: with mean, skip, write the least is 0.4" in least.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ("calibrate --budget -1 --in ms", "--budget -1 must be milliseconds of the prefill above 0"),
+        ("calibrate --budget 5 --in s", "There is no unit 's' of a budget"),
+        ("calibrate --budget 0.5 --engine ray", "--budget searches, and times layers, in one process"),
+        ("budget --model bundled", "Give one of --macs SHARE and --budget VALUE"),
+        ("budget --model bundled --macs 0.5 --in ms", "Give one of --macs SHARE and --budget VALUE"),
+        ("budget --model bundled --budget 5 --in ms", "This plan has no layer times"),
+        ("budget --model bundled --budget 5", "--budget 5 is no share of the MACs"),
+    ],
+)
+def test_a_budget_that_is_none(argv: str, sentence: str, cli: Callable[..., Any]) -> None:
+    ran = cli(*argv.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert sentence in ran.err
+    assert ran.err.count("\n") == 1

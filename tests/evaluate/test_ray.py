@@ -12,16 +12,19 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from deltaprune import DTP, NoPruning, UserError
+from deltaprune.analysis import sensitivity
 from deltaprune.benchmarks import Benchmark, Protocol, Sample, Sampled, mean_of_skills
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.evaluate import evaluate
 from deltaprune.evaluate.engines import Place
 from deltaprune.evaluate.engines import ray as engine
 from deltaprune.evaluate.engines import registry as engines
+from deltaprune.evaluate.measuring import run_on
 from deltaprune.evaluate.work import Answer, Unit, Worker, group
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'deltaprune[ray]'")
@@ -142,6 +145,16 @@ def test_answers_and_errors_are_those_of_local(tiny, toy, cluster):
     assert sum(answer.error is None for answer in here.values()) > 12
     told = {answer.error for answer in here.values() if answer.error is not None}
     assert told == {"UserError: The picture 'a.png' is damaged: download it again"}
+
+
+@pytest.mark.slow
+def test_measurements_are_those_of_this_process(tiny, toy, cluster):
+    vlm, processor = tiny
+    inputs = [processor(images=each.image, text=each.question) for each in toy.items[:4]]
+    there = sensitivity(vlm, inputs, 0.25, (1, 2), (3, 4), run=run_on("ray", Place(workers=2)))
+    here = sensitivity(vlm, inputs, 0.25, (1, 2), (3, 4))
+    np.testing.assert_allclose(there.js, here.js, rtol=1e-6, atol=1e-9)
+    assert there.samples == here.samples == 4
 
 
 @pytest.mark.slow

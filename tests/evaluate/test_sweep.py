@@ -12,7 +12,7 @@ from deltaprune.cost import share_of
 from deltaprune.errors import UserError
 from deltaprune.evaluate import evaluate, sweep
 from deltaprune.evaluate.sweep import points
-from deltaprune.methods import parse
+from deltaprune.methods import parse, registry
 from deltaprune.mllm.processor import Processor
 from deltaprune.models.cobra import COBRA
 
@@ -41,6 +41,16 @@ def test_what_is_out_of_reach_is_told_and_the_rest_is_run() -> None:
     assert [label.split(":")[0] for label in labels] == ["dtp", "freeze"]
     assert [sentence.split()[0] for sentence in left_out] == ["dtp", "freeze"]
     assert all("cannot meet a MACs share of 0.05" in sentence for sentence in left_out)
+
+
+def test_all_is_every_method_whose_cost_can_be_set() -> None:
+    labels, left_out = points(COBRA, ["all", "dtp:late=none"], (), (0.45, 0.7), 22)
+    named = list(dict.fromkeys(label.split(":")[0] for label in labels))
+    assert set(registry.names()) - set(named) == {"chosen", "none"}
+    assert labels[-1].startswith("dtp:late=none,keep=")
+    missed = {sentence.split()[0] for sentence in left_out}
+    assert missed
+    assert missed < set(named)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import training.publish as publication
 from deltaprune.benchmarks.scenes import SKILLS
 from deltaprune.checkpoints.folder import read_config, save_folder
 from deltaprune.methods import parse
+from deltaprune.methods.fitprune import LEVELS, key
 from deltaprune.mllm.processor import Processor
 from deltaprune.models import bundled
 from deltaprune.plan import Plan, Shape
@@ -47,6 +48,8 @@ def test_the_card_and_the_numbers_are_of_the_model_that_ships(published: Path) -
     assert plan is not None
     assert (held["plan"]["early"], held["plan"]["late"]) == (plan.early, plan.late)
     assert plan.source["benchmark"] == "scenes"
+    assert plan.found.keys() == {"shortv", *map(key, LEVELS)}
+    assert plan.source["found"] == {"benchmark": "scenes", "split": "val", "seed": 0, "pictures": 4}
     rules = {each["rule"] for each in plan.source["tried"]}
     assert rules == {"first_peak", "argmin", "js"}
     assert [row["method"] for row in held["rows"]] == publication.tested(4)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 
 from deltaprune.analysis.layers import Batch
+from deltaprune.analysis.parts import Run, here
 from deltaprune.analysis.scores import layer_scores
 from deltaprune.analysis.stability import kept, spearman
 from deltaprune.errors import UserError
@@ -34,7 +35,9 @@ class Correlation:
     keep: float
 
 
-def correlation(vlm: VLM, inputs: Sequence[Batch], score: Score | None = None, keep: float = 0.5) -> Correlation:
+def correlation(
+    vlm: VLM, inputs: Sequence[Batch], score: Score | None = None, keep: float = 0.5, run: Run = here
+) -> Correlation:
     """Measure in two unpruned passes.
 
     Args:
@@ -42,6 +45,7 @@ def correlation(vlm: VLM, inputs: Sequence[Batch], score: Score | None = None, k
         inputs: processor outputs; every row is a sample.
         score: Delta if None.
         keep: share of the visual tokens that are kept.
+        run: where each batch is measured.
 
     Raises:
         UserError: no samples, a sample without an image, or a keep that keeps all or nothing.
@@ -49,8 +53,8 @@ def correlation(vlm: VLM, inputs: Sequence[Batch], score: Score | None = None, k
     n = vlm.config.n_visual
     if not 0 < floor_count(keep, n) < n:
         raise UserError(f"keep={keep} leaves nothing to compare: give a share that keeps some of {n} tokens, not all.")
-    attention = layer_scores(vlm, inputs, HiddenAttention()).scores
-    scores = layer_scores(vlm, inputs, Delta() if score is None else score).scores
+    attention = layer_scores(vlm, inputs, HiddenAttention(), run).scores
+    scores = layer_scores(vlm, inputs, Delta() if score is None else score, run).scores
     stage = Stage(after=1, keep=keep, score=Delta())
     ranked = np.zeros(attention.shape[:2])
     mass, auc = np.zeros_like(ranked), np.zeros_like(ranked)

@@ -1,7 +1,8 @@
 """DTP at several shares kept: the divergence of the next token, and the spread of the scores after pruning."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from deltaprune.analysis.drift import next_token_js
 from deltaprune.analysis.layers import Batch
+from deltaprune.analysis.parts import Run, here, parts_of
 from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
 from deltaprune.methods.dtp import DTP
@@ -45,15 +47,14 @@ class KeepCurve:
     samples: int
 
 
-@torch.no_grad()
-@without_autocast
-def keep_curve(vlm: VLM, inputs: Sequence[Batch], methods: Sequence[DTP]) -> KeepCurve:
+def keep_curve(vlm: VLM, inputs: Sequence[Batch], methods: Sequence[DTP], run: Run = here) -> KeepCurve:
     """Measure DTP at several shares, whatever method is active.
 
     Args:
         vlm: the model.
         inputs: processor outputs; every row is a sample.
         methods: DTP at each share.
+        run: where each batch is measured.
 
     Raises:
         UserError: no samples, a sample without an image, or a method that does not fit the model.
@@ -62,14 +63,14 @@ def keep_curve(vlm: VLM, inputs: Sequence[Batch], methods: Sequence[DTP]) -> Kee
     if not inputs:
         raise UserError("There is nothing to measure: give at least one sample with an image.")
     steps = [method.checked_steps(vlm.shape) for method in methods]
-    parts = [_of_batch(vlm, batch, steps) for batch in inputs]
+    parts = [part for (part,) in parts_of(vlm, partial(_of_batch, steps=steps), inputs, run)]
     js, same, std = (torch.cat([part[i] for part in parts], dim=-1) for i in range(3))
     spread = std.mean(-1).numpy()
     keep = tuple(method.keep for method in methods)
     return KeepCurve(keep, js.mean(1).numpy(), 100 * same.double().mean(1).numpy(), spread[1:], spread[0], js.shape[1])
 
 
-def _of_batch(vlm: VLM, batch: Batch, steps: Sequence[tuple[Step, ...]]) -> tuple[Tensor, Tensor, Tensor]:
+def _of_batch(vlm: VLM, batch: Batch, steps: Sequence[tuple[Step, ...]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """JS and equality `(R, B)`, and the spread `(1 + R, L, B)`, first without pruning."""
     with vlm.pruned_by(NoPruning()):
         tokens = vlm.pack(batch)
@@ -78,9 +79,11 @@ def _of_batch(vlm: VLM, batch: Batch, steps: Sequence[tuple[Step, ...]]) -> tupl
     logits, stds = zip(*(_run(vlm, tokens, each) for each in ((), *steps)), strict=True)
     js = [next_token_js(logits[0], moved) for moved in logits[1:]]
     same = [logits[0].argmax(-1) == moved.argmax(-1) for moved in logits[1:]]
-    return torch.stack(js).cpu(), torch.stack(same).cpu(), torch.stack(stds)
+    yield torch.stack(js).cpu(), torch.stack(same).cpu(), torch.stack(stds)
 
 
+@torch.no_grad()
+@without_autocast
 def _run(vlm: VLM, tokens: Rows, steps: tuple[Step, ...]) -> tuple[Tensor, Tensor]:
     """The next token's logits, and the spread of Delta over the visual tokens in each layer `(L, B)`."""
     lm, score, spread, rows = vlm.model.lm, Delta(), [], tokens

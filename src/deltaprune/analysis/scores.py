@@ -1,7 +1,8 @@
 """How a score is spread over the visual tokens of an image, layer by layer (Figure 4, eq. 7)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from deltaprune.analysis.layers import Batch, batches, traces
+from deltaprune.analysis.parts import Run, here, parts_of
 from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
 from deltaprune.prefill import raise_if_not_finite
@@ -57,23 +59,28 @@ class LayerScores:
         return ScoreStatistics(*(part.mean(axis=1) for part in parts))
 
 
-def layer_scores(vlm: VLM, inputs: Batch | Iterable[Batch], score: Score | None = None) -> LayerScores:
+def layer_scores(vlm: VLM, inputs: Batch | Iterable[Batch], score: Score | None = None, run: Run = here) -> LayerScores:
     """Score the visual tokens at every layer in one unpruned pass, whatever method is active.
 
     Args:
         vlm: the model.
         inputs: processor outputs, each with one or more rows; every row is a sample.
         score: Delta if None.
+        run: where each batch is scored.
 
     Raises:
         UserError: no samples, or a sample without an image.
         NonFiniteScore: the weights or activations overflowed.
     """
     chosen = Delta() if score is None else score
-    parts = [_scores(vlm, batch, chosen) for batch in batches(inputs)]
+    parts = [part for (part,) in parts_of(vlm, partial(_of_batch, score=chosen), batches(inputs), run)]
     if not parts:
         raise UserError("There is nothing to measure: give at least one sample with an image.")
     return LayerScores(torch.cat(parts, dim=1).numpy())
+
+
+def _of_batch(vlm: VLM, inputs: Batch, score: Score) -> Iterator[Float[Tensor, "L B P"]]:
+    yield _scores(vlm, inputs, score)
 
 
 @without_autocast

@@ -1,7 +1,8 @@
 """The divergence of the next token under DTP for each pair of an early and a late layer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from deltaprune.analysis.drift import next_token_js
 from deltaprune.analysis.layers import Batch
+from deltaprune.analysis.parts import Run, here, parts_of
 from deltaprune.analysis.withdrawn import withdrawn_rows
 from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, overflowed
@@ -46,8 +48,6 @@ class Sensitivity:
     samples: int
 
 
-@torch.no_grad()
-@without_autocast
 def sensitivity(
     vlm: VLM,
     inputs: Sequence[Batch],
@@ -56,6 +56,7 @@ def sensitivity(
     late: Sequence[int] | None = None,
     score: Score | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    run: Run = here,
 ) -> Sensitivity:
     """Measure every pair, whatever method is active; a late layer costs the text's rows alone.
 
@@ -66,6 +67,7 @@ def sensitivity(
         early, late: the layers; all from 1 on if None, and for `late` the model's depth (no late stage) as well.
         score: ranks the tokens; Delta if None.
         on_progress: called with passes done and passes in all.
+        run: where each batch is measured.
 
     Raises:
         UserError: no samples, a sample without an image, or a layer beyond the model.
@@ -80,23 +82,35 @@ def sensitivity(
                 raise UserError(f"There is no {name} layer {k}: they are counted from 1 to {most} here.")
     if not inputs:
         raise UserError("There is nothing to measure: give at least one sample with an image.")
-    ranks, parts = Delta() if score is None else score, []
-    for batch in inputs:
-        with vlm.pruned_by(NoPruning()):
-            tokens = vlm.pack(batch)
-        if not all(tokens.n_visual):
-            raise UserError("A sample has no image: give each one.")
-        rows, _ = walk_through(vlm.model.lm, tokens, (), run_fully)
-        unpruned = vlm.model.lm.logits(_last(rows))
-        for k in early:
-            parts.append(_moved(vlm, tokens, DTP(keep, k, None, ranks), k, late, unpruned))
-            if on_progress is not None:
-                on_progress(len(parts), len(inputs) * len(early))
-    js, same = (
-        torch.cat([torch.stack(each[i : i + len(early)]) for i in range(0, len(parts), len(early))], dim=2)
-        for each in zip(*parts, strict=True)
-    )
+    work = partial(_of_batch, keep=keep, early=early, late=late, score=Delta() if score is None else score)
+
+    def told(done: int) -> None:
+        if on_progress is not None:
+            on_progress(done, len(inputs) * len(early))
+
+    parts = parts_of(vlm, work, inputs, run, told)
+    js, same = (torch.cat([torch.stack([pair[i] for pair in batch]) for batch in parts], dim=2) for i in range(2))
     return Sensitivity(early, late, js.mean(2).numpy(), same.mean(2).numpy(), keep, js.shape[2])
+
+
+def _of_batch(
+    vlm: VLM, batch: Batch, keep: float, early: Sequence[int], late: Sequence[int], score: Score
+) -> Iterator[tuple[Float64[Tensor, "K B"], Float64[Tensor, "K B"]]]:
+    """What `_moved` gives, for each early layer."""
+    with vlm.pruned_by(NoPruning()):
+        tokens = vlm.pack(batch)
+    if not all(tokens.n_visual):
+        raise UserError("A sample has no image: give each one.")
+    unpruned = _unpruned(vlm, tokens)
+    for k in early:
+        yield _moved(vlm, tokens, DTP(keep, k, None, score), k, late, unpruned)
+
+
+@torch.no_grad()
+@without_autocast
+def _unpruned(vlm: VLM, tokens: Rows) -> Float[Tensor, "B V"]:
+    """The next token's logits."""
+    return vlm.model.lm.logits(_last(walk_through(vlm.model.lm, tokens, (), run_fully)[0]))
 
 
 def _last(rows: Rows) -> Float[Tensor, "B d"]:
@@ -104,6 +118,8 @@ def _last(rows: Rows) -> Float[Tensor, "B d"]:
     return rows.x[rows.cu_seqlens[1:].long() - 1]
 
 
+@torch.no_grad()
+@without_autocast
 def _moved(
     vlm: VLM, tokens: Rows, method: DTP, early: int, late: Sequence[int], unpruned: Float[Tensor, "B V"]
 ) -> tuple[Float64[Tensor, "K B"], Float64[Tensor, "K B"]]:

@@ -15,6 +15,9 @@ from deltaprune.benchmarks._base import Summary as Summary
 from deltaprune.benchmarks._base import mean_of_questions as mean_of_questions
 from deltaprune.benchmarks._base import mean_of_skills as mean_of_skills
 from deltaprune.benchmarks._official import OfficialBenchmark as OfficialBenchmark
+from deltaprune.benchmarks._pictures import by_picture as by_picture
+from deltaprune.benchmarks._pictures import messages_about as messages_about
+from deltaprune.benchmarks._pictures import one_of_each as one_of_each
 from deltaprune.registry import Registry
 
 registry: Registry[type[Benchmark]] = Registry("benchmark", "deltaprune.benchmarks", Benchmark)

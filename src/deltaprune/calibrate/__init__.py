@@ -2,12 +2,15 @@
 
 from deltaprune.calibrate.budget import Budget as Budget
 from deltaprune.calibrate.budget import budget as budget
+from deltaprune.calibrate.budget import budget_ms as budget_ms
 from deltaprune.calibrate.contribution import contribution as contribution
 from deltaprune.calibrate.disjoint import Found as Found
 from deltaprune.calibrate.disjoint import disjoint as disjoint
 from deltaprune.calibrate.divergence import Divergence as Divergence
 from deltaprune.calibrate.divergence import divergence as divergence
 from deltaprune.calibrate.fitting import fitting as fitting
+from deltaprune.calibrate.frozen import asked_together as asked_together
+from deltaprune.calibrate.frozen import with_freezing as with_freezing
 from deltaprune.calibrate.measure import Curves as Curves
 from deltaprune.calibrate.measure import measure as measure
 from deltaprune.calibrate.plans import NAMES as NAMES

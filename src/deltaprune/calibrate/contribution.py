@@ -6,12 +6,13 @@ A frozen row goes through its layer unchanged and still writes the layer's state
 beside the unpruned one; the samples need no answers. Source: ShortV (arXiv 2504.00502).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deltaprune.analysis.parts import Run, here, parts_of
 from deltaprune.calibrate.spread import check_some
 from deltaprune.generate import NonFiniteLogits, overflowed
 from deltaprune.methods.none import NoPruning
@@ -20,7 +21,7 @@ from deltaprune.steps import Pass
 from deltaprune.vlm import VLM
 
 
-def contribution(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> tuple[float, ...]:
+def contribution(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]], run: Run = here) -> tuple[float, ...]:
     """LC of every layer in nats, first to last, whatever method is active.
 
         plan = replace(model.config.plan, found={"shortv": contribution(model, batches)})
@@ -29,14 +30,19 @@ def contribution(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> tuple[floa
     Args:
         vlm: the model.
         inputs: processor outputs, each with one or more rows; every row is a sample.
+        run: where each batch is measured.
 
     Raises:
         UserError: no samples.
         NonFiniteLogits: the weights or activations overflowed.
     """
-    per_batch = [contribution_of(vlm, batch) for batch in inputs]
+    per_batch = [part for (part,) in parts_of(vlm, _of_batch, inputs, run)]
     check_some(per_batch)
     return tuple(torch.cat(per_batch, dim=1).mean(dim=1).tolist())
+
+
+def _of_batch(vlm: VLM, batch: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    yield contribution_of(vlm, batch)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from deltaprune.analysis.parts import Run, here
 from deltaprune.calibrate.measure import measure
 from deltaprune.calibrate.spread import argmin_early, first_peak, late
 from deltaprune.calibrate.withdrawal import ETA, earliest
@@ -30,13 +31,16 @@ class Found:
     samples: int
 
 
-def disjoint(vlm: VLM, sets: Iterable[Iterable[Mapping[str, Tensor]]], eta: float = ETA) -> list[Found]:
+def disjoint(
+    vlm: VLM, sets: Iterable[Iterable[Mapping[str, Tensor]]], eta: float = ETA, run: Run = here
+) -> list[Found]:
     """Each set's layers, whatever method is active.
 
     Args:
         vlm: the model.
         sets: processor outputs of each set; every row is a sample.
         eta: VTW's threshold in nats.
+        run: where each batch is measured.
 
     Raises:
         UserError: no sets, a set without samples, or a sample without an image.
@@ -44,7 +48,7 @@ def disjoint(vlm: VLM, sets: Iterable[Iterable[Mapping[str, Tensor]]], eta: floa
     """
     found = []
     for inputs in sets:
-        curves = measure(vlm, inputs)
+        curves = measure(vlm, inputs, run)
         std, samples = curves.spread.std, curves.spread.samples
         layers = (first_peak(std).after, argmin_early(std).after, late(std).after)
         found.append(Found(*layers, earliest(curves.withdrawal.kl, eta).after, samples))

@@ -7,14 +7,16 @@ The samples need no answers. The paper's two rules read the spread of the scores
 does, and costs one pruned prefill for each k beside the unpruned one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deltaprune.analysis.drift import jensen_shannon
+from deltaprune.analysis.parts import Run, here, parts_of
 from deltaprune.calibrate.spread import Choice, check_some
 from deltaprune.methods.dtp import DTP
 from deltaprune.methods.none import NoPruning
@@ -39,22 +41,27 @@ class Divergence:
     samples: int
 
 
-def divergence(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]], keep: float = KEEP) -> Divergence:
+def divergence(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]], keep: float = KEEP, run: Run = here) -> Divergence:
     """Measure the curve, whatever method is active.
 
     Args:
         vlm: the model.
         inputs: processor outputs, each with one or more rows; every row is a sample.
         keep: the share of the visual tokens that the early stage keeps.
+        run: where each batch is measured.
 
     Raises:
         UserError: no samples.
         NonFiniteScore: the weights or activations overflowed.
     """
-    per_batch = [js_of(vlm, batch, keep) for batch in inputs]
+    per_batch = [part for (part,) in parts_of(vlm, partial(_of_batch, keep=keep), inputs, run)]
     check_some(per_batch)
     js = torch.cat(per_batch, dim=1)
     return Divergence(js=tuple(js.mean(dim=1).tolist()), keep=keep, samples=js.shape[1])
+
+
+def _of_batch(vlm: VLM, batch: Mapping[str, Tensor], keep: float) -> Iterator[Tensor]:
+    yield js_of(vlm, batch, keep)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ It is the mean over some channels, since all of them are quadratic work: L^2 N e
 sample. The samples need no answers. Source: FitPrune (arXiv 2409.10197), which takes the largest of the heads instead.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deltaprune.analysis.attention import NEEDS, implicit_attention
 from deltaprune.analysis.layers import traces
+from deltaprune.analysis.parts import Run, here, parts_of
 from deltaprune.calibrate.spread import check_some
 from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
@@ -27,7 +28,7 @@ from deltaprune.vlm import VLM
 CHANNELS = 32  # that are looked at, evenly spread
 
 
-def fitting(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> dict[str, tuple[float, ...]]:
+def fitting(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]], run: Run = here) -> dict[str, tuple[float, ...]]:
     """t_l(alpha) for each alpha of `LEVELS`, layers first to last, whatever method is active.
 
         plan = replace(model.config.plan, found=fitting(model, batches))
@@ -36,6 +37,7 @@ def fitting(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> dict[str, tuple
     Args:
         vlm: the model.
         inputs: processor outputs, each with one or more rows; every row is a sample.
+        run: where each batch is measured.
 
     Returns:
         By the names under which a plan holds them.
@@ -43,10 +45,14 @@ def fitting(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]]) -> dict[str, tuple
     Raises:
         UserError: no samples, or a sample without an image or without text.
     """
-    per_batch = [removable_of(vlm, batch) for batch in inputs]
+    per_batch = [part for (part,) in parts_of(vlm, _of_batch, inputs, run)]
     check_some(per_batch)
     shares = torch.cat(per_batch, dim=2).mean(dim=2)
     return {key(level): tuple(curve.tolist()) for level, curve in zip(LEVELS, shares, strict=True)}
+
+
+def _of_batch(vlm: VLM, batch: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    yield removable_of(vlm, batch)
 
 
 @torch.no_grad()

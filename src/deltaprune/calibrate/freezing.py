@@ -13,24 +13,25 @@ tried again only when its last known rise per MAC is the least of all (lazy gree
 
 import heapq
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from deltaprune.calibrate.own_answers import Lesson, mean_states
 from deltaprune.calibrate.trials import Trials
-from deltaprune.counting import share_of_steps
+from deltaprune.counting import ms_of_steps, share_of_steps
 from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
 from deltaprune.mean_states import MeanStates
 from deltaprune.methods.freeze import passes
-from deltaprune.plan import Change, How, Shape
+from deltaprune.plan import Change, How, LayerTimes, Shape
 from deltaprune.vlm import VLM
 
 UNREAD = MeanStates("")  # what a layer costs does not depend on its mean state
 STORED = 2 * 2**30  # bytes of stored rows; beyond, every trial runs from the first layer on
 MODES: tuple[How, ...] = ("write", "mean", "skip")
+Price = Callable[[Mapping[int, How]], float]  # what a schedule costs
 
 
 @dataclass
@@ -40,14 +41,16 @@ class Found:
     Attributes:
         changes: the order.
         shares: of the MACs after each change, for prompts as long as the samples' mean.
+        ms: the prefill's milliseconds after each change, where the budget is in them.
         evaluations, seconds: forward passes of all samples (or parts of them), and the time of all.
         questions, pictures: how many there were.
-        one_shot: whether layers were ranked by what each does alone, without trying them together.
+        one_shot: whether layers were ranked by what each does alone, see `one_shot`.
         means: the mean states of the layers that were changed to "mean".
     """
 
     changes: list[Change] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
+    ms: list[float] = field(default_factory=list)
     evaluations: int = 0
     seconds: float = 0.0
     questions: int = 0
@@ -63,7 +66,7 @@ def order(
     lessons: Sequence[Lesson],
     budget: float,
     modes: Sequence[How] = MODES,
-    one_shot: bool = False,
+    times: LayerTimes | None = None,
     known: Sequence[Change] = (),
     on_change: Callable[[Found], None] | None = None,
     store: int = STORED,
@@ -73,9 +76,9 @@ def order(
     Args:
         vlm: the model.
         lessons: what `lesson` gave.
-        budget: share of the LM prefill's MACs at which to stop.
+        budget: share of the LM prefill's MACs at which to stop; with `times` the prefill's milliseconds.
         modes: which changes are tried.
-        one_shot: rank all changes by what each does alone: one trial each, for models on which a trial is dear.
+        times: what a layer takes, for a search by time.
         known: the beginning of an order, found before with the same samples.
         on_change: told what is known after each change.
         store: bytes of rows that may be stored.
@@ -90,19 +93,19 @@ def order(
     hows: dict[int, How] = {change.layer: change.how for change in known}
     search = Trials(vlm, lessons, hows, known[-1].js if known else 0.0, means, store)
     found.questions = sum(len(each.counts) for each in lessons)
-    found.pictures, found.one_shot = sum(len(each.image.lengths) for each in lessons), one_shot
+    found.pictures = sum(len(each.image.lengths) for each in lessons)
     text_tokens = sum(len(each.text.x) for each in lessons) / found.questions
     ranked: list[tuple[float, int, int, How]] = [(0.0, -1, l, how) for l in range(vlm.shape.n_layers) for how in modes]
-    share = share_of(search.hows, vlm.shape, text_tokens)
+    price = price_of(vlm.shape, text_tokens, times)
     heapq.heapify(ranked)
-    while share > budget:
-        change = _next(search, ranked, len(found.changes), vlm.shape, text_tokens, one_shot)
+    while (cost := price(search.hows)) > budget:
+        change = _next(search, ranked, len(found.changes), price)
         if change is None:
-            raise UserError(f"budget={budget} is out of reach: with {', '.join(modes)} the least is {share:.3f}.")
+            raise unreachable(budget, modes, cost)
         search.accept({**search.hows, change.layer: change.how}, change.js)
-        share = share_of(search.hows, vlm.shape, text_tokens)
         found.changes.append(change)
-        found.shares.append(share)
+        found.shares.append(share_of(search.hows, vlm.shape, text_tokens))
+        found.ms += [] if times is None else [price(search.hows)]
         found.evaluations, found.seconds = search.evaluations, time.perf_counter() - begin
         if on_change:
             on_change(found)
@@ -118,22 +121,27 @@ def share_of(hows: Mapping[int, How], shape: Shape, text_tokens: float) -> float
     return share_of_steps(passes(hows, UNREAD), shape, text_tokens)
 
 
-def _next(
-    search: Trials,
-    ranked: list[tuple[float, int, int, How]],
-    turn: int,
-    shape: Shape,
-    text_tokens: float,
-    one_shot: bool,
-) -> Change | None:
-    """The change with the least rise per MAC; `ranked` holds (rise per share, turn it was tried in, layer, how)."""
-    now = share_of(search.hows, shape, text_tokens)
+def price_of(shape: Shape, text_tokens: float, times: LayerTimes | None = None) -> Price:
+    """What a schedule costs: its share of the MACs, or with `times` its milliseconds."""
+    if times is None:
+        return lambda hows: share_of(hows, shape, text_tokens)
+    return lambda hows: ms_of_steps(passes(hows, UNREAD), shape, times)
+
+
+def unreachable(budget: float, modes: Iterable[How], least: float) -> UserError:
+    """These modes end above the budget."""
+    return UserError(f"budget={budget:g} is out of reach: with {', '.join(sorted(modes))} the least is {least:.3f}.")
+
+
+def _next(search: Trials, ranked: list[tuple[float, int, int, How]], turn: int, price: Price) -> Change | None:
+    """The change with the least rise for what it saves; `ranked` holds (rise, turn it was tried in, layer, how)."""
+    now = price(search.hows)
     while ranked:
         rise, tried, l, how = heapq.heappop(ranked)
-        saved = now - share_of({**search.hows, l: how}, shape, text_tokens)
+        saved = now - price({**search.hows, l: how})
         if search.hows.get(l) == how or saved <= 0:
             continue  # a write after a skip, or a change that has been made
-        if tried == turn or (one_shot and tried >= 0):
-            return Change(l, how, search({**search.hows, l: how}) if one_shot else search.js + rise * saved)
+        if tried == turn:
+            return Change(l, how, search.js + rise * saved)
         heapq.heappush(ranked, ((search({**search.hows, l: how}) - search.js) / saved, turn, l, how))
     return None

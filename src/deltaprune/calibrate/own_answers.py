@@ -57,9 +57,7 @@ def lesson(vlm: VLM, inputs: dict[str, Tensor], max_new_tokens: int = 16) -> Les
     Raises:
         UserError: no image.
     """
-    visual = vlm.see(inputs)
-    if visual is None:
-        raise UserError("Freezing is calibrated on questions about pictures: give each question its picture.")
+    visual = _see(vlm, inputs)
     ids = vlm.answer(inputs, max_new_tokens, method="none", visual=visual).ids
     lm, empty = vlm.model.lm, visual.new_zeros(0, visual.shape[-1])
     prompts, texts, counts = vlm.pack({k: inputs[k] for k in ("input_ids", "attention_mask")}), [], []
@@ -81,6 +79,24 @@ def lesson(vlm: VLM, inputs: dict[str, Tensor], max_new_tokens: int = 16) -> Les
     )
     *_, last = flows(lm, made, {})
     return replace(made, log_p=log_p(lm, made, last))
+
+
+def image_rows(vlm: VLM, inputs: Mapping[str, Tensor]) -> Rows:
+    """One sample per picture, its visual rows.
+
+    Raises:
+        UserError: no image.
+    """
+    visual = _see(vlm, inputs)
+    empty = visual.new_zeros(0, visual.shape[-1])
+    return Rows.pack(list(visual), [empty] * len(visual))
+
+
+def _see(vlm: VLM, inputs: Mapping[str, Tensor]) -> Float[Tensor, "I P d"]:
+    visual = vlm.see(dict(inputs))
+    if visual is None:
+        raise UserError("Freezing is calibrated on questions about pictures: give each question its picture.")
+    return visual
 
 
 def flows(
@@ -126,24 +142,33 @@ def flows(
     return [start, *(leaving for leaving, _ in walk(model, start, (), run, first))]
 
 
-@torch.no_grad()
-@without_autocast
 def mean_states(model: Model, lessons: Sequence[Lesson]) -> MeanStates:
     """What the lessons' pictures leave in each layer on average, without any change."""
+    return mean_of([(len(given.image.lengths), state_sums(model, given.image)) for given in lessons])
+
+
+@torch.no_grad()
+@without_autocast
+def state_sums(model: Model, image: Rows) -> dict[int, dict[str, Tensor]]:
+    """What some pictures leave in each layer without any change, summed over them; float64 on the CPU."""
     sums: dict[int, dict[str, Tensor]] = {}
 
     def run(l: int, block: Block, rows: Rows, before: State | None) -> tuple[Rows, State]:
         rows, state, _ = block.prefill(rows, None, frozenset())
-        for name, tensor in state.tensors().items():
-            sums.setdefault(l, {}).setdefault(name, torch.zeros(tensor.shape[1:], dtype=torch.float64))
-            sums[l][name] += tensor.double().sum(0).cpu()
+        sums[l] = {name: tensor.double().sum(0).cpu() for name, tensor in state.tensors().items()}
         return rows, state
 
-    pictures = 0
-    for given in lessons:
-        walk_through(model, given.image, (), run)
-        pictures += len(given.image.lengths)
-    return MeanStates.of({l: {n: total / pictures for n, total in state.items()} for l, state in sums.items()})
+    walk_through(model, image, (), run)
+    return sums
+
+
+def mean_of(parts: Sequence[tuple[int, Mapping[int, Mapping[str, Tensor]]]]) -> MeanStates:
+    """The mean states from how many pictures each part has, and their `state_sums`."""
+    pictures = sum(n for n, _ in parts)
+    layers: dict[int, dict[str, Tensor]] = {}
+    for l, names in parts[0][1].items():
+        layers[l] = {name: torch.stack([sums[l][name] for _, sums in parts]).sum(0) / pictures for name in names}
+    return MeanStates.of(layers)
 
 
 def log_p(model: Model, given: Lesson, last: Flow) -> Float[Tensor, "A V"]:

@@ -6,6 +6,7 @@ A plan file is read only for the model it was made for, known by its name and sh
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +20,7 @@ from deltaprune.errors import UserError, did_you_mean
 from deltaprune.hosted.config import HostedConfig
 from deltaprune.mean_states import MeanStates, beside
 from deltaprune.mllm.network import MLLMConfig
-from deltaprune.plan import Change, How, Thinning
+from deltaprune.plan import Change, How, LayerTimes, Thinning
 from deltaprune.steps import Plan
 
 JS = "js"
@@ -109,6 +110,7 @@ def plan_document(plan: Plan, config: MLLMConfig | HostedConfig) -> dict[str, An
         "freezing": [list(change) for change in plan.freezing],
         **({"thinning": [list(each) for each in plan.thinning]} if plan.thinning else {}),
         **({} if plan.means is None else {"means": plan.means.digest}),
+        **({} if plan.times is None else {"times": asdict(plan.times)}),
         **({"found": {name: rounded(values) for name, values in plan.found.items()}} if plan.found else {}),
         "source": dict(plan.source),
     }
@@ -150,7 +152,8 @@ def load_plan(path: str | Path, config: MLLMConfig | HostedConfig) -> Plan:
     freezing = _freezing(path, raw.get("freezing", []), config.shape.n_layers)
     means = None if raw.get("means") is None else MeanStates.load(beside(path), raw["means"])
     thinning = _thinning(path, raw.get("thinning", []), config.shape.n_layers)
-    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing, found, thinning, means)
+    times = _times(path, raw.get("times"))
+    return Plan(raw["early"], raw["late"], raw["source"], raw["withdrawal"], freezing, found, thinning, means, times)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -233,6 +236,18 @@ def _thinning(path: str | Path, raw: object, n_layers: int) -> tuple[Thinning, .
         )
     assert isinstance(raw, list)
     return tuple(Thinning(*each) for each in raw)
+
+
+def _times(path: str | Path, raw: object) -> LayerTimes | None:
+    """A table of layer times: a text or a number above 0 for each field; plans by MACs have none."""
+    if raw is None:
+        return None
+    kinds: dict[str, Any] = {each.name: each.type for each in fields(LayerTimes)}
+    given: dict[str, Any] = dict(raw) if isinstance(raw, Mapping) else {}
+    fits = given.keys() == kinds.keys() and all(type(given[name]) is kind for name, kind in kinds.items())
+    if not fits or any(given[name] <= 0 for name, kind in kinds.items() if kind is not str):
+        raise UserError(f"{path} has a 'times' that is no table of layer times: {MAKE} again.")
+    return LayerTimes(**given)
 
 
 def _check_found(path: str | Path, found: object, n_layers: int) -> None:

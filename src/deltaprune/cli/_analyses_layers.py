@@ -20,7 +20,14 @@ def layer_map(asked: Asked) -> Done:
     asked.working.say("measuring each pair of layers")
     keep, depth = asked.one_keep, asked.vlm.shape.n_layers
     found = sensitivity(
-        asked.vlm, asked.inputs, keep, asked.early or None, asked.late or None, asked.score, asked.working.count
+        asked.vlm,
+        asked.inputs,
+        keep,
+        asked.early or None,
+        asked.late or None,
+        asked.score,
+        asked.working.count,
+        asked.run,
     )
     rows = [
         row
@@ -71,7 +78,7 @@ def disjoint_sets(asked: Asked) -> Done:
     from deltaprune.calibrate import disjoint
 
     asked.working.say("calibrating on each set")
-    found = disjoint(asked.vlm, asked.sets)
+    found = disjoint(asked.vlm, asked.sets, run=asked.run)
     rows = [{"model": asked.vlm.config.name, "set": i, **asdict(each)} for i, each in enumerate(found, 1)]
     names = ("first_peak", "argmin", "late", "withdrawal")
     about = (
@@ -92,7 +99,9 @@ def depth_recipes(asked: Asked) -> Done:
     asked.working.say("measuring each recipe")
     named = recipes(asked.vlm.shape)
     early, late = (sorted({pair[i] for pair in named.values()}) for i in (0, 1))
-    found = sensitivity(asked.vlm, asked.inputs, asked.one_keep, early, late, asked.score, asked.working.count)
+    found = sensitivity(
+        asked.vlm, asked.inputs, asked.one_keep, early, late, asked.score, asked.working.count, asked.run
+    )
     rows: list[dict[str, Any]] = []
     for name, (first, last) in named.items():
         i, j = found.early.index(first), found.late.index(last)

@@ -23,7 +23,7 @@ def curve_over_keep(asked: Asked) -> Done:
     depth = asked.vlm.shape.n_layers
     late = None if asked.late == (depth,) else asked.late[0] if asked.late else "plan"
     methods = [DTP(keep, asked.early[0] if asked.early else "plan", late, asked.score) for keep in asked.keep or CURVE]
-    found = keep_curve(asked.vlm, asked.inputs, methods)
+    found = keep_curve(asked.vlm, asked.inputs, methods, asked.run)
     first, last = (asked.vlm.shape.layer(k, name) for k, name in ((methods[0].early, "early"), (late, "late")))  # pyright: ignore
     between = slice(first, last)
     spread = [float(np.mean(line[between])) for line in found.std]
@@ -69,7 +69,7 @@ def attention_and_score(asked: Asked) -> Done:
     from deltaprune.analysis import correlation
 
     asked.working.say("measuring implicit attention and the score")
-    found = correlation(asked.vlm, asked.inputs, asked.score, asked.one_keep)
+    found = correlation(asked.vlm, asked.inputs, asked.score, asked.one_keep, asked.run)
     columns = {name: getattr(found, name) for name in ("spearman", "mass", "auc")}
     rows = []
     for l in range(len(found.spearman)):

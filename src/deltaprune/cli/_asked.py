@@ -10,6 +10,7 @@ from deltaprune.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from deltaprune.analysis.parts import Run
     from deltaprune.methods.dtp import DTP
     from deltaprune.mllm.processor import Inputs
     from deltaprune.steps import Score
@@ -27,6 +28,7 @@ class Asked(NamedTuple):
     score: "Score"
     working: Working
     drawn: bool
+    run: "Run"
 
     @property
     def inputs(self) -> "list[Inputs]":

@@ -81,6 +81,9 @@ PlanOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the benchmark's split, from 0 up.")]
 
+UnitOption = Annotated[
+    str, typer.Option("--in", metavar="macs|ms", help="What --budget is in: a share of the MACs, or milliseconds.")
+]
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", help="Questions that run at once.")]
 EngineOption = Annotated[str, typer.Option("--engine", metavar="local|ray", help="Run in this process or on Ray.")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="Address of a running Ray cluster.")]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deltaprune.cli._common import load_model, patch_grid, read_model_config
 from deltaprune.cli._progress import Working
-from deltaprune.cli.calibrate import measured, pick_questions
+from deltaprune.cli.calibrate import measured
 from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def _config(asked: Asked) -> "MLLMConfig":
 def _spread(asked: Asked, working: Working) -> "Figure":
     """The curve of eq. 7, and the layers that the paper's rules find on it."""
     from deltaprune.analysis.figures import spread_curve
-    from deltaprune.benchmarks import registry
+    from deltaprune.analysis.parts import here
+    from deltaprune.benchmarks import one_of_each, registry
     from deltaprune.calibrate import plan
     from deltaprune.calibrate.plans import check_rule
     from deltaprune.hosted.model import Hosted
@@ -72,11 +73,11 @@ def _spread(asked: Asked, working: Working) -> "Figure":
     name, rule = asked.benchmark or "scenes", asked.rule or "first_peak"
     check_rule(rule)
     benchmark = registry[name]()
-    about = pick_questions(benchmark, "val", 0, asked.samples or 32)
+    about = one_of_each(benchmark, "val", 0, asked.samples or 32)
     vlm, processor = _load(asked, working)
     if isinstance(vlm, Hosted):
         return _hosted_spread(vlm, processor, benchmark, about, (name, rule), working)
-    curve = measured(vlm, processor, benchmark, about, working).spread
+    curve = measured(vlm, processor, benchmark, about, working, here).spread
     found = plan(curve, rule)
     pictures = "1 picture" if curve.samples == 1 else f"{curve.samples} pictures"
     title = f"Spread of token importance, {vlm.config.name}\n{pictures} of {name}, early layer by {rule}"

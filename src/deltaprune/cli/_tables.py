@@ -58,17 +58,28 @@ def budget_table(rows: Sequence[JsonRow]) -> Grid:
     """The methods that meet a budget, as they are asked for."""
     first = rows[0]
     unit, letter, power = _unit(rows, "macs")
+    timed = "ms" in first
+    most = (
+        f"{first['budget']:g} ms of LM prefill, by the plan's layer times"
+        if timed
+        else f"{_percent(first['budget'])} of the LM prefill's MACs without pruning"
+    )
     about = (
-        f"{first['model']}: at most {_percent(first['budget'])} of the LM prefill's MACs without pruning (vtw: the "
-        f"nearest layer), one image{_visual(first)} and {first['text_tokens']} text tokens · kept: visual tokens after "
-        f"each stage · MACs: all of them, convention {first['convention']}, in {letter}MACs ({power} "
-        f"multiply-accumulates){planned(rows)}"
+        f"{first['model']}: at most {most} (vtw: the nearest layer), one image{_visual(first)} and "
+        f"{first['text_tokens']} text tokens · kept: visual tokens after each stage · MACs: all of them, convention "
+        f"{first['convention']}, in {letter}MACs ({power} multiply-accumulates){planned(rows)}"
     )
     lines = [
-        [row["method"], kept_tokens(row["kept"]), f"{100 * row['share']:.2f}%", f"{row['macs']['total'] / unit:,.3f}"]
+        [
+            row["method"],
+            kept_tokens(row["kept"]),
+            *([f"{row['ms']:.3f}"] if timed else []),
+            f"{100 * row['share']:.2f}%",
+            f"{row['macs']['total'] / unit:,.3f}",
+        ]
         for row in rows
     ]
-    return table(about, ["method", "kept", "share", "MACs"], lines)
+    return table(about, ["method", "kept", *(["ms"] if timed else []), "share", "MACs"], lines)
 
 
 def evaluate_table(rows: Sequence[JsonRow], split: str) -> Grid:

@@ -8,11 +8,14 @@ import typer
 from deltaprune.cli._analyses_layers import depth_recipes, disjoint_sets, layer_map
 from deltaprune.cli._analyses_scores import attention_and_score, curve_over_keep
 from deltaprune.cli._asked import Asked, Done
-from deltaprune.cli._common import check_whole, load_model, print_json, write
+from deltaprune.cli._common import check_whole, print_json, write
+from deltaprune.cli._measuring import load_to_measure
 from deltaprune.cli._options import (
+    AddressOption,
     BenchmarkOption,
     DeviceOption,
     DtypeOption,
+    EngineOption,
     JsonOption,
     ModelOption,
     PlanOption,
@@ -22,11 +25,12 @@ from deltaprune.cli._options import (
     SplitOption,
     TokenizerOption,
     TowersOption,
+    WorkersOption,
 )
 from deltaprune.cli._progress import Working
 from deltaprune.cli._ranges import numbers_of
 from deltaprune.cli._tables import show
-from deltaprune.cli.calibrate import batches, pick_questions
+from deltaprune.cli.calibrate import batches
 from deltaprune.cli.sweep import check_figure
 from deltaprune.errors import UserError, did_you_mean
 
@@ -69,6 +73,9 @@ def analyse(
     plan: PlanOption = None,
     seed: SeedOption = 0,
     split: SplitOption = "val",
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
@@ -91,21 +98,24 @@ def analyse(
     check_whole("--samples", samples)
     check_whole("--sets", 1 if sets is None else sets)
     check_whole("--seed", seed, least=0)
+    check_whole("--workers", 1 if workers is None else workers)
     shares = numbers_of("--keep", keep)
     layers = whole_of("--early", early), whole_of("--late", late)
     with Working("starting") as working:
-        from deltaprune.benchmarks import registry
+        from deltaprune.benchmarks import one_of_each, registry
         from deltaprune.scores import as_score
 
         ranks = as_score(score or "delta")
         check_figure(plot)
         chosen, n_sets = registry[benchmark](), sets or 4 if subject == "sets" else 1
-        about = pick_questions(chosen, split, seed, samples * n_sets)
-        vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype, quantize)
+        about = one_of_each(chosen, split, seed, samples * n_sets)
+        vlm, processor, run = load_to_measure(
+            engine, (address, workers, device), model, working, plan, towers, tokenizer, dtype, quantize
+        )
         inputs = [
             list(batches(vlm, processor, chosen, about[i::n_sets], working)) for i in range(n_sets)
         ]  # every n-th, so that each set has every kind of question
-        done = MEASURE[subject](Asked(vlm, inputs, shares, *layers, ranks, working, plot is not None))
+        done = MEASURE[subject](Asked(vlm, inputs, shares, *layers, ranks, working, plot is not None, run))
         if plot is not None and done.figure is not None:
             from deltaprune.analysis import figures
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
-from deltaprune.cli._freezing import check_budget, with_freezing, with_hosted_freezing
+from deltaprune.cli._common import check_target, check_whole, print_json, write
+from deltaprune.cli._freezing import frozen, frozen_in_place
+from deltaprune.cli._measuring import load_to_measure
 from deltaprune.cli._options import (
+    AddressOption,
     BenchmarkOption,
     DeviceOption,
     DtypeOption,
+    EngineOption,
     JsonOption,
     ModelOption,
     QuantizeOption,
@@ -19,6 +22,8 @@ from deltaprune.cli._options import (
     SplitOption,
     TokenizerOption,
     TowersOption,
+    UnitOption,
+    WorkersOption,
     local,
 )
 from deltaprune.cli._progress import Working
@@ -26,6 +31,7 @@ from deltaprune.cli._tables import plan_table, show
 from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
+    from deltaprune.analysis.parts import Run
     from deltaprune.benchmarks import Benchmark, Sample
     from deltaprune.calibrate import Curves, Divergence
     from deltaprune.hosted.model import Hosted
@@ -46,8 +52,9 @@ def calibrate(
     eta: Annotated[float, typer.Option("--eta", help="VTW's threshold: the next token's KL divergence, nats.")] = 0.003,
     budget: Annotated[
         float | None,
-        typer.Option("--budget", help="Also find which layers freeze visual rows, down to this share of the MACs."),
+        typer.Option("--budget", help="Also find which layers freeze visual rows, down to this much of the prefill."),
     ] = None,
+    unit: UnitOption = "macs",
     one_shot: Annotated[
         bool, typer.Option("--one-shot", help="With --budget: try each layer once, alone; for large models.")
     ] = False,
@@ -62,6 +69,9 @@ def calibrate(
     out: Annotated[
         str | None, typer.Option("--out", callback=local, metavar="PLAN.json", help="Where to write the plan.")
     ] = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     towers: TowersOption = None,
     tokenizer: TokenizerOption = None,
     device: DeviceOption = "cpu",
@@ -76,40 +86,49 @@ def calibrate(
     """
     check_whole("--samples", samples)
     check_whole("--seed", seed, least=0)
-    if budget is not None:
-        check_budget(budget)
+    check_whole("--workers", 1 if workers is None else workers)
+    if engine != "local" and budget is not None and (unit == "ms" or not one_shot):
+        raise UserError(
+            "--budget searches, and times layers, in one process: leave out --engine, or rank with --one-shot by MACs."
+        )
     if out is not None:
         check_target("--out", out)
     with Working("starting") as working:
-        from deltaprune.benchmarks import registry
+        from deltaprune.benchmarks import one_of_each, registry
         from deltaprune.calibrate import plan, plan_document, save_plan
+        from deltaprune.calibrate.frozen import check_budget
         from deltaprune.calibrate.plans import check_rule
         from deltaprune.calibrate.withdrawal import check_eta
         from deltaprune.hosted.model import Hosted
 
         check_rule(rule)
         check_eta(eta)
+        if budget is not None:
+            check_budget(budget, unit, "--budget")
         chosen = registry[benchmark]()
-        asked = pick_questions(chosen, split, seed, samples)
-        vlm, processor = load_model(model, device, working, None, towers, tokenizer, dtype, quantize)
+        asked = one_of_each(chosen, split, seed, samples)
+        where = address, workers, device
+        vlm, processor, run = load_to_measure(engine, where, model, working, None, towers, tokenizer, dtype, quantize)
         if isinstance(vlm, Hosted):
-            if one_shot or contribution:
-                raise UserError(f"{model} is a model of transformers' own: leave out --one-shot and --contribution.")
+            if one_shot or contribution or unit != "macs":
+                raise UserError(
+                    f"{model} is a model of transformers' own: leave out --one-shot, --contribution and --in."
+                )
             found = hosted(vlm, processor, chosen, asked, (rule, eta), (benchmark, split, seed), working)
             if budget is not None:
-                found = with_hosted_freezing(found, vlm, processor, chosen, (split, seed, samples), budget, working)
+                found = frozen_in_place(found, vlm, processor, chosen, (split, seed, samples), budget, working)
         else:
-            curves = measured(vlm, processor, chosen, asked, working)
-            moved = pruned(vlm, processor, chosen, asked, working) if rule == "js" else None
+            curves = measured(vlm, processor, chosen, asked, working, run)
+            moved = pruned(vlm, processor, chosen, asked, working, run) if rule == "js" else None
             found = plan(curves.spread, rule, benchmark, split, seed, curves.withdrawal, eta, moved)
         if budget is not None and not isinstance(vlm, Hosted):
-            where = split, seed, samples
-            found = with_freezing(found, vlm, processor, chosen, where, budget, one_shot, out, working)
+            pictures, spent = (split, seed, samples), (budget, cast(Any, unit))
+            found = frozen(found, vlm, processor, chosen, pictures, spent, one_shot, out, working, run)
         if contribution:
-            lc = contributions(vlm, processor, chosen, asked, working)
+            lc = contributions(vlm, processor, chosen, asked, working, run)
             found = replace(found, found={**found.found, "shortv": lc})
         if fitprune:
-            fitted = fitted_curves(vlm, processor, chosen, asked, working)
+            fitted = fitted_curves(vlm, processor, chosen, asked, working, run)
             found = replace(found, found={**found.found, **fitted})
     if out is not None:
         write("--out", out, lambda path: save_plan(found, vlm.config, path))
@@ -117,23 +136,19 @@ def calibrate(
     print_json(document) if json else show(plan_table(model, document))
 
 
-def pick_questions(benchmark: "Benchmark", split: str, seed: int, samples: int) -> "list[Sample]":
-    """One question about each picture, of each kind in turn: the KL depends on the question, the spread does not."""
-    from itertools import groupby, islice
-
-    pictures = groupby(benchmark.samples(split, seed), key=lambda sample: sample.image_id)
-    about = [list(questions) for _, questions in islice(pictures, samples)]
-    return [questions[i % len(questions)] for i, questions in enumerate(about)]
-
-
 def measured(
-    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+    vlm: "VLM",
+    processor: "Processor",
+    benchmark: "Benchmark",
+    asked: "Sequence[Sample]",
+    working: Working,
+    run: "Run",
 ) -> "Curves":
     """The curves of one unpruned pass, with progress."""
     from deltaprune.calibrate import measure
 
     working.say("measuring spread and withdrawal")
-    return measure(vlm, batches(vlm, processor, benchmark, asked, working))
+    return measure(vlm, batches(vlm, processor, benchmark, asked, working), run)
 
 
 def hosted(
@@ -161,33 +176,48 @@ def hosted(
 
 
 def pruned(
-    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+    vlm: "VLM",
+    processor: "Processor",
+    benchmark: "Benchmark",
+    asked: "Sequence[Sample]",
+    working: Working,
+    run: "Run",
 ) -> "Divergence":
     """The curve of rule "js", a pruned prefill for each early layer, with progress."""
     from deltaprune.calibrate import divergence
 
     working.say("measuring divergence")
-    return divergence(vlm, batches(vlm, processor, benchmark, asked, working))
+    return divergence(vlm, batches(vlm, processor, benchmark, asked, working), run=run)
 
 
 def contributions(
-    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+    vlm: "VLM",
+    processor: "Processor",
+    benchmark: "Benchmark",
+    asked: "Sequence[Sample]",
+    working: Working,
+    run: "Run",
 ) -> tuple[float, ...]:
     """ShortV's number for each layer, with progress."""
     from deltaprune.calibrate import contribution
 
     working.say("measuring each layer's contribution")
-    return contribution(vlm, batches(vlm, processor, benchmark, asked, working))
+    return contribution(vlm, batches(vlm, processor, benchmark, asked, working), run)
 
 
 def fitted_curves(
-    vlm: "VLM", processor: "Processor", benchmark: "Benchmark", asked: "Sequence[Sample]", working: Working
+    vlm: "VLM",
+    processor: "Processor",
+    benchmark: "Benchmark",
+    asked: "Sequence[Sample]",
+    working: Working,
+    run: "Run",
 ) -> dict[str, tuple[float, ...]]:
     """FitPrune's statistics, with progress."""
     from deltaprune.calibrate import fitting
 
     working.say("measuring attention")
-    return fitting(vlm, batches(vlm, processor, benchmark, asked, working))
+    return fitting(vlm, batches(vlm, processor, benchmark, asked, working), run)
 
 
 def batches(

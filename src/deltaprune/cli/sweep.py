@@ -54,7 +54,7 @@ def sweep(
         typer.Option(
             "--method",
             metavar="METHOD",
-            help=f"name:field=value,... without its keep; repeatable. [default: {', '.join(DEFAULT)}]",
+            help=f"name:field=value,... without its keep, or all; repeatable. [default: {', '.join(DEFAULT)}]",
         ),
     ] = None,
     keep: Annotated[

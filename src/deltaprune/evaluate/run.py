@@ -16,7 +16,7 @@ import torch
 from deltaprune.benchmarks import Benchmark, FirstToken, Protocol, Sample
 from deltaprune.errors import UserError
 from deltaprune.evaluate.asked import check_model, check_numbers, find_benchmark, find_methods
-from deltaprune.evaluate.engines import Engine, Place
+from deltaprune.evaluate.engines import Answers, Engine, Place
 from deltaprune.evaluate.engines import registry as engines
 from deltaprune.evaluate.hosted import HostedWorker, counted
 from deltaprune.evaluate.recorders import Recorder, check_recorders, tell
@@ -210,7 +210,7 @@ def _run(
         missing = (i for i, sheet in enumerate(book.sheets) if not all(s.id in sheet.answers for s in samples))
         units += [Unit(samples, pending)] if (pending := tuple(missing)) else []
     book.tell()
-    with contextlib.closing(engine(cast(Worker, worker), units, place)) as results:
+    with contextlib.closing(engine(cast(Answers, worker), units, place)) as results:
         for finished in results:
             for done in finished:
                 book.keep(done)

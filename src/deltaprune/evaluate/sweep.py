@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from deltaprune.benchmarks import Benchmark
-from deltaprune.calibrate.budget import at_keep, budget, check_share
+from deltaprune.calibrate.budget import askable, at_keep, budget, check_share
 from deltaprune.checks import check_keep
 from deltaprune.errors import UserError
 from deltaprune.evaluate.asked import check_model, find_benchmark
@@ -21,6 +21,7 @@ from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 PROMPTS = 256  # whose mean length stands for all
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def sweep(
 
     Args:
         vlm, processor, benchmark: as for `evaluate`.
-        methods: texts without what sets their cost, such as "dtp:late=none"; "none" is always among the rows.
+        methods: texts without what sets their cost, such as "dtp:late=none"; "none" is always among the rows. "all" is
+            every method that a cost alone describes; of these, one that reaches no point is left out, too.
         keep: shares of the visual tokens. A method that is not set by a keep (Freeze, FitPrune, ShortV, VTW) is placed
             at the same shares of the MACs.
         share: shares of the LM prefill's MACs, in place of `keep`: every method spends the same.
@@ -86,11 +88,13 @@ def points(
         check_share("share", value)
     labels: dict[str, None] = {}
     left_out: list[str] = []
-    for text in methods:
+    every = ALL in (text.strip() for text in methods)
+    asked = [name for text in methods for name in (askable(config) if text.strip() == ALL else [text])]
+    for text in asked:
         if text.strip() == "none":
             continue
         met, missed = _points_of(config, text, keep, share, text_tokens)
-        if not met:
+        if not met and not every:
             raise UserError(missed[0])
         labels |= dict.fromkeys(met)
         left_out += missed

@@ -11,6 +11,7 @@ from deltaprune.errors import UserError
 
 COLOURS = (BLUE, RED, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito, 2008
 SIZES = (7.0, 3.2)  # of the markers, first to last, points
+LINES = ("-", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 ENTRY, LONG = 0.15, 24  # a line of the legend in inches; letters that still leave room for two columns
 
@@ -64,7 +65,7 @@ def _curve(axes: Axes, name: str, points: Sequence[Point], size: float, i: int) 
         mean,
         yerr=np.maximum((mean - low, high - mean), 0),  # with few pictures a mean may be outside its interval
         color=COLOURS[i % len(COLOURS)],
-        linestyle=":" if i >= len(COLOURS) else "-",
+        linestyle=LINES[i // len(COLOURS) % len(LINES)],
         marker=MARKERS[i % len(MARKERS)],
         markerfacecolor="none",
         label=name,

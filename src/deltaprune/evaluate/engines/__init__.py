@@ -1,13 +1,18 @@
 """Engines: where the units of work run. One file each; an engine takes a worker and units and yields finished units.
 
+A worker is a frozen dataclass with the model, `vlm`, and `answer(unit)`: `work.Worker` for questions, and
+`measuring.Measurer` for what `analysis` and `calibrate` measure.
+
 Units may come back in any order; the answers are the same with every engine.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
-from deltaprune.evaluate.work import Done, Unit, Worker
+from deltaprune.errors import UserError
 from deltaprune.registry import Registry
+from deltaprune.vlm import VLM
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,31 @@ class Place:
     device: str | None = None
 
 
-Engine = Callable[[Worker, Sequence[Unit], Place], Generator[list[Done], None, None]]
-"""Runs units, each to its end or not at all; yields what a unit's methods answered as units are finished.
+@runtime_checkable
+class Answers(Protocol):
+    """A worker."""
+
+    @property
+    def vlm(self) -> VLM:
+        """The model."""
+        ...
+
+    def answer(self, unit: Any) -> Iterable[Any]:
+        """What there is to say of a unit."""
+        ...
+
+
+Engine = Callable[[Answers, Sequence[Any], Place], Generator[list[Any], None, None]]
+"""Runs units, each to its end or not at all; yields all that the worker gives of a unit as units are finished.
 
 A generator, because it may hold processes: closing it, which the run does however it ends, lets them go.
 """
+
+
+def check_here(place: Place) -> None:
+    """Only this process was asked for, else a `UserError`."""
+    if place not in (Place(), Place(workers=1)):
+        raise UserError('The engine "local" is one process on this machine: for an address or workers take "ray".')
+
 
 registry: Registry[Engine] = Registry("engine", "deltaprune.evaluate.engines")

@@ -5,16 +5,16 @@ all receivers on one machine read the same shared memory.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deltaprune.checkpoints.checkpoint import ALIGNMENT
-from deltaprune.evaluate.work import Worker
+from deltaprune.evaluate.engines import Answers
 from deltaprune.mllm.network import MLLMConfig, blank, restore_buffers
 from deltaprune.vlm import VLM
 
@@ -47,26 +47,28 @@ class Parcel:
 
     Attributes:
         config, weights, eos_id: of its model, whatever device that is on.
+        kind: its class.
         rest: its other fields.
     """
 
     config: MLLMConfig
     weights: Mapping[str, Flat]
     eos_id: int
+    kind: Callable[..., Answers]
     rest: Mapping[str, Any]
 
     @classmethod
-    def of(cls, worker: Worker) -> "Parcel":
+    def of(cls, worker: Answers) -> "Parcel":
         """Pack; the worker is not changed."""
         vlm = worker.vlm
         weights = {name: Flat.of(tensor) for name, tensor in vlm.model.state_dict().items()}
-        rest = {each.name: getattr(worker, each.name) for each in fields(worker) if each.name != "vlm"}
-        return cls(vlm.config, weights, vlm.eos_id, rest)
+        rest = {each.name: getattr(worker, each.name) for each in fields(cast(Any, worker)) if each.name != "vlm"}
+        return cls(vlm.config, weights, vlm.eos_id, type(worker), rest)
 
-    def worker(self, device: torch.device) -> Worker:
+    def worker(self, device: torch.device) -> Answers:
         """Unpack; on the CPU the model's weights are views of the received bytes, read only."""
         model = blank(self.config)
         model.load_state_dict({name: flat.tensor() for name, flat in self.weights.items()}, assign=True)
         restore_buffers(model)
         model.to(device=device).eval().requires_grad_(False)
-        return Worker(VLM(model, self.eos_id), **self.rest)
+        return self.kind(VLM(model, self.eos_id), **self.rest)

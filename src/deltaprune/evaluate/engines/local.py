@@ -1,16 +1,14 @@
 """This process, one unit after the other."""
 
 from collections.abc import Generator, Sequence
+from typing import Any
 
-from deltaprune.errors import UserError
-from deltaprune.evaluate.engines import Place, registry
-from deltaprune.evaluate.work import Done, Unit, Worker
+from deltaprune.evaluate.engines import Answers, Place, check_here, registry
 
 
 @registry.register("local")
-def local(worker: Worker, units: Sequence[Unit], place: Place) -> Generator[list[Done], None, None]:
+def local(worker: Answers, units: Sequence[Any], place: Place) -> Generator[list[Any], None, None]:
     """See `Engine`."""
-    if place not in (Place(), Place(workers=1)):
-        raise UserError('The engine "local" is one process on this machine: for an address or workers take "ray".')
+    check_here(place)
     for unit in units:
         yield list(worker.answer(unit))

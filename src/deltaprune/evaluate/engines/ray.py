@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 import torch
 
 from deltaprune.errors import UserError, in_words
-from deltaprune.evaluate.engines import Place, registry
+from deltaprune.evaluate.engines import Answers, Place, registry
 from deltaprune.evaluate.engines._parcel import Parcel
-from deltaprune.evaluate.work import Done, Unit, Worker
 from deltaprune.plugins import plugins
 
 RESTARTS = 20  # of one process: in a long run machines may come and go
@@ -32,7 +31,7 @@ _LOG = logging.getLogger("deltaprune.evaluate")
 
 
 @registry.register("ray")
-def on_ray(worker: Worker, units: Sequence[Unit], place: Place) -> Generator[list[Done], None, None]:
+def on_ray(worker: Answers, units: Sequence[Any], place: Place) -> Generator[list[Any], None, None]:
     """See `Engine`. Each process takes one CPU and computes with one thread; on device cuda it takes a GPU.
 
     Raises:
@@ -66,9 +65,9 @@ class _Process:
 
     def __init__(self, device: str):
         self.device = torch.device(device)
-        self.worker: Worker | None = None
+        self.worker: Answers | None = None
 
-    def start(self, parcel: list[Any]) -> tuple[int, list[Done]]:
+    def start(self, parcel: list[Any]) -> tuple[int, list[Any]]:
         """Unpack the model if that is not done; gives this process's id and no answer."""
         import ray
 
@@ -78,14 +77,14 @@ class _Process:
             self.worker = received.worker(self.device)
         return os.getpid(), []
 
-    def answer(self, parcel: list[Any], unit: Unit) -> tuple[int, list[Done]]:
-        """This process's id, and the answers of all the unit's methods."""
+    def answer(self, parcel: list[Any], unit: Any) -> tuple[int, list[Any]]:
+        """This process's id, and all that the worker gives of the unit."""
         pid, _ = self.start(parcel)
         assert self.worker is not None
         return pid, list(self.worker.answer(unit))
 
 
-def _hand_out(ray: ModuleType, processes: Sequence[Any], parcel: Any, units: Sequence[Unit]) -> Iterator[list[Done]]:
+def _hand_out(ray: ModuleType, processes: Sequence[Any], parcel: Any, units: Sequence[Any]) -> Iterator[list[Any]]:
     """Yield finished units as they come.
 
     Only a process that has started is given units, so that none waits for one that the cluster has no room for. The
