@@ -17,11 +17,12 @@ from typing import Annotated, Any
 import typer
 
 from answering import answered
+from deltaprune.benchmarks import one_of_each
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import budget, load_plan, save_plan
-from deltaprune.cli._freezing import with_hosted_freezing
+from deltaprune.cli._freezing import frozen_in_place
 from deltaprune.cli._progress import Working
-from deltaprune.cli.calibrate import hosted, pick_questions
+from deltaprune.cli.calibrate import hosted
 from deltaprune.cost import share_of
 from deltaprune.errors import UserError
 from deltaprune.evaluate import MethodResult
@@ -105,10 +106,10 @@ def calibrated(vlm: Hosted, processor: Any, path: Path, samples: int, pictures: 
     """
     if not path.exists():
         with Working("calibrating") as working:
-            asked = pick_questions(Scenes(), "val", 0, samples)
+            asked = one_of_each(Scenes(), "val", 0, samples)
             by, where = ("first_peak", 0.003), ("scenes", "val", 0)
             plan = hosted(vlm, processor, Scenes(), asked, by, where, working)
-            plan = with_hosted_freezing(plan, vlm, processor, Scenes(), ("val", 0, pictures), LEAST, working)
+            plan = frozen_in_place(plan, vlm, processor, Scenes(), ("val", 0, pictures), LEAST, working)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_plan(plan, vlm.config, path)
     return vlm.use_plan(load_plan(path, vlm.config))
