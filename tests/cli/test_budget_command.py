@@ -53,7 +53,7 @@ def test_of_a_folder(cli: Callable[..., Any], model: Path) -> None:
         ("", "Give one of --macs SHARE and --budget VALUE, such as --macs 0.48 or --budget 5 --in ms."),
         ("--macs 0.5 --budget 0.5", "Give one of --macs SHARE and --budget VALUE"),
         ("--budget 48", "--budget 48 is no share of the MACs: it lies above 0 and not above 1 (try 0.48)."),
-        ("--macs many", "Invalid value for '--macs'"),
+        ("--macs many", "--macs takes a number, such as 0.5: 'many' is not one."),
         ("--macs 0", "--macs 0 is no share of the MACs: it lies above 0 and not above 1 (try 0.5)."),
         ("--macs 48", "(try 0.48)."),
         ("--macs 0.2", "dtp cannot meet a MACs share of 0.2 on cobra: the nearest it reaches is 0.2569, at keep=0;"),
