@@ -6,6 +6,7 @@ from typing import Any
 
 from deltaprune.errors import UserError
 from deltaprune.hosted.sizes import LayerSizes, layer_sizes
+from deltaprune.inplace.sizes import write_share
 from deltaprune.inplace.target import USUAL, Target, plan_by_depth
 from deltaprune.plan import Plan, Shape
 from deltaprune.steps import Method
@@ -41,14 +42,12 @@ class HostedConfig:
             UserError: a model that cannot be pruned in place, or a kind of layer whose cost is not known.
         """
         target = Target(model)
-        active = getattr(target.text.config, "num_experts_per_tok", None) or 0
-        parts = zip(target.layers, target.mixers, target.blocks, strict=True)
-        layers = [layer_sizes(*part, active) for part in parts]
+        layers = layer_sizes(target)
         head = next((part for where, part in model.named_modules() if where.rpartition(".")[2] == HEAD), None)
         if head is None:
             raise UserError(f"A {type(model).__name__} has no {HEAD} that gives logits: load the whole model.")
         score = "delta" if any("step" in block.offers for block in target.blocks) else "last_attention"
-        return cls(name, tuple(layers), head.in_features * head.out_features, plan_by_depth(len(layers)), score)
+        return cls(name, layers, head.in_features * head.out_features, plan_by_depth(len(layers)), score)
 
     @property
     def shape(self) -> Shape:
@@ -58,8 +57,7 @@ class HostedConfig:
     @property
     def write(self) -> float:
         """MACs with weights of a row that only writes over those of one that is updated, all layers together."""
-        written = sum(layer.write_linear + layer.write_conv for layer in self.layers)
-        return written / sum(layer.linear + layer.experts + layer.conv for layer in self.layers)
+        return write_share([(layer.updated, layer.written) for layer in self.layers])
 
     def with_visual(self, n: int) -> "HostedConfig":
         """The same for images of so many visual tokens."""

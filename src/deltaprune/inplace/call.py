@@ -91,11 +91,13 @@ class Call:
             return hidden
         split = passing.split
         self._read(l, hidden, split.whole, passing.rotary, handed.get("cache"))
-        if probe.writes_alone and hidden.device.type == "cpu" and split.runs is not None:
+        alone = probe.writes_alone and hidden.device.type == "cpu"
+        runs = split.in_turn(probe.shortest) if alone else None
+        if runs is not None:
             handed["attention_mask"] = None
             if handed.get("cache") is None:
                 handed["cache"] = DynamicCache(config=self.target.text.config)
-            return passing.in_turn(split.runs, self.target.mixers[l], probe, hidden, handed)
+            return passing.in_turn(runs, self.target.mixers[l], probe, hidden, handed)
         passing.mixing = True
         if not isinstance(probe, Attention):
             handed["attention_mask"] = passing.mask

@@ -38,12 +38,14 @@ class Written:
         columns: name of a projection -> those of its columns that are needed; the others are left zero. A projection
             that is not named runs in full.
         output: the name of the projection that makes the mixer's output, which such a row does without.
+        convolved: of the convolution's channels, the share that is needed where rows are written by `Probe.write`.
         reach: how many rows back a row that is updated reads columns that are not needed (a convolution over queries).
     """
 
     columns: Mapping[str, tuple[slice, ...]]
     output: str
     reach: int = 0
+    convolved: float = 1.0
 
 
 class Probe(ABC):
@@ -54,12 +56,14 @@ class Probe(ABC):
             MLP, whose rows do not see each other).
         offers: the roles of a `Trace` that it can fill.
         writes_alone: whether it has a `write`.
+        shortest: rows of text between images that such a mixer takes as it takes a whole prompt.
     """
 
     sees: ClassVar[Literal["all", "state", "none"]]
     offers: ClassVar[frozenset[str]] = frozenset()
     offers_writing: ClassVar[frozenset[str]] = frozenset()
     writes_alone: ClassVar[bool] = False
+    shortest: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
         cls.offers_writing = cls.offers  # all rows enter a mixer that image rows only write to

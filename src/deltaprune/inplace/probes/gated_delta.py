@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv1d, normalize, pad, softplus
-from transformers.activations import ACT2FN
+from torch.nn.functional import normalize, pad, softplus
 
 from deltaprune.inplace.probes import Probe, Seen, Written, registry
 from deltaprune.inplace.probes._columns import columns
-from deltaprune.inplace.probes._convolution import causal_convolution
+from deltaprune.inplace.probes._convolution import causal_convolution, continued_convolution
 
 CHUNK = 64  # rows that `last_state` takes at once
 
@@ -51,7 +50,8 @@ class GatedDelta(Probe):
     def written(self, mixer: Any) -> Written:
         """k, v, beta and g of every row; z, and q, which the convolution reads some rows back, of updated ones."""
         needed = {"in_proj_qkv": (slice(mixer.key_dim, None),), "in_proj_z": ()}
-        return Written(needed, "out_proj", reach=mixer.conv_kernel_size - 1)
+        convolved = 1 - mixer.key_dim / mixer.conv_dim
+        return Written(needed, "out_proj", reach=mixer.conv_kernel_size - 1, convolved=convolved)
 
     def write(self, mixer: Any, hidden: Tensor, cache: Any) -> None:
         """The convolution's state and S behind these rows; no row is read, so q is left out but for the former."""
@@ -60,13 +60,8 @@ class GatedDelta(Probe):
         mixed = columns(mixer.in_proj_qkv, hidden, slice(queries, None))  # k and v
         asked = columns(mixer.in_proj_qkv, hidden[:, -width:], slice(queries))  # q, for the convolution
         reached = torch.cat([asked, mixed[:, -width:]], -1).transpose(1, 2)
-        earlier = mixed.new_zeros(len(mixed), width - 1, mixed.shape[-1])
-        if before is not None:
-            earlier = before[:, queries:, 1 - width :].transpose(1, 2)
-        weight, bias = mixer.conv1d.weight[queries:], mixer.conv1d.bias
-        mixed = torch.cat([earlier, mixed], 1).transpose(1, 2)
-        mixed = conv1d(mixed, weight, None if bias is None else bias[queries:], groups=len(weight))
-        key, value = ACT2FN[mixer.activation](mixed).transpose(1, 2).split([mixer.key_dim, mixer.value_dim], -1)
+        mixed = continued_convolution(mixer.conv1d, mixed, before, slice(queries, None), mixer.activation)
+        key, value = mixed.split([mixer.key_dim, mixer.value_dim], -1)
         decay = -mixer.A_log.float().exp() * softplus(mixer.in_proj_a(hidden).float() + mixer.dt_bias)
         key, value = key.unflatten(-1, (-1, mixer.head_k_dim)), value.unflatten(-1, (-1, mixer.head_v_dim))
         state = last_state(key, value, decay, mixer.in_proj_b(hidden).sigmoid(), state)
