@@ -18,7 +18,7 @@ def causal_convolution(conv: nn.Conv1d, x: Tensor, valid: Tensor | None, activat
 def continued_convolution(
     conv: nn.Conv1d, x: Tensor, before: Tensor | None, channels: slice, activation: str
 ) -> Tensor:
-    """Some channels of the convolution, behind the rows that a cache holds: `(B, n, c)` -> `(B, n, c)`.
+    """Some channels of the convolution, behind the rows that a cache holds: `(B, c, n)` -> `(B, n, c)`.
 
     Args:
         conv: of all channels.
@@ -28,9 +28,9 @@ def continued_convolution(
         activation: by name.
     """
     reach = conv.kernel_size[0] - 1
-    earlier = x.new_zeros(len(x), reach, x.shape[-1])
+    earlier = x.new_zeros(*x.shape[:2], reach)
     if before is not None:
-        earlier = before[:, channels, before.shape[-1] - reach :].transpose(1, 2)
-    x = torch.cat([earlier, x], 1).transpose(1, 2)
+        earlier = before[:, channels, before.shape[-1] - reach :]
+    x = torch.cat([earlier, x], -1)
     weight, bias = conv.weight[channels], None if conv.bias is None else conv.bias[channels]
     return ACT2FN[activation](conv1d(x, weight, bias, groups=len(weight))).transpose(1, 2)

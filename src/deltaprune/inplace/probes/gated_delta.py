@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad, softplus
 
 from deltaprune.inplace.probes import Probe, Seen, Written, registry
-from deltaprune.inplace.probes._columns import columns
+from deltaprune.inplace.probes._columns import columns_first
 from deltaprune.inplace.probes._convolution import causal_convolution, continued_convolution
 
 CHUNK = 64  # rows that `last_state` takes at once
@@ -57,9 +57,9 @@ class GatedDelta(Probe):
         """The convolution's state and S behind these rows; no row is read, so q is left out but for the former."""
         l, queries, width = mixer.layer_idx, mixer.key_dim, mixer.conv_kernel_size
         before, state = cache.get_conv_state(l, state_idx=0), cache.get_recurrent_state(l, state_idx=0)
-        mixed = columns(mixer.in_proj_qkv, hidden, slice(queries, None))  # k and v
-        asked = columns(mixer.in_proj_qkv, hidden[:, -width:], slice(queries))  # q, for the convolution
-        reached = torch.cat([asked, mixed[:, -width:]], -1).transpose(1, 2)
+        mixed = columns_first(mixer.in_proj_qkv, hidden, slice(queries, None))  # k and v
+        asked = columns_first(mixer.in_proj_qkv, hidden[:, -width:], slice(queries))  # q, for the convolution
+        reached = torch.cat([asked, mixed[..., -width:]], 1)
         mixed = continued_convolution(mixer.conv1d, mixed, before, slice(queries, None), mixer.activation)
         key, value = mixed.split([mixer.key_dim, mixer.value_dim], -1)
         decay = -mixer.A_log.float().exp() * softplus(mixer.in_proj_a(hidden).float() + mixer.dt_bias)
@@ -118,9 +118,8 @@ def last_state(
     """
     batch, heads, groups = len(key), value.shape[2], key.shape[2]
     shared, width = heads // groups, value.shape[-1]
-    key = key.float()
-    key = key * (torch.linalg.vector_norm(key, dim=-1, keepdim=True).square() + 1e-6).rsqrt()
     k = _chunks(key)  # (n / c, B G, c, K)
+    k = k * (torch.linalg.vector_norm(k, dim=-1, keepdim=True).square() + 1e-6).rsqrt()
     v = _chunks(value.unflatten(2, (groups, shared)))  # (n / c, B G, c, H / G, V), as below
     b, g = (_chunks(x.unflatten(2, (groups, shared))).transpose(-1, -2) for x in (beta, decay))
     g = g.cumsum(-1)
@@ -131,7 +130,7 @@ def last_state(
     reading, keeping = g.exp().transpose(-1, -2)[..., None], (g[..., -1:] - g).exp()[..., None]
     lasting = g[..., -1].exp()[:, :, None, :, None]
     if state is None:
-        state = key.new_zeros(batch, heads, key.shape[-1], width)
+        state = k.new_zeros(batch, heads, key.shape[-1], width)
     s = state.float().unflatten(1, (groups, shared)).flatten(0, 1).transpose(1, 2)  # (B G, K, H / G, V)
     for i in range(len(k)):
         read = (k[i] @ s.flatten(2)).unflatten(-1, (shared, width)).mul_(reading[i])

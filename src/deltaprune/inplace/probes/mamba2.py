@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from deltaprune.inplace.probes import Probe, Seen, Written, registry
-from deltaprune.inplace.probes._columns import columns
+from deltaprune.inplace.probes._columns import columns, columns_first
 from deltaprune.inplace.probes._convolution import causal_convolution, continued_convolution
 
 
@@ -49,9 +49,9 @@ class Mamba2(Probe):
         l, width, inner = mixer.layer_idx, mixer.conv_kernel_size, mixer.intermediate_size
         needed, end = inner + mixer.n_groups * mixer.ssm_state_size, inner + mixer.conv_dim
         before, state = cache.get_conv_state(l, state_idx=0), cache.get_recurrent_state(l, state_idx=0)
-        mixed = columns(mixer.in_proj, hidden, slice(inner, inner + needed))  # x and B
-        asked = columns(mixer.in_proj, hidden[:, -width:], slice(inner + needed, end))  # C, for the convolution
-        reached = torch.cat([mixed[:, -width:], asked], -1).transpose(1, 2)
+        mixed = columns_first(mixer.in_proj, hidden, slice(inner, inner + needed))  # x and B
+        asked = columns_first(mixer.in_proj, hidden[:, -width:], slice(inner + needed, end))  # C, for the convolution
+        reached = torch.cat([mixed[..., -width:], asked], 1)
         mixed = continued_convolution(mixer.conv1d, mixed, before, slice(needed), mixer.activation)
         x, key = mixed[..., :inner].unflatten(-1, (mixer.num_heads, -1)), mixed[..., inner:]
         key = key.unflatten(-1, (mixer.n_groups, -1))
