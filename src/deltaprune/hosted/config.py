@@ -12,6 +12,8 @@ from deltaprune.plan import Plan, Shape
 from deltaprune.steps import Method
 
 HEAD = "lm_head"
+SCORES = {"delta": "step", "last_attention": "attention"}  # a default score -> the role that it reads; the first wins
+FASTV = 2  # layers before FastV's stage
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class HostedConfig:
         head: MACs of one row's logits.
         plan: where it is best pruned; by depth alone until a calibrated one is given.
         score: by which DTP prunes it where nobody says: "delta", or "last_attention" where no layer has a step size.
+        first: layers that have run when one has told this score.
         n_visual: visual tokens of one image. They depend on the image's size: `USUAL` unless one is at hand.
     """
 
@@ -32,6 +35,7 @@ class HostedConfig:
     head: int
     plan: Plan
     score: str = "delta"
+    first: int = 1
     n_visual: int = USUAL
 
     @classmethod
@@ -46,8 +50,10 @@ class HostedConfig:
         head = next((part for where, part in model.named_modules() if where.rpartition(".")[2] == HEAD), None)
         if head is None:
             raise UserError(f"A {type(model).__name__} has no {HEAD} that gives logits: load the whole model.")
-        score = "delta" if any("step" in block.offers for block in target.blocks) else "last_attention"
-        return cls(name, layers, head.in_features * head.out_features, plan_by_depth(len(layers)), score)
+        told = {score: [role in block.offers for block in target.blocks] for score, role in SCORES.items()}
+        score = next((score for score, layers in told.items() if any(layers)), "last_attention")
+        first = told[score].index(True) + 1 if any(told[score]) else len(layers)
+        return cls(name, layers, head.in_features * head.out_features, plan_by_depth(len(layers)), score, first)
 
     @property
     def shape(self) -> Shape:
@@ -65,10 +71,19 @@ class HostedConfig:
 
 
 def suited(methods: Sequence[str], config: object) -> list[str]:
-    """Default methods as texts, DTP with a score that the model's layers tell."""
-    if not isinstance(config, HostedConfig) or config.score == "delta":
+    """Default methods as texts, DTP and FastV with a score that the model's layers tell, FastV behind one that does."""
+    if not isinstance(config, HostedConfig):
         return list(methods)
-    return [f"{text},score={config.score}" if text.startswith("dtp:") else text for text in methods]
+    found = []
+    for text in methods:
+        name, colon, more = text.partition(":")
+        fields = [more] if more else []
+        if name in ("dtp", "fastv") and config.score != "delta":
+            fields.append(f"score={config.score}")
+        if name == "fastv" and config.first > FASTV:
+            fields.append(f"after={config.first}")
+        found.append(f"{name}:{','.join(fields)}" if fields else name + colon)
+    return found
 
 
 def about_images(config: object, methods: Sequence[Method]) -> dict[str, Any]:
