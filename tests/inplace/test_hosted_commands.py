@@ -120,7 +120,7 @@ def test_sweep_takes_scores_that_the_layers_tell(cli: Cli, folder: Folder) -> No
     assert {"dtp:score=last_attention,keep=0.8", "fastv:score=last_attention,after=3,keep=0.8"} < set(methods)
     ran = cli(*asked, "--method", "fastv:score=last_attention")
     assert (ran.code, ran.out) == (2, "")
-    assert "needs attention, which no layer before it tells" in ran.err
+    assert "needs attention, which no layer before it provides" in ran.err
 
 
 def test_bench(cli: Cli, folder: Folder) -> None:

@@ -13,7 +13,7 @@ from deltaprune.inplace.families import Added
 from deltaprune.inplace.inputs import Inputs
 from deltaprune.inplace.layout import Layout
 from deltaprune.inplace.masks import Masks, New
-from deltaprune.inplace.probes import LAYER, Seen
+from deltaprune.inplace.probes import Seen
 from deltaprune.inplace.probes.attention import Attention
 from deltaprune.inplace.target import Target
 from deltaprune.inplace.views import Split, View, taken
@@ -127,8 +127,9 @@ class Call:
             keys_valid=layer.valid if isinstance(layer, PrunedLayer) else self.inputs.earlier,
         )
         told = self.target.blocks[l](self.target.mixers[l], seen, needs)
-        rows = {role: view.layout.pack(told[role]) for role in needs - LAYER}
-        self.pruner.tell(l, Trace(rows, {role: told[role] for role in needs & LAYER}))
+        whole = self.target.blocks[l].of_layer
+        rows = {role: view.layout.pack(told[role]) for role in needs - whole}
+        self.pruner.tell(l, Trace(rows, {role: told[role] for role in needs & whole}))
 
     def finish(self) -> None:
         """After the last layer: what was kept, and whether every score was finite."""

@@ -55,6 +55,7 @@ class Probe(ABC):
         sees: how the layer takes its mask: "all" rows at once (attention), "state" (rows one by one), or neither (an
             MLP, whose rows do not see each other).
         offers: the roles of a `Trace` that it can fill.
+        of_layer: those of them that it gives for the layer as a whole.
         writes_alone: whether it has a `write`.
         shortest: rows of text between images that such a mixer takes as it takes a whole prompt.
     """
@@ -62,6 +63,7 @@ class Probe(ABC):
     sees: ClassVar[Literal["all", "state", "none"]]
     offers: ClassVar[frozenset[str]] = frozenset()
     offers_writing: ClassVar[frozenset[str]] = frozenset()
+    of_layer: ClassVar[frozenset[str]] = frozenset()
     writes_alone: ClassVar[bool] = False
     shortest: ClassVar[int] = 1
 
@@ -70,7 +72,7 @@ class Probe(ABC):
 
     @abstractmethod
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
-        """role -> `(B, W, ...)` float32, for each role in `needs`; one of `LAYER` without the first two axes."""
+        """role -> `(B, W, ...)` float32, for each role in `needs`; one `of_layer` without the first two axes."""
 
     def written(self, mixer: Any) -> Written | None:
         """For `sees="state"`: what a row that only writes takes; None runs the mixer in full for it, and spares it the
@@ -83,7 +85,6 @@ class Probe(ABC):
         raise NotImplementedError
 
 
-LAYER = frozenset({"decay"})  # roles that a probe gives for the layer as a whole
 registry: Registry[type[Probe]] = Registry("probe", "deltaprune.inplace.probes", Probe)
 
 

@@ -18,23 +18,26 @@ from deltaprune.inplace.probes._convolution import causal_convolution, continued
 @registry.register("GraniteMoeHybridMambaLayer")
 class Mamba2(Probe):
     """step, delta: dt = softplus(dt + dt_bias), not below the layer's lower limit `(H,)`; its projection alone is
-    computed again. key, value: B and x after the convolution; the groups of B side by side.
+    computed again. key, value, query: B, x and C after the convolution; the groups of B side by side, those of C apart
+    `(G, N)`. decay: A dt, the logarithm of what is kept, one a head.
     """
 
     sees = "state"
-    offers = frozenset({"step", "delta", "key", "value"})
+    offers = frozenset({"step", "delta", "key", "value", "query", "decay"})
     writes_alone = True
     shortest = 2  # a single row is computed as in decoding, where Nemotron-H has no lower limit of dt
 
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
         told, inner, state = {}, mixer.intermediate_size, mixer.n_groups * mixer.ssm_state_size
-        if needs & {"step", "delta"}:
+        if needs & {"step", "delta", "decay"}:
             told["delta"] = step_size(mixer, seen.hidden)
             told["step"] = told["delta"].mean(-1)
-        if needs & {"key", "value"}:
+            told["decay"] = told["delta"] * -mixer.A_log.float().exp()
+        if needs & {"key", "value", "query"}:
             mixed = columns(mixer.in_proj, seen.hidden, slice(inner, inner + mixer.conv_dim))
             mixed = causal_convolution(mixer.conv1d, mixed, seen.valid, mixer.activation).float()
-            told["value"], told["key"], _ = mixed.split([inner, state, state], -1)
+            told["value"], told["key"], query = mixed.split([inner, state, state], -1)
+            told["query"] = query.unflatten(-1, (mixer.n_groups, -1))
         return told
 
     def written(self, mixer: Any) -> Written:
