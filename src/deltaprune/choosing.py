@@ -23,11 +23,13 @@ class Score(ABC):
     Attributes:
         needs: the roles of the `Trace` that are read, see `trace.ROLES`; an empty set lets the fused kernel run as it
             is. A plain class attribute, unless it depends on the fields.
+        also: roles that are read in addition if the layer provides them.
         sees_text: whether a visual token's score depends on the question; an image prefix then ends before the stage.
         paper: where it comes from, as `deltaprune methods` prints it.
     """
 
     needs: frozenset[str]
+    also: frozenset[str] = frozenset()
     sees_text: bool
     paper: ClassVar[str] = ""
 

@@ -116,8 +116,9 @@ class Pruner:
 
     def needs(self, l: int) -> frozenset[str]:
         """The roles that layer l has to fill."""
-        asked = (self.stages[after].score for after, teller in self.reads.items() if teller == l)
-        return frozenset().union(*(score.needs for score in asked if score is not None)) - HIDDEN
+        scores = [self.stages[after].score for after, teller in self.reads.items() if teller == l]
+        asked = [score.needs | (score.also & self.model.blocks[l].offers) for score in scores if score is not None]
+        return frozenset().union(*asked) - HIDDEN
 
     def tell(self, l: int, trace: Trace) -> None:
         """Keep layer l's trace for the stages that read it; for a later stage it is copied, see `kernels.reuse`."""
@@ -156,7 +157,7 @@ class Pruner:
             trace = self.told.get(after, Trace())
             if "hidden" in score.needs:
                 trace = trace.told(hidden=self.model.norm(rows.x) if after else rows.x)
-            scores = importance(score, score.needs, rows, trace, after)
+            scores = importance(score, score.needs | score.also, rows, trace, after)
             self._check(after, repr(score), scores)
         chosen = stage.reduce.choose(stage, scores, rows)
         self.told = {due: trace.map(lambda told: told[chosen.rows]) for due, trace in self.told.items() if due > after}

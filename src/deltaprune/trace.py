@@ -4,8 +4,10 @@
 |---|---|---|---|---|---|
 | `step` | row | mean of Delta (eq. 6) | mean of dt | mean of beta | - |
 | `delta` | row | Delta (T, E) | dt (T, H) | beta (T, H) | - |
-| `key`, `value`, `query` | row | B, u, C | B, x, C | k, v, q | k, v, q |
-| `decay` | layer or row | A | A | g | - |
+| `key`, `value` | row | B, u | B, x | k, v | k, v |
+| `query` | row | C (T, N) | C (T, G, N) | q (T, G, N) | - |
+| `decay` | layer or row | A, of the layer | A dt (T, H) | g (T, H) | - |
+| `erase` | row | - | - | beta (T, H) | - |
 | `attention` | row | - | - | - | what the last row pays to it, softmax |
 | `output` | row | y, before the gate | | | |
 | `hidden` | row | the residual stream after the final norm | the same | the same | the same |
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-ROLES = frozenset({"step", "delta", "key", "value", "query", "decay", "attention", "output", "hidden"})
+ROLES = frozenset({"step", "delta", "key", "value", "query", "decay", "erase", "attention", "output", "hidden"})
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Folders as transformers' `save_pretrained` writes them: tiny random models, each with a processor of its own."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from deltaprune.hosted.processor import pictures_only
+from deltaprune.hosted.processors import pictures_only
 
 transformers.utils.logging.disable_progress_bar()  # a command's stderr is read by tests
 TEMPLATE = (
@@ -30,12 +32,74 @@ INTERN = {
     "video_token": "<video>",
 }
 LLAVA = {"image_token": "<image>", "video_token": "<video>"}
-SPECIAL = {"internvl": INTERN, "llava_onevision": LLAVA}
+MARKS = ("image", "image_start", "image_end", "slice_start", "slice_end", "image_id_start", "image_id_end")
+SPECIAL = {
+    "internvl": INTERN,
+    "llava_onevision": LLAVA,
+    "smolvlm": {"image_token": "<image>", "fake_image_token": "<fake_token_around_image>"},
+    "lfm2_vl": {"image_token": "<image>", "image_start_token": "<|image_start|>", "image_end_token": "<|image_end|>"},
+    "nemotron_h_omni": {"image_token": "<image>", "image_start_token": "<img>", "image_end_token": "</img>"},
+    "minicpmv4_6": {f"{mark}_token": f"<{mark}>" for mark in MARKS},
+}
 MORE = {
     "internvl": {"image_seq_length": 16},
     "llava_onevision": {"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
 }
-HERE = ("qwen3_5", "qwen3_5_moe", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision")  # without torchvision
+SAVED = ("qwen3_5", "qwen3_5_moe", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision")  # by transformers
+OFFICIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # preprocessor_config.json, processor_config.json
+    "smolvlm": (
+        {
+            "image_processor_type": "SmolVLMImageProcessor",
+            "size": {"longest_edge": 64},
+            "max_image_size": {"longest_edge": 32},
+            "do_image_splitting": True,
+            "resample": 1,
+        },
+        {"processor_class": "SmolVLMProcessor", "image_seq_len": 16},
+    ),
+    "lfm2_vl": (
+        {
+            "image_processor_type": "Lfm2VlImageProcessorFast",
+            "encoder_patch_size": 4,
+            "downsample_factor": 2,
+            "tile_size": 32,
+            "min_image_tokens": 4,
+            "max_image_tokens": 16,
+            "min_tiles": 2,
+            "max_tiles": 4,
+            "do_image_splitting": True,
+            "use_thumbnail": True,
+        },
+        {"processor_class": "Lfm2VlProcessor"},
+    ),
+    "nemotron_h_omni": (
+        {
+            "image_processor_type": "NemotronH_Omni_Reasoning_V3ImageProcessor",
+            "patch_size": 4,
+            "downsample_ratio": 0.5,
+            "min_num_patches": 16,
+            "max_num_patches": 64,
+            "norm_mean": [0.5, 0.5, 0.5],
+            "norm_std": [0.25, 0.25, 0.25],
+        },
+        {},
+    ),
+    "minicpmv4_6": (
+        {
+            "image_processor_type": "MiniCPMV4_6ImageProcessor",
+            "patch_size": 4,
+            "scale_resolution": 32,
+            "max_slice_nums": 4,
+            "downsample_mode": "16x",
+        },
+        {"processor_class": "MiniCPMV4_6Processor"},
+    ),
+}
+HERE = (*SAVED, *OFFICIAL)
+DEEPER: dict[str, dict[str, Any]] = {  # so that a layer tells its score early, and four do
+    "lfm2_vl": {"num_hidden_layers": 12, "full_attn_idxs": [2, 5, 8, 10]},
+    "nemotron_h_omni": {"hybrid_override_pattern": "MEMEM*EMEM*E"},
+}
 
 
 def tokenizer(special: dict[str, str]) -> Any:
@@ -49,23 +113,26 @@ def tokenizer(special: dict[str, str]) -> Any:
     )
 
 
-def pictures(name: str) -> Any:
-    """The family's image processor: 16 visual tokens of a square picture, 88 of LLaVA-OneVision's."""
+def pictures(name: str, pixels: int) -> Any:
+    """The family's image processor: 16 visual tokens of a square picture, 88 of LLaVA-OneVision's; Qwen's has at most
+    so many pixels, 64 a token.
+    """
     if name == "internvl":
         return GotOcr2ImageProcessorPil(size={"height": 32, "width": 32}, crop_to_patches=False, max_patches=1)
     if name == "llava_onevision":
         return LlavaOnevisionImageProcessorPil(
             size={"height": 16, "width": 16}, image_grid_pinpoints=[[16, 16], [32, 32]]
         )
-    return Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, min_pixels=64, max_pixels=1024)
+    return Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, min_pixels=64, max_pixels=pixels)
 
 
-def write(folder: Path, name: str, **text: Any) -> Path:
+def write(folder: Path, name: str, pixels: int = 1024, **text: Any) -> Path:
     """A model and its processor in a folder.
 
     Args:
         folder: is made.
         name: of the family, one of `HERE`.
+        pixels: of a picture, at most, for Qwen's families.
         text: settings of the text model beside the family's.
     """
     special = SPECIAL.get(name, QWEN)
@@ -76,7 +143,7 @@ def write(folder: Path, name: str, **text: Any) -> Path:
     sizes, vision, more = FAMILIES[name].config
     config = transformers.AutoConfig.for_model(
         name,
-        text_config={**sizes, **known, **text},
+        text_config={**sizes, **known, **DEEPER.get(name, {}), **text},
         vision_config=vision,
         image_token_id=words.convert_tokens_to_ids(image),
         **more,
@@ -84,14 +151,24 @@ def write(folder: Path, name: str, **text: Any) -> Path:
     model = random(name, config)
     model.generation_config.suppress_tokens = list(range(257, len(words)))
     model.save_pretrained(folder)
+    template = TEMPLATE.replace("IMAGE", image or "")
+    if name in OFFICIAL:
+        publish(folder, words, template, *OFFICIAL[name])
+        return folder
     kind: Any = pictures_only(name)
     kind(
-        image_processor=pictures(name),
-        tokenizer=words,
-        chat_template=TEMPLATE.replace("IMAGE", image or ""),
-        **MORE.get(name, {}),
+        image_processor=pictures(name, pixels), tokenizer=words, chat_template=template, **MORE.get(name, {})
     ).save_pretrained(folder)
     return folder
+
+
+def publish(folder: Path, words: Any, template: str, pixels: Mapping[str, Any], processor: Mapping[str, Any]) -> None:
+    """A processor's files as they lie in published repositories."""
+    words.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(template)
+    (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
+    if processor:
+        (folder / "processor_config.json").write_text(json.dumps(processor))
 
 
 def random(name: str, config: Any, seed: int = 0) -> Any:

@@ -24,7 +24,7 @@ from deltaprune.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 Folder = Callable[[str], Path]
-SCORE = {"qwen3_5": "delta", "qwen3_5_moe": "delta"}
+SCORE = dict.fromkeys(("qwen3_5", "qwen3_5_moe", "minicpmv4_6", "nemotron_h_omni"), "delta")
 TWO = ["What is this?", "How many red triangles are there?"]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import folders
 import pytest
 from PIL import Image
 
@@ -98,6 +99,30 @@ def test_evaluate(cli: Cli, folder: Folder, tmp_path: Path) -> None:
     assert (ran.code, "runs in one process" in ran.err) == (2, True)
 
 
+def test_sweep(cli: Cli, folder: Folder, tmp_path: Path) -> None:
+    """Every method spends what it is told to, on pictures like the benchmark's; a broken run goes on."""
+    asked = ("sweep", "--model", folder("qwen3_5"), "--limit", 2, "--out", tmp_path, "--method", "dtp")
+    rows = cli(*asked, "--method", "dart", "--share", "0.88,0.92", "--json").rows
+    assert [row["method"].partition(":")[0] for row in rows] == ["none", "dtp", "dtp", "dart", "dart"]
+    shares = [row["macs_share"] for row in rows]
+    assert all(share - 0.05 < got <= share for got, share in zip(shares[1:], (0.88, 0.92) * 2, strict=True))
+    again = cli(*asked, "--keep", "0.5", "--json").rows
+    assert [row["kept"] for row in again] == [None, [8, 0]]
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 2 * (5 + 1)
+
+
+def test_sweep_takes_scores_that_the_layers_tell(cli: Cli, folder: Folder) -> None:
+    """FastV behind LFM2's first attention; a method that cannot prune the model is refused before anything runs."""
+    asked = ("sweep", "--model", folder("lfm2_vl"), "--limit", 1, "--keep", "0.8")
+    ran = cli(*asked, "--json")
+    assert ran.code == 0
+    methods = [row["method"] for row in json.loads(ran.out)]
+    assert {"dtp:score=last_attention,keep=0.8", "fastv:score=last_attention,after=3,keep=0.8"} < set(methods)
+    ran = cli(*asked, "--method", "fastv:score=last_attention")
+    assert (ran.code, ran.out) == (2, "")
+    assert "needs attention, which no layer before it provides" in ran.err
+
+
 def test_bench(cli: Cli, folder: Folder) -> None:
     asked = ("bench", "--model", folder("internvl"), "--random-weights", "--rounds", 1, "--batch", 2)
     none, dtp, last = cli(*asked, "--json").rows
@@ -130,8 +155,9 @@ def test_calibrate_writes_a_plan_that_is_read(cli: Cli, folder: Folder, scene: P
     assert (ran.code, "leave out --one-shot and --contribution" in ran.err) == (2, True)
 
 
-def test_calibrate_finds_what_freeze_may_freeze(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
-    path, model = tmp_path / "plan.json", folder("qwen3_5")
+def test_calibrate_finds_what_freeze_may_freeze(cli: Cli, scene: Path, tmp_path: Path) -> None:
+    """On 256 visual tokens: of a handful, the recurrence's whole chunks cost more than what is frozen."""
+    path, model = tmp_path / "plan.json", folders.write(tmp_path / "model", "qwen3_5", pixels=256 * 64)
     found = cli("calibrate", "--model", model, "--samples", 1, "--budget", 0.85, "--out", path, "--json").rows
     assert found["source"]["freezing"]["shares"][-1] <= 0.85
     assert {change[1] for change in found["freezing"]} <= {"write", "skip"}

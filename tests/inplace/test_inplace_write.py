@@ -15,12 +15,13 @@ from test_families import GATED, SAME, TWO, family, same
 from test_inplace_prompts import cache_without_last, hooks_of, some, written_rows
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers.models.nemotron_h.modeling_nemotron_h import mamba2_chunk_scan
 from transformers.models.qwen3_5.modeling_qwen3_5 import torch_recurrent_gated_delta_rule
 
 import deltaprune as dp
-from deltaprune.inplace.probes import Probe, mixer_of
+from deltaprune.inplace.probes import Probe, mamba2, mixer_of
 from deltaprune.inplace.probes.gated_delta import GatedDelta, last_state
-from deltaprune.inplace.sizes import row_macs
+from deltaprune.inplace.probes.mamba2 import Mamba2
 from deltaprune.inplace.target import Target
 from deltaprune.scores.last_attention import LastAttention
 from deltaprune.steps import Method, Pass
@@ -230,7 +231,8 @@ SPARED = {  # family, layer, in turn -> rows beside the text's 7 that enter a pr
     ("qwen3_5", 2, False): {"linear_attn.in_proj_qkv": 3, "linear_attn.in_proj_z": 3, "linear_attn.out_proj": 0},
     ("qwen3_5", 3, True): {"self_attn.q_proj": 0, "self_attn.o_proj": 0, "mlp.down_proj": 0, "mlp.up_proj": 0},
     ("qwen3_5_moe", 1, True): {"linear_attn.out_proj": 0, "mlp.shared_expert.up_proj": 0},
-    ("nemotron_h_omni", 2, True): {"mixer.in_proj": 3, "mixer.out_proj": 0},
+    ("nemotron_h_omni", 2, True): {"mixer.in_proj": 0, "mixer.out_proj": 0},
+    ("nemotron_h_omni", 2, False): {"mixer.in_proj": 3, "mixer.out_proj": 0},
     ("nemotron_h_omni", 3, True): {"mixer.q_proj": 0, "mixer.o_proj": 0},
     ("nemotron_h_omni", 1, True): {"mixer.shared_experts.up_proj": 0, "mixer.shared_experts.down_proj": 0},
     ("lfm2_vl", 1, True): {"conv.in_proj": 2, "conv.out_proj": 0, "feed_forward.w1": 0},
@@ -244,7 +246,7 @@ def test_what_image_rows_no_longer_run_through(
     name: str, l: int, in_turn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not in_turn:
-        monkeypatch.setattr(GatedDelta, "writes_alone", False)
+        at_once(monkeypatch)
     model, inputs = make(name), one(name)
     total = inputs["input_ids"].shape[1]
     rows = rows_of(model, l, inputs, dp.Freeze(write=(l,)))
@@ -253,10 +255,15 @@ def test_what_image_rows_no_longer_run_through(
     assert set(rows_of(model, l, inputs, dp.NoPruning()).values()) == {total}
 
 
-@pytest.mark.parametrize("name", ["qwen3_5", "qwen3_5_moe", "minicpmv4_6"])
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (GatedDelta, Mamba2):
+        monkeypatch.setattr(kind, "writes_alone", False)
+
+
+@pytest.mark.parametrize("name", GATED)
 def test_all_rows_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gated DeltaNet as it runs on a GPU and in padded batches, here without pads."""
-    monkeypatch.setattr(GatedDelta, "writes_alone", False)
+    """Recurrences as they run on a GPU and in padded batches, here without pads."""
+    at_once(monkeypatch)
     model, inputs = make(name), prompt(name, (5, (4, 4), (4, 4), 6))
     for schedule in (all_but_first(model), MIXED):
         close(pruned(model, schedule.method, inputs), schedule.wanted(model, inputs))
@@ -277,18 +284,44 @@ def test_the_last_state_is_that_of_transformers(n: int, continued: bool) -> None
     torch.testing.assert_close(last_state(key, value, decay, beta, state), wanted, rtol=1e-5, atol=1e-5)
 
 
-def sizes_of(target: Target, active: int) -> list[tuple[float, float]]:
-    return [row_macs(*parts, active) for parts in zip(target.layers, target.mixers, target.blocks, strict=True)]
+@pytest.mark.parametrize("n", [1, 3, 200])
+@pytest.mark.parametrize("continued", [False, True])
+def test_mamba2s_last_state_is_that_of_transformers(n: int, continued: bool) -> None:
+    """Two samples, four heads for two groups of B; some heads forget all but a row, others nothing."""
+    generator = torch.Generator().manual_seed(n)
+    x, key = (torch.randn(2, n, h, w, generator=generator) for h, w in ((4, 6), (2, 8)))
+    dt, a = torch.rand(2, n, 4, generator=generator) * 3, -torch.tensor([0.001, 0.1, 3.0, 20.0])
+    state = torch.randn(2, 4, 6, 8, generator=generator) if continued else None
+    _, wanted = mamba2_chunk_scan(x, dt, a, key, key, 16, initial_states=state, return_final_states=True)
+    assert wanted is not None
+    torch.testing.assert_close(mamba2.last_state(x, dt, a, key, state), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_one_row_of_text_in_a_chat_has_the_prompts_step_size() -> None:
+    """Nemotron-H has a lower limit of dt in a prompt, none in decoding; here all steps are below it."""
+    model = make("nemotron_h_omni")
+    for mixer in Target(model).mixers:
+        mixer.time_step_limit = (5.0, float("inf"))
+    first, both = prompt("nemotron_h_omni", (5, 6, 7)), prompt("nemotron_h_omni", (5, 6, 7, (4, 4), 8, 9))
+    schedule = all_but_first(model)
+    with schedule.method(model), torch.no_grad():
+        both |= {"cache": model(**first).cache}  # the new turn's text before its image is one mark
+        logits = generated(model, both, 1)[1]
+    equal(logits[0, 0], schedule.wanted(model, {key: both[key] for key in both if key != "cache"}, 1)[1][0])
+
+
+def sizes_of(target: Target) -> list[tuple[float, float]]:
+    return [(updated.total, written.total) for updated, written in target.rows]
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ("qwen3_5_moe", "nemotron_h_omni")])
 def test_a_row_costs_what_torch_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What writing in every layer saves; the last rows before the text are spared less."""
-    monkeypatch.setattr(GatedDelta, "writes_alone", False)  # chunks of 64 rows are most of so small a model's work
+    at_once(monkeypatch)  # chunks of 64 rows are most of so small a model's work
     model, inputs = make(name), one(name)
     target = Target(model)
     images = int((inputs["input_ids"] == IMAGE).sum())
-    predicted = 2 * images * sum(updated - written for updated, written in sizes_of(target, 1))
+    predicted = 2 * images * sum(updated - written for updated, written in sizes_of(target))
     saved = flops(model, inputs, dp.NoPruning()) - flops(model, inputs, dp.Freeze(write=range(len(target.layers))))
     assert 0.95 * predicted < saved <= predicted
     assert name in HYBRIDS or saved == predicted
@@ -308,12 +341,12 @@ def test_experts_by_hand() -> None:
     attention = 32 * (2 * 32 + 2 * 16) + 32 * 32
     convolved = 64
     delta = 32 * (convolved + 32 + 2 * 4) + 4 * convolved + 32 * 32
-    delta_written = 32 * (convolved - 16 + 2 * 4) + 4 * convolved
-    sizes = sizes_of(Target(make("qwen3_5_moe")), 2)
+    delta_written = 32 * (convolved - 16 + 2 * 4) + 4 * (convolved - 16)
+    sizes = sizes_of(Target(make("qwen3_5_moe")))
     assert sizes[3] == (mlp + attention, 32 * 2 * 16)
     assert sizes[2] == (mlp + delta, delta_written)
     experts = 2 * 2 * 32 * 32 + 2 * 32 * 32 + 4 * 32
-    assert sizes_of(Target(make("nemotron_h_omni")), 2)[1] == (experts, 0)
+    assert sizes_of(Target(make("nemotron_h_omni")))[1] == (experts, 0)
 
 
 class Adapted(nn.Module):
@@ -345,7 +378,7 @@ def test_adapters(name: str, l: int, parts: Collection[str]) -> None:
 def test_a_mixer_that_says_nothing_runs_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the rest of the layer alone is spared."""
     monkeypatch.setattr(GatedDelta, "written", Probe.written)
-    monkeypatch.setattr(GatedDelta, "writes_alone", False)
+    at_once(monkeypatch)
     model, inputs = make("qwen3_5"), one("qwen3_5")
     schedule = all_but_first(model)
     close(pruned(model, schedule.method, inputs), schedule.wanted(model, inputs))

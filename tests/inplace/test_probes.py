@@ -66,8 +66,12 @@ DELTA_NETS = {
 @pytest.mark.parametrize(("name", "kind"), DELTA_NETS.items())
 def test_gated_delta_net(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     args, keywords, mixer, seen = handed(monkeypatch, name, kind, "torch_chunk_gated_delta_rule")
-    _, key, value = args
+    query, key, value = args
     step, delta, keys, values = told(mixer, seen, "step", "delta", "key", "value")
+    queries, decay, erase = told(mixer, seen, "query", "decay", "erase")
+    close(queries, normalize(query, dim=-1)[seen.valid])
+    close(decay, keywords["g"][seen.valid])
+    close(erase, keywords["beta"][seen.valid])
     close(delta, keywords["beta"][seen.valid])
     close(step, keywords["beta"][seen.valid].mean(-1))
     close(keys, normalize(key, dim=-1).flatten(2)[seen.valid])
@@ -95,10 +99,13 @@ def test_mamba1(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("name", "kind"), MAMBA2.items())
 def test_mamba2(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     args, keywords, mixer, seen = handed(monkeypatch, name, kind, "mamba2_chunk_scan")
-    x, dt, _, B, _ = args
+    x, dt, A, B, C = args
     step, delta, keys, values = told(mixer, seen, "step", "delta", "key", "value")
+    queries, decay = told(mixer, seen, "query", "decay")
     dt = softplus(dt + keywords["dt_bias"]).clamp(*keywords["dt_limit"])
     close(delta, dt[seen.valid])
+    close(queries, C[seen.valid])
+    close(decay, (dt * A)[seen.valid])
     close(step, dt[seen.valid].mean(-1))
     close(keys, B.flatten(2)[seen.valid])
     close(values, x.flatten(2)[seen.valid])

@@ -141,7 +141,7 @@ def check_share(name: str, share: float) -> None:
         raise UserError(f"{name} {share:g} is no share of the MACs: it lies above 0 and not above 1 (try {nearest:g}).")
 
 
-def at_keep(config: MLLMConfig, text: str, value: float, text_tokens: float) -> str:
+def at_keep(config: Sizes, text: str, value: float, text_tokens: float) -> str:
     """A method's text with this `keep`; one that is not set by a keep meets this share of the MACs instead.
 
     Args:

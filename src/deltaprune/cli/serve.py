@@ -90,6 +90,7 @@ def serve(
     if studio and engine == "ray":
         raise UserError("--studio needs the model in this process: leave out --engine ray, or run deltaprune studio.")
     _check_extra(engine)
+    _check_hosted(model, engine, studio)
     from deltaprune.methods import parse
     from deltaprune.serve.run import listen, run
     from deltaprune.serve.settings import Settings
@@ -151,6 +152,17 @@ def _on_ray(
     replicated = RayEngine(source, settings, replicas, address, gpu=options["device"] == "cuda")
     replicated.start()
     return app_for(replicated, settings, Metrics())
+
+
+def _check_hosted(model: str, engine: str, studio: bool) -> None:
+    """Check that a folder of transformers' own is asked for nothing but its answers, else a `UserError`."""
+    from deltaprune.hosted.recognise import is_hosted
+
+    if (engine == "ray" or studio) and is_hosted(model):
+        raise UserError(
+            f"{model} is a model of transformers' own, which is served by one process and without the studio: leave "
+            "out --engine ray and --studio."
+        )
 
 
 def _check_extra(engine: str) -> None:

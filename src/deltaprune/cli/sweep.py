@@ -101,6 +101,7 @@ def sweep(
         from deltaprune.evaluate import sweep
         from deltaprune.evaluate.engines import Place
         from deltaprune.evaluate.report import document, write_report
+        from deltaprune.hosted.config import suited
 
         check_figure(plot)
         chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images, no_ocr)
@@ -113,7 +114,7 @@ def sweep(
             vlm,
             processor,
             chosen,
-            method or DEFAULT,
+            method or suited(DEFAULT, vlm.config),
             kept,
             spent,
             split=split,

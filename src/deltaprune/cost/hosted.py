@@ -2,8 +2,9 @@
 
 Counted are the matrix products and convolutions of the text model: what torch's `FlopCounterMode` counts of
 transformers' own code, and the triangular systems of the delta rule, which it does not know. An attention is counted as
-a whole square, a recurrence in whole chunks, of the experts those that a row is sent to. Vision towers, norms,
-activations and a method's scores are left out.
+a whole square, a recurrence in whole chunks, of the experts those that a row is sent to. Rows
+that only write a state are counted as a CPU computes them, by a rule for the state alone; on a GPU they run through the
+whole recurrence. Vision towers, norms, activations and a method's scores are left out.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from deltaprune.hosted.sizes import LayerSizes
 from deltaprune.methods.none import NoPruning
 from deltaprune.steps import Method, passes_of
 
+WEIGHTS = ("linear", "experts", "conv")  # the fields of `RowMacs`
 PARTS = ("linear", "experts", "attention", "recurrence", "conv")
 
 
@@ -76,9 +78,8 @@ def _prefill(config: HostedConfig, method: Method, text_tokens: float) -> dict[s
     """The layers' components, one image and its text."""
     total: dict[str, float] = dict.fromkeys(PARTS, 0.0)
     for layer, updated, written in _rows(config, method, text_tokens):
-        total["linear"] += updated * layer.linear + written * layer.write_linear
-        total["experts"] += updated * layer.experts
-        total["conv"] += updated * layer.conv + written * layer.write_conv
+        for part in WEIGHTS:
+            total[part] += updated * getattr(layer.updated, part) + written * getattr(layer.written, part)
         total[layer.mixing.part] += layer.mixing(updated, updated + written)
     return total
 
@@ -87,9 +88,8 @@ def _step(config: HostedConfig, method: Method, text_tokens: float) -> dict[str,
     """The layers' components, one decoded row."""
     total: dict[str, float] = dict.fromkeys(PARTS, 0.0)
     for layer, updated, written in _rows(config, method, text_tokens):
-        total["linear"] += layer.linear
-        total["experts"] += layer.experts
-        total["conv"] += layer.conv
+        for part in WEIGHTS:
+            total[part] += getattr(layer.updated, part)
         total[layer.mixing.part] += layer.mixing.step(updated + written)
     return total
 

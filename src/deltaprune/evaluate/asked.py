@@ -28,6 +28,11 @@ def check_model(vlm: object, processor: object) -> None:
         raise UserError(f"A {type(processor).__name__} is not the model's processor: {LOAD}.")
 
 
+def check_method(vlm: VLM, method: Method) -> None:
+    """Check that a method fits the model, else a `UserError`."""
+    vlm.check(method) if isinstance(vlm, Hosted) else method.checked_steps(vlm.shape)
+
+
 def find_benchmark(asked: object) -> Benchmark:
     """A benchmark as given, or made from its name.
 

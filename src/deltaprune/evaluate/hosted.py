@@ -88,19 +88,21 @@ def prompts(processor: HostedProcessor, rules: Protocol, samples: Sequence[Sampl
     return processor(images=[sample.image for sample in samples], text=[rules.message(sample) for sample in samples])
 
 
-def counted(worker: HostedWorker, samples: Sequence[Sample]) -> tuple[HostedConfig, float]:
+def counted(
+    vlm: Hosted, processor: HostedProcessor, rules: Protocol, samples: Sequence[Sample]
+) -> tuple[HostedConfig, float]:
     """The configuration for pictures of this size, and the mean text tokens of a prompt, from some pictures."""
     firsts = [next(about_one) for _, about_one in groupby(samples, key=lambda sample: sample.image_id)]
     visual, text = list[int](), list[int]()
     for sample in firsts[:COUNTED]:
         try:
-            ids = prompts(worker.processor, worker.rules, [sample])["input_ids"]
+            ids = prompts(processor, rules, [sample])["input_ids"]
         except FAILURES:
             continue  # a picture that cannot be read is named with the answers
-        visual.append(int(worker.vlm.is_visual(ids).sum()))
+        visual.append(int(vlm.is_visual(ids).sum()))
         text.append(ids.shape[1] - visual[-1])
     if not visual:
         raise UserError(
             f"None of the first {len(firsts[:COUNTED])} pictures can be read: look at the benchmark's files."
         )
-    return worker.vlm.config.with_visual(round(fmean(visual))), fmean(text)
+    return vlm.config.with_visual(round(fmean(visual))), fmean(text)

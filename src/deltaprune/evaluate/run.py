@@ -15,7 +15,7 @@ import torch
 
 from deltaprune.benchmarks import Benchmark, FirstToken, Protocol, Sample
 from deltaprune.errors import UserError
-from deltaprune.evaluate.asked import check_model, check_numbers, find_benchmark, find_methods
+from deltaprune.evaluate.asked import check_method, check_model, check_numbers, find_benchmark, find_methods
 from deltaprune.evaluate.engines import Answers, Engine, Place
 from deltaprune.evaluate.engines import registry as engines
 from deltaprune.evaluate.hosted import HostedWorker, counted
@@ -77,7 +77,7 @@ def evaluate(
     check_recorders(recorders)
     check_numbers(seed, limit=limit, batch_size=batch_size, max_new_tokens=max_new_tokens)
     for method in chosen.values():
-        method.checked_steps(vlm.shape)
+        check_method(vlm, method)
     run_units, place = engines[engine], place or Place()
     split = split or benchmark.split
     samples = list(benchmark.samples(split, seed, limit))
@@ -96,7 +96,7 @@ def evaluate(
         book = _Book(store, {key.id: key for key in keys}, notes, list(sheets.values()), on_progress)
         _run(worker, group(samples, batch_size), book, run_units, place)
     if isinstance(worker, HostedWorker):
-        config, text_tokens = counted(worker, samples)
+        config, text_tokens = counted(worker.vlm, worker.processor, rules, samples)
     else:
         config, text_tokens = vlm.config, mean_text_tokens(processor, prompts)
     tally = Tally(config, benchmark, split, seed, samples, text_tokens, tuple(sheets.values()))

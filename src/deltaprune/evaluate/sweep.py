@@ -6,17 +6,18 @@ swept = sweep(model, processor, "scenes", ["dtp", "dart", "freeze"], share=(0.4,
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
-from deltaprune.benchmarks import Benchmark
-from deltaprune.calibrate.budget import askable, at_keep, budget, check_share
+from deltaprune.benchmarks import Benchmark, Sample
+from deltaprune.calibrate.budget import Sizes, askable, at_keep, budget, check_share
 from deltaprune.checks import check_keep
 from deltaprune.errors import UserError
 from deltaprune.evaluate.asked import check_model, find_benchmark
+from deltaprune.evaluate.hosted import counted
 from deltaprune.evaluate.results import MethodResult
 from deltaprune.evaluate.run import evaluate
 from deltaprune.evaluate.work import mean_text_tokens
-from deltaprune.mllm.network import MLLMConfig
+from deltaprune.hosted.model import Hosted
 from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
@@ -64,14 +65,26 @@ def sweep(
     check_model(vlm, processor)
     benchmark = find_benchmark(benchmark)
     asked = benchmark.samples(how.get("split") or benchmark.split, how.get("seed", 0), how.get("limit", 500))
-    prompts = [processor.prompt(benchmark.rules.message(sample)) for sample in islice(asked, PROMPTS)]
-    text_tokens = mean_text_tokens(processor, prompts) if prompts else 22
-    labels, left_out = points(vlm.config, methods, keep, share, text_tokens)
+    samples = list(islice(asked, PROMPTS))
+    config, text_tokens = _sizes(vlm, processor, benchmark, samples) if samples else (vlm.config, 22)
+    labels, left_out = points(config, methods, keep, share, text_tokens)
     return Sweep(evaluate(vlm, processor, benchmark, ["none", *labels], **how), left_out)
 
 
+def _sizes(vlm: VLM, processor: Processor, benchmark: Benchmark, samples: Sequence[Sample]) -> tuple[Sizes, float]:
+    """The model's sizes for pictures like these, and the mean text of a prompt."""
+    if isinstance(vlm, Hosted):
+        return counted(vlm, cast(Any, processor), benchmark.rules, samples)
+    prompts = [processor.prompt(benchmark.rules.message(sample)) for sample in samples]
+    return vlm.config, mean_text_tokens(processor, prompts)
+
+
 def points(
-    config: MLLMConfig, methods: Sequence[str], keep: Sequence[float], share: Sequence[float], text_tokens: float
+    config: Sizes,
+    methods: Sequence[str],
+    keep: Sequence[float],
+    share: Sequence[float],
+    text_tokens: float,
 ) -> tuple[list[str], tuple[str, ...]]:
     """Each method's texts, what sets its cost filled in; and a sentence for each point that is out of reach.
 
@@ -104,7 +117,7 @@ def points(
 
 
 def _points_of(
-    config: MLLMConfig, text: str, keep: Sequence[float], share: Sequence[float], text_tokens: float
+    config: Sizes, text: str, keep: Sequence[float], share: Sequence[float], text_tokens: float
 ) -> tuple[list[str], list[str]]:
     """One method's texts, and why it lacks some."""
     met, missed = [], []

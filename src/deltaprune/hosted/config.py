@@ -6,11 +6,14 @@ from typing import Any
 
 from deltaprune.errors import UserError
 from deltaprune.hosted.sizes import LayerSizes, layer_sizes
+from deltaprune.inplace.sizes import write_share
 from deltaprune.inplace.target import USUAL, Target, plan_by_depth
 from deltaprune.plan import Plan, Shape
 from deltaprune.steps import Method
 
 HEAD = "lm_head"
+SCORES = {"delta": "step", "last_attention": "attention"}  # a default score -> the role that it reads; the first wins
+FASTV = 2  # layers before FastV's stage
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class HostedConfig:
         head: MACs of one row's logits.
         plan: where it is best pruned; by depth alone until a calibrated one is given.
         score: by which DTP prunes it where nobody says: "delta", or "last_attention" where no layer has a step size.
+        first: layers that have run when one has told this score.
         n_visual: visual tokens of one image. They depend on the image's size: `USUAL` unless one is at hand.
     """
 
@@ -31,6 +35,7 @@ class HostedConfig:
     head: int
     plan: Plan
     score: str = "delta"
+    first: int = 1
     n_visual: int = USUAL
 
     @classmethod
@@ -41,14 +46,14 @@ class HostedConfig:
             UserError: a model that cannot be pruned in place, or a kind of layer whose cost is not known.
         """
         target = Target(model)
-        active = getattr(target.text.config, "num_experts_per_tok", None) or 0
-        parts = zip(target.layers, target.mixers, target.blocks, strict=True)
-        layers = [layer_sizes(*part, active) for part in parts]
+        layers = layer_sizes(target)
         head = next((part for where, part in model.named_modules() if where.rpartition(".")[2] == HEAD), None)
         if head is None:
             raise UserError(f"A {type(model).__name__} has no {HEAD} that gives logits: load the whole model.")
-        score = "delta" if any("step" in block.offers for block in target.blocks) else "last_attention"
-        return cls(name, tuple(layers), head.in_features * head.out_features, plan_by_depth(len(layers)), score)
+        told = {score: [role in block.offers for block in target.blocks] for score, role in SCORES.items()}
+        score = next((score for score, layers in told.items() if any(layers)), "last_attention")
+        first = told[score].index(True) + 1 if any(told[score]) else len(layers)
+        return cls(name, layers, head.in_features * head.out_features, plan_by_depth(len(layers)), score, first)
 
     @property
     def shape(self) -> Shape:
@@ -58,8 +63,7 @@ class HostedConfig:
     @property
     def write(self) -> float:
         """MACs with weights of a row that only writes over those of one that is updated, all layers together."""
-        written = sum(layer.write_linear + layer.write_conv for layer in self.layers)
-        return written / sum(layer.linear + layer.experts + layer.conv for layer in self.layers)
+        return write_share([(layer.updated, layer.written) for layer in self.layers])
 
     def with_visual(self, n: int) -> "HostedConfig":
         """The same for images of so many visual tokens."""
@@ -67,10 +71,19 @@ class HostedConfig:
 
 
 def suited(methods: Sequence[str], config: object) -> list[str]:
-    """Default methods as texts, DTP with a score that the model's layers tell."""
-    if not isinstance(config, HostedConfig) or config.score == "delta":
+    """Default methods as texts, DTP and FastV with a score that the model's layers tell, FastV behind one that does."""
+    if not isinstance(config, HostedConfig):
         return list(methods)
-    return [f"{text},score={config.score}" if text.startswith("dtp:") else text for text in methods]
+    found = []
+    for text in methods:
+        name, colon, more = text.partition(":")
+        fields = [more] if more else []
+        if name in ("dtp", "fastv") and config.score != "delta":
+            fields.append(f"score={config.score}")
+        if name == "fastv" and config.first > FASTV:
+            fields.append(f"after={config.first}")
+        found.append(f"{name}:{','.join(fields)}" if fields else name + colon)
+    return found
 
 
 def about_images(config: object, methods: Sequence[Method]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def token_grid(inputs: Mapping[str, Any], n_visual: int) -> tuple[int, int] | No
             if merged and merged**2 * n_visual == height * width and height % merged == width % merged == 0:
                 return height // merged, width // merged
     pixels, side = inputs.get("pixel_values"), isqrt(n_visual)
-    whole = pixels is not None and pixels.ndim == 4 and len(pixels) == 1 and pixels.shape[-1] == pixels.shape[-2]
+    tiles = None if pixels is None or pixels.ndim not in (4, 5) else pixels.flatten(0, -4)
+    whole = tiles is not None and len(tiles) == 1 and tiles.shape[-1] == tiles.shape[-2]
     if whole and side**2 == n_visual and not any(name in inputs for name in PATCHES):
         return side, side
     return None

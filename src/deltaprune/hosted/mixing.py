@@ -21,7 +21,7 @@ class Mixing:
         """MACs of a prefill.
 
         Args:
-            queries: rows that are computed.
+            queries: rows that are updated, in one piece.
             rows: rows that these see, all rows of the prompt: a row that only writes is among them.
         """
         return 0.0
@@ -53,17 +53,27 @@ class DeltaRule(Mixing):
     """Gated DeltaNet, chunk by chunk (`torch_chunk_gated_delta_rule`), a state of `key * value` numbers a head.
 
     For a chunk of C rows: k k^T, q k^T and (q k^T) v; two triangular systems; and three products with the state.
+    Rows that only write, by `last_state`: k k^T, one system for a unit matrix and its product with v, and two products
+    with the state.
+
+    Attributes:
+        groups: heads of the keys, where there is a rule for the state alone; else 0, and such rows run as the others.
     """
 
     heads: int
     key: int
     value: int
+    groups: int = 0
     chunk: int = 64
 
     def __call__(self, queries: float, rows: float) -> float:
+        if not self.groups:
+            queries = rows
         c = self.chunk
         inside = c * c * (2 * self.key + self.value) + c * (c - 1) / 2 * (self.key + self.value)
-        return ceil(rows / c) * self.heads * (inside + 3 * c * self.key * self.value)
+        updated = ceil(queries / c) * self.heads * (inside + 3 * c * self.key * self.value)
+        inside = c * c * (c - 1) / 2 + c * c * self.value + 2 * c * self.key * self.value
+        return updated + ceil((rows - queries) / c) * (self.groups * c * c * self.key + self.heads * inside)
 
     def step(self, rows: float) -> float:
         return 3 * self.heads * self.key * self.value
@@ -74,7 +84,7 @@ class StateSpace(Mixing):
     """Mamba-2, chunk by chunk (`mamba2_chunk_scan`), a state of `width * state` numbers a head.
 
     For a chunk of C rows: C B^T and its product with x; the chunk's state and what is read from the state before it.
-    Then the states of all chunks are joined, each with all before it.
+    Then the states of all chunks are joined, each with all before it. Rows that only write: one product for the state.
     """
 
     heads: int
@@ -83,9 +93,9 @@ class StateSpace(Mixing):
     chunk: int
 
     def __call__(self, queries: float, rows: float) -> float:
-        c, chunks, size = self.chunk, ceil(rows / self.chunk), self.width * self.state
+        c, chunks, size = self.chunk, ceil(queries / self.chunk), self.width * self.state
         inside = c * c * (self.width + self.state) + 2 * c * size
-        return self.heads * (chunks * inside + (chunks + 1) ** 2 * size)
+        return self.heads * (chunks * inside + (chunks + 1) ** 2 * size + (rows - queries) * size)
 
     def step(self, rows: float) -> float:
         return 3 * self.heads * self.width * self.state

@@ -1,7 +1,7 @@
 """A model of transformers' own with the door that the commands use: `answer`, `start`, `generate`."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -14,6 +14,7 @@ from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, Sampler, Sampling, finite, greedy
 from deltaprune.hosted.clock import clocked
 from deltaprune.hosted.config import HostedConfig
+from deltaprune.inplace.attach import check_runnable
 from deltaprune.inplace.target import Target
 from deltaprune.methods.none import NoPruning
 from deltaprune.pruner import Kept
@@ -51,6 +52,19 @@ class Found(Method):
         return self.found
 
 
+OnToken = Callable[[int, tuple[Kept, ...]], bool]
+
+
+def _told(on_token: OnToken, target: Target | None) -> Callable[..., Tensor]:
+    """A stopping criterion of transformers' that tells each new token."""
+
+    def over(ids: Int[Tensor, "1 T"], scores: Any, **_: Any) -> Tensor:
+        end = on_token(int(ids[0, -1]), () if target is None else tuple(target.kept))
+        return torch.full((len(ids),), end, device=ids.device)
+
+    return over
+
+
 class Hosted(Switchable):
     """A model of transformers' own. It prunes as `VLM` does, and its answers are those of transformers' `generate`.
 
@@ -86,6 +100,12 @@ class Hosted(Switchable):
         return self.model.dtype
 
     @property
+    def ends(self) -> frozenset[int]:
+        """The ids that end an answer."""
+        eos = self.model.generation_config.eos_token_id
+        return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+
+    @property
     def fingerprint(self) -> str:
         """A hash of configuration, plan and weights, large ones sampled."""
         from deltaprune.prefix import digest
@@ -99,6 +119,10 @@ class Hosted(Switchable):
         """Prune where `plan` says: what "plan" means to a method from now on."""
         self.config = replace(self.config, plan=plan)
         return self
+
+    def check(self, method: Method) -> None:
+        """A `UserError` where the method cannot prune this model."""
+        check_runnable(Target(self.model), method.checked_steps(self.shape))
 
     def is_visual(self, ids: Int[Tensor, "B T"]) -> Tensor:
         """Which ids of a prompt are visual tokens, `(B, T)`."""
@@ -114,6 +138,7 @@ class Hosted(Switchable):
         method: Method | str | None = None,
         visual: None = None,
         least: int = 1,
+        on_token: OnToken | None = None,
     ) -> HostedAnswer:
         """The ids, what was kept, and how long each part took.
 
@@ -124,6 +149,7 @@ class Hosted(Switchable):
             prefix, visual: not for this model.
             method: in place of the active one.
             least: new tokens that each row has, whatever they are.
+            on_token: of one prompt; called with each new id and what was kept, and ends the answer if it gives True.
 
         Raises:
             UserError: a method that does not fit the model, or inputs that cannot be pruned.
@@ -146,6 +172,7 @@ class Hosted(Switchable):
                         **self._decoding(sampler),
                         max_new_tokens=max_new_tokens,
                         min_new_tokens=least,
+                        stopping_criteria=None if on_token is None else [_told(on_token, target)],
                         output_logits=True,
                         return_dict_in_generate=True,
                     )

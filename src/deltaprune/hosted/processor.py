@@ -122,7 +122,11 @@ class HostedProcessor:
 
     def decode(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
         """New ids -> text, without special tokens and spaces at the ends."""
-        return self.words.decode(ids, skip_special_tokens=True).strip()
+        return self.untidied(ids).strip()
+
+    def untidied(self, ids: Int[Tensor, "L"] | Sequence[int]) -> str:
+        """New ids -> text, without special tokens."""
+        return self.words.decode(ids, skip_special_tokens=True)
 
     def batch_decode(self, ids: Int[Tensor, "B L"]) -> list[str]:
         """`decode` of every row."""
@@ -138,23 +142,14 @@ def _is_taken(name: str, value: object) -> bool:
 
 
 def _read(folder: Path) -> Any:
-    """transformers' own processor; without its part for video where torchvision is missing, or that part itself."""
+    """transformers' own processor; without its parts for video and audio where what these need is missing."""
     from transformers import AutoConfig, AutoProcessor
     from transformers.utils.import_utils import is_torchvision_available
 
+    from deltaprune.hosted.processors import pictures_only
+
     if is_torchvision_available():
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, ImportError):
             return AutoProcessor.from_pretrained(folder, **HERE)
     kind = AutoConfig.from_pretrained(folder, **HERE).model_type
-    return pictures_only(kind).from_pretrained(folder, **HERE)
-
-
-def pictures_only(kind: str) -> Any:
-    """A family's processor without its part for video, which needs torchvision."""
-    import transformers
-    from transformers.models.auto import processing_auto
-
-    known: Any = processing_auto
-    whole: Any = getattr(transformers, known.PROCESSOR_MAPPING_NAMES[kind])
-    kinds = [name for name in whole.get_attributes() if "video" not in name]
-    return type(whole.__name__, (whole,), {"get_attributes": classmethod(lambda _: kinds)})
+    return pictures_only(kind).read(folder, **HERE)

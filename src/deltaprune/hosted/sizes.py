@@ -9,64 +9,33 @@ from torch import nn
 from deltaprune.errors import UserError
 from deltaprune.hosted.mixing import DeltaRule, Mixing, SelectiveScan, Softmax, StateSpace
 from deltaprune.inplace.probes import Probe
-from deltaprune.inplace.sizes import row_macs
+from deltaprune.inplace.sizes import RowMacs
+from deltaprune.inplace.target import Target
 
 
 @dataclass(frozen=True)
 class LayerSizes:
-    """One decoder layer; MACs of one row, but for `mixing`.
+    """One decoder layer.
 
     Attributes:
-        linear: matrix products, the router and shared experts included.
-        experts: of the experts that a row is sent to.
-        conv: of a short convolution.
+        updated: a row that the layer updates.
+        written: one that only writes the layer's state, or its key and value.
         mixing: what n rows cost each other.
-        write_linear, write_conv: the part of `linear` and `conv` of a row that only writes the layer's state, or its
-            key and value.
     """
 
-    linear: float
-    experts: float
-    conv: float
+    updated: RowMacs
+    written: RowMacs
     mixing: Mixing
-    write_linear: float
-    write_conv: float
 
 
-def layer_sizes(layer: nn.Module, mixer: nn.Module, probe: Probe, active: int) -> LayerSizes:
-    """Read one layer.
-
-    Args:
-        layer: the decoder layer.
-        mixer: the part of it that a probe knows.
-        probe: the mixer's.
-        active: how many experts a row is sent to; 0 where there are none.
+def layer_sizes(target: Target) -> tuple[LayerSizes, ...]:
+    """Read all layers.
 
     Raises:
         UserError: a kind of mixer whose cost is not known.
     """
-    linear, experts, conv = _products(layer, active)
-    _, written = row_macs(layer, mixer, probe, active)
-    convolved = _products(mixer, active)[2] if probe.sees == "state" else 0.0
-    return LayerSizes(linear, experts, conv, mixing_of(mixer, probe), written - convolved, convolved)
-
-
-def _products(part: nn.Module, active: int) -> tuple[float, float, float]:
-    """MACs of one row: matrix products, experts, convolution.
-
-    A `weight` of two axes multiplies each row once; a parameter of three axes is a convolution's, one channel each, or
-    holds all experts.
-    """
-    linear = experts = conv = 0.0
-    for module in part.modules():
-        for name, weight in module.named_parameters(recurse=False):
-            if isinstance(module, nn.Conv1d):
-                conv += weight.numel() if weight.ndim == 3 else 0
-            elif weight.ndim == 2 and name == "weight":
-                linear += weight.numel()
-            elif weight.ndim == 3:
-                experts += weight.numel() * active / weight.shape[0]
-    return linear, experts, conv
+    parts = zip(target.rows, target.mixers, target.blocks, strict=True)
+    return tuple(LayerSizes(*rows, mixing_of(mixer, probe)) for rows, mixer, probe in parts)
 
 
 def _softmax(mixer: Any) -> Mixing:
@@ -76,6 +45,11 @@ def _softmax(mixer: Any) -> Mixing:
 
 
 def _delta_rule(mixer: Any) -> Mixing:
+    return DeltaRule(mixer.num_v_heads, mixer.head_k_dim, mixer.head_v_dim, mixer.num_k_heads)
+
+
+def _grouped_delta_rule(mixer: Any) -> Mixing:
+    """Without a rule for the state alone."""
     return DeltaRule(mixer.num_v_heads, mixer.head_k_dim, mixer.head_v_dim)
 
 
@@ -93,6 +67,7 @@ def _none(mixer: Any) -> Mixing:
 
 MIXINGS: Mapping[str, Callable[[Any], Mixing]] = {  # by the name of the mixer's probe, or of a class above it
     "Attention": _softmax,
+    "GroupedGatedDelta": _grouped_delta_rule,
     "GatedDelta": _delta_rule,
     "Mamba1": _selective_scan,
     "Mamba2": _state_space,

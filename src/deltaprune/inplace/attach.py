@@ -53,7 +53,7 @@ def attached(model: Any, method: Method) -> Iterator[Target]:
 
 
 def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
-    """A `UserError` where the installed transformers, or the state of the model, do not allow it."""
+    """A `UserError` where the installed transformers, or the model and its state, do not allow it."""
     if not {"cache", "layer_idx"} <= set(inspect.signature(create_causal_mask).parameters):
         raise UserError(f"Pruning in place needs transformers 5.24 or newer; {transformers.__version__} is installed.")
     attention = target.text.config._attn_implementation
@@ -82,6 +82,7 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
         raise UserError(
             "A compiled model cannot be pruned in place, since its rows change their number: do not compile it."
         )
+    Pruner(target, steps)  # raises where no layer tells what a score reads
 
 
 class Attached:
@@ -95,7 +96,7 @@ class Attached:
 
     def __init__(self, target: Target, steps: tuple[Step, ...], hooks: ExitStack):
         self.target, self.steps = target, steps
-        readers = set(Pruner(target, steps).reads.values())  # raises where no layer tells what a score reads
+        readers = set(Pruner(target, steps).reads.values())
         passes = passes_of(steps)
         handles = [
             target.model.register_forward_pre_hook(self._begin, with_kwargs=True),

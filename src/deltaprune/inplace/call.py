@@ -13,7 +13,7 @@ from deltaprune.inplace.families import Added
 from deltaprune.inplace.inputs import Inputs
 from deltaprune.inplace.layout import Layout
 from deltaprune.inplace.masks import Masks, New
-from deltaprune.inplace.probes import LAYER, Seen
+from deltaprune.inplace.probes import Seen
 from deltaprune.inplace.probes.attention import Attention
 from deltaprune.inplace.target import Target
 from deltaprune.inplace.views import Split, View, taken
@@ -91,11 +91,13 @@ class Call:
             return hidden
         split = passing.split
         self._read(l, hidden, split.whole, passing.rotary, handed.get("cache"))
-        if probe.writes_alone and hidden.device.type == "cpu" and split.runs is not None:
+        alone = probe.writes_alone and hidden.device.type == "cpu"
+        runs = split.in_turn(probe.shortest) if alone else None
+        if runs is not None:
             handed["attention_mask"] = None
             if handed.get("cache") is None:
                 handed["cache"] = DynamicCache(config=self.target.text.config)
-            return passing.in_turn(split.runs, self.target.mixers[l], probe, hidden, handed)
+            return passing.in_turn(runs, self.target.mixers[l], probe, hidden, handed)
         passing.mixing = True
         if not isinstance(probe, Attention):
             handed["attention_mask"] = passing.mask
@@ -125,8 +127,9 @@ class Call:
             keys_valid=layer.valid if isinstance(layer, PrunedLayer) else self.inputs.earlier,
         )
         told = self.target.blocks[l](self.target.mixers[l], seen, needs)
-        rows = {role: view.layout.pack(told[role]) for role in needs - LAYER}
-        self.pruner.tell(l, Trace(rows, {role: told[role] for role in needs & LAYER}))
+        whole = self.target.blocks[l].of_layer
+        rows = {role: view.layout.pack(told[role]) for role in needs - whole}
+        self.pruner.tell(l, Trace(rows, {role: told[role] for role in needs & whole}))
 
     def finish(self) -> None:
         """After the last layer: what was kept, and whether every score was finite."""

@@ -11,7 +11,7 @@ from deltaprune.errors import UserError, did_you_mean
 from deltaprune.inplace.families import Family, registry
 from deltaprune.inplace.probes import Probe, mixer_of
 from deltaprune.inplace.probes import registry as probes
-from deltaprune.inplace.sizes import row_macs
+from deltaprune.inplace.sizes import RowMacs, row_macs, write_share
 from deltaprune.plan import Plan, Shape
 from deltaprune.pruner import Kept
 from deltaprune.steps import Method
@@ -60,13 +60,13 @@ class Target:
         """What a method may know; `USUAL` stands for the number of visual tokens, which depends on the image's size.
         `write` is the mean over the layers, each as heavy as it is.
         """
-        return Shape(len(self.layers), USUAL, plan_by_depth(len(self.layers)), self._write)
+        return Shape(len(self.layers), USUAL, plan_by_depth(len(self.layers)), write_share(self.rows))
 
     @cached_property
-    def _write(self) -> float:
+    def rows(self) -> list[tuple[RowMacs, RowMacs]]:
+        """For each layer, what a row costs that it updates, and one that only writes."""
         active = getattr(self.text.config, "num_experts_per_tok", None) or 1
-        rows = [row_macs(*parts, active) for parts in zip(self.layers, self.mixers, self.blocks, strict=True)]
-        return sum(written for _, written in rows) / sum(updated for updated, _ in rows)
+        return [row_macs(*parts, active) for parts in zip(self.layers, self.mixers, self.blocks, strict=True)]
 
     def norm_of(self, l: int) -> nn.Module:
         """The norm in front of layer l's mixer."""

@@ -80,6 +80,10 @@ class Split:
         same = self.whole.layout.valid is None and all(each == found[0] for each in found)
         return [run for run in found[0] if run[1]] if same else None
 
+    def in_turn(self, shortest: int) -> list[tuple[bool, int]] | None:
+        """`runs`, if each of text has so many rows."""
+        return self.runs if self.runs and all(image or n >= shortest for image, n in self.runs) else None
+
     @cached_property
     def places(self) -> Int[Tensor, "B w"]:
         """The column of the whole view in which each text row is; a pad is given the last column."""

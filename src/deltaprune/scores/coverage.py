@@ -54,6 +54,7 @@ class Coverage(Score):
         saliency = as_score(self.saliency)
         object.__setattr__(self, "saliency", saliency)
         object.__setattr__(self, "needs", saliency.needs | {"hidden"})
+        object.__setattr__(self, "also", saliency.also)
         object.__setattr__(self, "sees_text", saliency.sees_text)
 
     def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from deltaprune.kernels import hidden_attention
 from deltaprune.rows import Rows
 from deltaprune.scores import registry
+from deltaprune.scores._heads import has_heads, paid
 from deltaprune.steps import Score
 from deltaprune.trace import Trace
 
@@ -26,6 +27,9 @@ class HiddenAttention(Score):
     last token (arXiv 2403.06764). It is computed here and not in a layer, because it depends on the last row, which
     comes with the question, after the image.
 
+    Of layers with heads it is the same row by their own recurrence, mean over heads; gated DeltaNet, which erases as it
+    writes, is gone through row by row from the last one, see `_heads.paid`.
+
     Shape (T,), range [0, inf). Sees text: yes, the last token is the question's. Source: the paper, eqs. 3-5, after Ali
     et al. (arXiv 2403.01590).
     """
@@ -33,9 +37,13 @@ class HiddenAttention(Score):
     paper: ClassVar[str] = "DTP, eqs. 3-5, after Ali et al. (arXiv 2403.01590)"
 
     needs = frozenset({"delta", "decay", "key", "query"})
+    also = frozenset({"erase"})
     sees_text = True
 
     def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
+        if has_heads(trace):
+            told = [paid(trace, slice(a, b)) for a, b in rows.spans if b > a]
+            return torch.cat(told) if told else trace["decay"].new_zeros(0)
         delta, decay, key, query = (trace[role] for role in ("delta", "decay", "key", "query"))
-        paid = [hidden_attention(delta[a:b], decay, key[a:b], query[b - 1]) for a, b in rows.spans if b > a]
-        return torch.cat(paid) if paid else delta.new_zeros(0)
+        told = [hidden_attention(delta[a:b], decay, key[a:b], query[b - 1]) for a, b in rows.spans if b > a]
+        return torch.cat(told) if told else delta.new_zeros(0)

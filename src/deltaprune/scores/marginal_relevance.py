@@ -55,6 +55,7 @@ class MarginalRelevance(Score):
         relevance = as_score(self.relevance)
         object.__setattr__(self, "relevance", relevance)
         object.__setattr__(self, "needs", relevance.needs | {"hidden"})
+        object.__setattr__(self, "also", relevance.also)
         object.__setattr__(self, "sees_text", relevance.sees_text)
 
     def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:

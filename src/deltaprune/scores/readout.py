@@ -15,7 +15,7 @@ from deltaprune.trace import Trace
 @registry.register("readout")
 @dataclass(frozen=True)
 class ReadoutNorm(Score):
-    """s_j = L2 norm over states of C_j. The paper does not say how states are reduced; C is signed.
+    """s_j = L2 norm over states, and heads, of C_j. The paper does not say how states are reduced; C is signed.
 
     Shape (T,), range [0, inf). Sees text: no. Source: the paper, Table 3, C_t.
     """
@@ -26,4 +26,4 @@ class ReadoutNorm(Score):
     sees_text = False
 
     def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        return trace["query"].float().norm(dim=-1)
+        return trace["query"].float().flatten(1).norm(dim=-1)

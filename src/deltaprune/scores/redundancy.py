@@ -43,6 +43,7 @@ class Redundancy(Score):
     def __post_init__(self) -> None:
         if self.importance is not None:
             object.__setattr__(self, "needs", self.importance.needs)
+            object.__setattr__(self, "also", self.importance.also)
             object.__setattr__(self, "sees_text", self.importance.sees_text)
 
     def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:

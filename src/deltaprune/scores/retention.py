@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -12,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from deltaprune.checks import check_at_least_one, check_share
 from deltaprune.rows import Rows, on_device
 from deltaprune.scores import registry
+from deltaprune.scores._heads import apart, has_heads, retained
 from deltaprune.steps import Score
 from deltaprune.trace import Trace
 
@@ -25,6 +25,7 @@ class Retention(Score):
         R_uni = mean over t in [j, j + window) of psi(S_j C_t, S_{j-1} C_t)  how far writing j turns the next readouts
 
     S_j = exp(Delta_j A) S_{j-1} + Delta_j u_j B_j is the state (E, N) after the image's rows up to j, S_P after all P.
+    Layers with heads have a state by their own recurrence; v is theirs in gated DeltaNet, dt x in Mamba-2.
 
     Shape (T,), range [0, 1] for visual rows, 2 for text rows. Sees text: no. Source: V-CoLA, written there for gated
     DeltaNet; in its letters k = B, q = C, v = Delta u.
@@ -45,6 +46,7 @@ class Retention(Score):
     window: int = 4
 
     needs = frozenset({"delta", "decay", "key", "query", "value"})
+    also = frozenset({"erase"})
     sees_text = False
 
     def __post_init__(self) -> None:
@@ -55,6 +57,12 @@ class Retention(Score):
         scores = torch.full((len(rows.x),), 2.0, device=rows.x.device)
         images = [rows.visual_rows(b) for b in range(len(rows.lengths))]
         if not any(rows.n_visual):
+            return scores
+        if has_heads(trace):
+            for image in images:
+                if len(image):
+                    known, new = retained(trace, image, self.window)
+                    scores[image] = (1 - self.unique) * known + self.unique * new
             return scores
         delta, u, k, q = (_padded(trace[role], images) for role in ("delta", "value", "key", "query"))
         known, new = self._read(delta, delta * u, k, q, trace["decay"].float(), on_device(rows.n_visual, k.device))
@@ -83,11 +91,6 @@ class Retention(Score):
             turned = apart(state @ probes, before, dim=1) * there
             new.append(turned.sum(-1) / there.sum(-1).clamp(min=1))
         return 1 - apart(k @ state.mT, v, dim=-1), torch.stack(new, 1)
-
-
-def apart(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """psi: 0 where two vectors point the same way, 1 where they point opposite ways, 1/2 where one of them is 0."""
-    return (1 - (F.normalize(a, dim=dim) * F.normalize(b, dim=dim)).sum(dim)) / 2
 
 
 def _padded(values: Float[Tensor, "T w"], images: list[Int[Tensor, "_"]]) -> Float[Tensor, "B P w"]:

@@ -13,11 +13,13 @@ from starlette.exceptions import HTTPException
 
 from deltaprune import __version__
 from deltaprune.errors import did_you_mean
+from deltaprune.hosted.model import Hosted
 from deltaprune.mllm.processor import Processor
 from deltaprune.serve.chat import Chat
 from deltaprune.serve.engine import LocalEngine, parsed
 from deltaprune.serve.errors import ApiError, invalid
 from deltaprune.serve.gate import Gate
+from deltaprune.serve.hosted import HostedEngine
 from deltaprune.serve.jobs import Engine
 from deltaprune.serve.metrics import Metrics
 from deltaprune.serve.schema import ChatRequest
@@ -41,9 +43,11 @@ def create_app(vlm: VLM, processor: Processor, settings: Settings | None = None)
         UserError: the default method is unknown or does not fit the model.
     """
     settings = settings or Settings()
-    parsed(settings.method).checked_steps(vlm.shape)
+    method = parsed(settings.method)
+    vlm.check(method) if isinstance(vlm, Hosted) else method.checked_steps(vlm.shape)
     metrics = Metrics()
-    return app_for(LocalEngine(vlm, processor, settings, metrics), settings, metrics)
+    kind: Any = HostedEngine if isinstance(vlm, Hosted) else LocalEngine
+    return app_for(kind(vlm, processor, settings, metrics), settings, metrics)
 
 
 def app_for(engine: Engine, settings: Settings, metrics: Metrics) -> FastAPI:

@@ -5,9 +5,11 @@ import random
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
+from typing import TypeVar
 
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
 
 from deltaprune.cost import share_of
 from deltaprune.errors import NotFinite, UserError
@@ -31,6 +33,7 @@ LETTERS = 64  # no token of a real text is longer on average: a longer prompt is
 PREPARING = 2  # threads
 COLDEST = 1e-6  # a lower temperature is greedy: logits over it may overflow
 
+T = TypeVar("T")
 parsed = lru_cache(maxsize=256)(parse)
 
 
@@ -86,7 +89,7 @@ class LocalEngine:
             read = await queue.get()
             self._count(-1)
             waits = False
-            yield self._reading(job, asked, _checked(read))
+            yield self._reading(job, asked, checked(read))
             async for piece in self._pieces(job, asked, queue):
                 yield piece
         finally:
@@ -101,7 +104,7 @@ class LocalEngine:
         texts = [AnswerText(self.processor.untidied, job.stops) for _ in range(job.n)]
         going = set(range(job.n))
         while going:
-            new = _checked(await queue.get())
+            new = checked(await queue.get())
             assert isinstance(new, New)
             if new.index not in going:
                 continue
@@ -115,11 +118,11 @@ class LocalEngine:
 
     def _prepare(self, job: Job) -> Asked:
         """A job as the model takes it; in a thread of the pool."""
-        method = _said(lambda: self._method(job.method), "method")
-        prompt = _said(lambda: self.processor.prompt(job.messages), "messages")
-        ids = self._ids(prompt)
+        method = said(lambda: self._method(job.method), "method")
+        prompt = said(lambda: self.processor.prompt(job.messages), "messages")
+        ids = ids_of(prompt, self.processor.tokenizer, self.settings.max_prompt_tokens)
         live = job.stream or bool(job.stops)
-        asked = Asked(ids, method, _samplers(job, self.vlm.device), job.max_tokens, live)
+        asked = Asked(ids, method, samplers(job, self.vlm.device), job.max_tokens, live)
         if job.image is not None:
             assert job.digest is not None
             asked.image = ImageKey(job.digest, self._fingerprint, repr(method))
@@ -131,30 +134,12 @@ class LocalEngine:
 
     def _pixels(self, image: bytes) -> Inputs:
         picture = read_picture(image, self.settings)
-        return _said(lambda: self.processor.encode_images([picture]), "messages")
+        return said(lambda: self.processor.encode_images([picture]), "messages")
 
     def _method(self, text: str) -> Method:
         method = parsed(text)
         method.checked_steps(self.vlm.shape)
         return method
-
-    def _ids(self, prompt: str) -> list[int]:
-        """A prompt's ids.
-
-        Raises:
-            ApiError: it is no valid text, or too long.
-        """
-        most, code = self.settings.max_prompt_tokens, "context_length_exceeded"
-        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
-            raise ApiError(400, "A message holds half a surrogate pair: send valid Unicode.", "messages")
-        if len(prompt) > LETTERS * most:
-            message = f"The prompt has {len(prompt)} letters: the limit is {most} tokens, so shorten it."
-            raise ApiError(400, message, "messages", code)
-        ids = self.processor.tokenizer.encode(prompt, add_special_tokens=False).ids
-        if len(ids) > most:
-            message = f"The prompt has {len(ids)} tokens of text: the limit is {most}, so shorten it."
-            raise ApiError(400, message, "messages", code)
-        return ids
 
     def _reading(self, job: Job, asked: Asked, read: Event) -> Reading:
         assert isinstance(read, Read)
@@ -181,7 +166,26 @@ class LocalEngine:
                 queue.put_nowait(event)
 
 
-def _checked(event: Event) -> Event:
+def ids_of(prompt: str, tokenizer: Tokenizer, most: int) -> list[int]:
+    """A prompt's ids, at most so many.
+
+    Raises:
+        ApiError: it is no valid text, or too long.
+    """
+    code = "context_length_exceeded"
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise ApiError(400, "A message holds half a surrogate pair: send valid Unicode.", "messages")
+    if len(prompt) > LETTERS * most:
+        message = f"The prompt has {len(prompt)} letters: the limit is {most} tokens, so shorten it."
+        raise ApiError(400, message, "messages", code)
+    ids = tokenizer.encode(prompt, add_special_tokens=False).ids
+    if len(ids) > most:
+        message = f"The prompt has {len(ids)} tokens of text: the limit is {most}, so shorten it."
+        raise ApiError(400, message, "messages", code)
+    return ids
+
+
+def checked(event: T) -> T:
     """An event that is no error."""
     if isinstance(event, UserError):
         raise ApiError(400, str(event)) from event
@@ -192,7 +196,7 @@ def _checked(event: Event) -> Event:
     return event
 
 
-def _said(run: Callable, param: str):
+def said(run: Callable, param: str):
     """What `run` gives; a user's mistake becomes a response."""
     try:
         return run()
@@ -200,7 +204,7 @@ def _said(run: Callable, param: str):
         raise ApiError(400, str(error), param) from error
 
 
-def _samplers(job: Job, device: torch.device) -> list[Sampler]:
+def samplers(job: Job, device: torch.device) -> list[Sampler]:
     """One for each answer; the i-th draws from `seed + i`, whatever runs beside it."""
     if job.temperature < COLDEST:
         return [greedy] * job.n

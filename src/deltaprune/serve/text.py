@@ -12,15 +12,21 @@ class AnswerText:
     or of what `clean_up` may join to the word before.
 
     Args:
-        untidied: ids -> text before `clean_up`.
+        untidied: ids -> text before `tidied`.
         stops: texts that end the answer and do not belong to it.
+        tidied: what the processor does to a text; `clean_up`, or nothing.
 
     Attributes:
         stopped: whether a stop text was met.
     """
 
-    def __init__(self, untidied: Callable[[list[int]], str], stops: Sequence[str] = ()):
-        self.untidied, self.stops, self.stopped = untidied, stops, False
+    def __init__(
+        self,
+        untidied: Callable[[list[int]], str],
+        stops: Sequence[str] = (),
+        tidied: Callable[[str], str] = clean_up,
+    ):
+        self.untidied, self.stops, self.tidied, self.stopped = untidied, stops, tidied, False
         self._ids: list[int] = []
         self._sent = 0
 
@@ -28,7 +34,7 @@ class AnswerText:
         """Further ids, and whether they are the last; returns the next part, perhaps empty."""
         self._ids += ids
         text = self.untidied(self._ids)
-        text = clean_up(text if last else _certain(text)).strip()
+        text = self.tidied(text if last else _certain(text)).strip()
         found = [at for at in map(text.find, self.stops) if at >= 0]
         self.stopped = bool(found)
         end = min(found) if found else len(text) if last else _without_beginning(text, self.stops)

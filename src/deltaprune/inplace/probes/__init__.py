@@ -38,12 +38,14 @@ class Written:
         columns: name of a projection -> those of its columns that are needed; the others are left zero. A projection
             that is not named runs in full.
         output: the name of the projection that makes the mixer's output, which such a row does without.
+        convolved: of the convolution's channels, the share that is needed where rows are written by `Probe.write`.
         reach: how many rows back a row that is updated reads columns that are not needed (a convolution over queries).
     """
 
     columns: Mapping[str, tuple[slice, ...]]
     output: str
     reach: int = 0
+    convolved: float = 1.0
 
 
 class Probe(ABC):
@@ -53,20 +55,24 @@ class Probe(ABC):
         sees: how the layer takes its mask: "all" rows at once (attention), "state" (rows one by one), or neither (an
             MLP, whose rows do not see each other).
         offers: the roles of a `Trace` that it can fill.
+        of_layer: those of them that it gives for the layer as a whole.
         writes_alone: whether it has a `write`.
+        shortest: rows of text between images that such a mixer takes as it takes a whole prompt.
     """
 
     sees: ClassVar[Literal["all", "state", "none"]]
     offers: ClassVar[frozenset[str]] = frozenset()
     offers_writing: ClassVar[frozenset[str]] = frozenset()
+    of_layer: ClassVar[frozenset[str]] = frozenset()
     writes_alone: ClassVar[bool] = False
+    shortest: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
         cls.offers_writing = cls.offers  # all rows enter a mixer that image rows only write to
 
     @abstractmethod
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
-        """role -> `(B, W, ...)` float32, for each role in `needs`; one of `LAYER` without the first two axes."""
+        """role -> `(B, W, ...)` float32, for each role in `needs`; one `of_layer` without the first two axes."""
 
     def written(self, mixer: Any) -> Written | None:
         """For `sees="state"`: what a row that only writes takes; None runs the mixer in full for it, and spares it the
@@ -79,7 +85,6 @@ class Probe(ABC):
         raise NotImplementedError
 
 
-LAYER = frozenset({"decay"})  # roles that a probe gives for the layer as a whole
 registry: Registry[type[Probe]] = Registry("probe", "deltaprune.inplace.probes", Probe)
 
 

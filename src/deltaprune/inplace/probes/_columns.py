@@ -11,3 +11,11 @@ def columns(projection: Any, x: Tensor, part: slice) -> Tensor:
     if type(projection) is not nn.Linear:
         return projection(x)[..., part]
     return linear(x, projection.weight[part], None if projection.bias is None else projection.bias[part])
+
+
+def columns_first(projection: Any, x: Tensor, part: slice) -> Tensor:
+    """The same, `(B, n, d)` -> `(B, c, n)`, as a convolution takes it: for one sample nothing is copied."""
+    if type(projection) is not nn.Linear or len(x) > 1:
+        return columns(projection, x, part).transpose(1, 2)
+    made = projection.weight[part] @ x[0].T
+    return (made if projection.bias is None else made + projection.bias[part, None])[None]

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv1d, normalize, pad, softplus
-from transformers.activations import ACT2FN
+from torch.nn.functional import normalize, pad, softplus
 
 from deltaprune.inplace.probes import Probe, Seen, Written, registry
-from deltaprune.inplace.probes._columns import columns
-from deltaprune.inplace.probes._convolution import causal_convolution
+from deltaprune.inplace.probes._columns import columns_first
+from deltaprune.inplace.probes._convolution import causal_convolution, continued_convolution
 
 CHUNK = 64  # rows that `last_state` takes at once
 
@@ -23,51 +22,49 @@ CHUNK = 64  # rows that `last_state` takes at once
 @registry.register("Qwen3_5MoeGatedDeltaNet")
 class GatedDelta(Probe):
     """step, delta: beta = sigmoid(b), the write gate, one a head `(H,)`; alpha = exp(-exp(A_log) softplus(a + dt_bias))
-    only forgets, and is no measure of what is written. key: k after the convolution, of unit norm in each head. value:
-    v after it.
+    only forgets, and is no measure of what is written. key, query: k and q after the convolution, of unit norm in each
+    head; k side by side, q apart `(G, K)`. value: v after it. decay: log alpha, one a head.
     """
 
     sees = "state"
-    offers = frozenset({"step", "delta", "key", "value"})
+    offers = frozenset({"step", "delta", "key", "value", "query", "decay", "erase"})
     writes_alone = True
 
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
         told = {}
-        if needs & {"step", "delta"}:
-            told["delta"] = mixer.in_proj_b(seen.hidden).sigmoid().float()
+        if needs & {"step", "delta", "erase"}:
+            told["delta"] = told["erase"] = mixer.in_proj_b(seen.hidden).sigmoid().float()
             told["step"] = told["delta"].mean(-1)
-        if needs & {"key", "value"}:
+        if needs & {"key", "value", "query"}:
             told |= self._convolved(mixer, mixer.in_proj_qkv(seen.hidden), seen)
+        if "decay" in needs:
+            told["decay"] = log_decay(mixer, mixer.in_proj_a(seen.hidden))
         return told
 
     @staticmethod
     def _convolved(mixer: Any, mixed: Tensor, seen: Seen) -> dict[str, Tensor]:
-        """k and v from q, k and v before the convolution."""
+        """k, v and q from what they are before the convolution."""
         mixed = causal_convolution(mixer.conv1d, mixed, seen.valid, mixer.activation)
-        _, key, value = mixed.split([mixer.key_dim, mixer.key_dim, mixer.value_dim], -1)
-        key = normalize(key.float().unflatten(-1, (-1, mixer.head_k_dim)), dim=-1).flatten(-2)
-        return {"key": key, "value": value.float()}
+        query, key, value = mixed.split([mixer.key_dim, mixer.key_dim, mixer.value_dim], -1)
+        query, key = (normalize(x.float().unflatten(-1, (-1, mixer.head_k_dim)), dim=-1) for x in (query, key))
+        return {"key": key.flatten(-2), "value": value.float(), "query": query}
 
     def written(self, mixer: Any) -> Written:
         """k, v, beta and g of every row; z, and q, which the convolution reads some rows back, of updated ones."""
         needed = {"in_proj_qkv": (slice(mixer.key_dim, None),), "in_proj_z": ()}
-        return Written(needed, "out_proj", reach=mixer.conv_kernel_size - 1)
+        convolved = 1 - mixer.key_dim / mixer.conv_dim
+        return Written(needed, "out_proj", reach=mixer.conv_kernel_size - 1, convolved=convolved)
 
     def write(self, mixer: Any, hidden: Tensor, cache: Any) -> None:
         """The convolution's state and S behind these rows; no row is read, so q is left out but for the former."""
         l, queries, width = mixer.layer_idx, mixer.key_dim, mixer.conv_kernel_size
         before, state = cache.get_conv_state(l, state_idx=0), cache.get_recurrent_state(l, state_idx=0)
-        mixed = columns(mixer.in_proj_qkv, hidden, slice(queries, None))  # k and v
-        asked = columns(mixer.in_proj_qkv, hidden[:, -width:], slice(queries))  # q, for the convolution
-        reached = torch.cat([asked, mixed[:, -width:]], -1).transpose(1, 2)
-        earlier = mixed.new_zeros(len(mixed), width - 1, mixed.shape[-1])
-        if before is not None:
-            earlier = before[:, queries:, 1 - width :].transpose(1, 2)
-        weight, bias = mixer.conv1d.weight[queries:], mixer.conv1d.bias
-        mixed = torch.cat([earlier, mixed], 1).transpose(1, 2)
-        mixed = conv1d(mixed, weight, None if bias is None else bias[queries:], groups=len(weight))
-        key, value = ACT2FN[mixer.activation](mixed).transpose(1, 2).split([mixer.key_dim, mixer.value_dim], -1)
-        decay = -mixer.A_log.float().exp() * softplus(mixer.in_proj_a(hidden).float() + mixer.dt_bias)
+        mixed = columns_first(mixer.in_proj_qkv, hidden, slice(queries, None))  # k and v
+        asked = columns_first(mixer.in_proj_qkv, hidden[:, -width:], slice(queries))  # q, for the convolution
+        reached = torch.cat([asked, mixed[..., -width:]], 1)
+        mixed = continued_convolution(mixer.conv1d, mixed, before, slice(queries, None), mixer.activation)
+        key, value = mixed.split([mixer.key_dim, mixer.value_dim], -1)
+        decay = log_decay(mixer, mixer.in_proj_a(hidden))
         key, value = key.unflatten(-1, (-1, mixer.head_k_dim)), value.unflatten(-1, (-1, mixer.head_v_dim))
         state = last_state(key, value, decay, mixer.in_proj_b(hidden).sigmoid(), state)
         cache.update_conv_state(reached, l, conv_kernel_size=width)
@@ -82,11 +79,12 @@ class GroupedGatedDelta(GatedDelta):
 
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
         told = {}
-        if needs & {"step", "delta"}:
+        if needs & {"step", "delta", "erase", "decay"}:
             both = mixer.in_proj_ba(seen.hidden).unflatten(-1, (mixer.num_k_heads, 2, -1))
-            told["delta"] = both[..., 0, :].flatten(-2).sigmoid().float()
+            told["delta"] = told["erase"] = both[..., 0, :].flatten(-2).sigmoid().float()
             told["step"] = told["delta"].mean(-1)
-        if needs & {"key", "value"}:
+            told["decay"] = log_decay(mixer, both[..., 1, :].flatten(-2))
+        if needs & {"key", "value", "query"}:
             apart = mixer.fix_query_key_value_ordering(mixer.in_proj_qkvz(seen.hidden), mixer.in_proj_ba(seen.hidden))
             mixed = torch.cat([part.flatten(2) for part in apart[:3]], -1)
             told |= self._convolved(mixer, mixed, seen)
@@ -98,6 +96,11 @@ class GroupedGatedDelta(GatedDelta):
         starts = range(0, mixer.num_k_heads * 2 * (k + v), 2 * (k + v))
         needed = tuple(slice(start + k, start + 2 * k + v) for start in starts)
         return Written({"in_proj_qkvz": needed}, "out_proj", reach=mixer.conv_kernel_size - 1)
+
+
+def log_decay(mixer: Any, a: Float[Tensor, "B n H"]) -> Float[Tensor, "B n H"]:
+    """g = log alpha, from the projection that it comes from."""
+    return -mixer.A_log.float().exp() * softplus(a.float() + mixer.dt_bias.float())
 
 
 def last_state(
@@ -123,9 +126,8 @@ def last_state(
     """
     batch, heads, groups = len(key), value.shape[2], key.shape[2]
     shared, width = heads // groups, value.shape[-1]
-    key = key.float()
-    key = key * (torch.linalg.vector_norm(key, dim=-1, keepdim=True).square() + 1e-6).rsqrt()
     k = _chunks(key)  # (n / c, B G, c, K)
+    k = k * (torch.linalg.vector_norm(k, dim=-1, keepdim=True).square() + 1e-6).rsqrt()
     v = _chunks(value.unflatten(2, (groups, shared)))  # (n / c, B G, c, H / G, V), as below
     b, g = (_chunks(x.unflatten(2, (groups, shared))).transpose(-1, -2) for x in (beta, decay))
     g = g.cumsum(-1)
@@ -136,7 +138,7 @@ def last_state(
     reading, keeping = g.exp().transpose(-1, -2)[..., None], (g[..., -1:] - g).exp()[..., None]
     lasting = g[..., -1].exp()[:, :, None, :, None]
     if state is None:
-        state = key.new_zeros(batch, heads, key.shape[-1], width)
+        state = value.new_zeros(batch, heads, key.shape[-1], width)
     s = state.float().unflatten(1, (groups, shared)).flatten(0, 1).transpose(1, 2)  # (B G, K, H / G, V)
     for i in range(len(k)):
         read = (k[i] @ s.flatten(2)).unflatten(-1, (shared, width)).mul_(reading[i])

@@ -19,6 +19,7 @@ class Mamba1(Probe):
 
     sees = "state"
     offers = frozenset({"step", "delta", "key", "value", "query", "decay"})
+    of_layer = frozenset({"decay"})
 
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:
         x = columns(mixer.in_proj, seen.hidden, slice(mixer.intermediate_size))
