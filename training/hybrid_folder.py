@@ -6,7 +6,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from deltaprune.hosted.processor import pictures_only
+from deltaprune.hosted.processors import pictures_only
 from training.recipe import CONFIG
 from training.vocabulary import EOS
 
