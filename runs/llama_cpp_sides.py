@@ -15,7 +15,9 @@ from torch import Tensor
 
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.mamba_lm import kept_in_float32
+from deltaprune.checkpoints.quantize import quantize_stream, quantized_in_lm
 from deltaprune.cuda_graphs.step import stepping
+from deltaprune.kernels.quantized import FORMS
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
 from deltaprune.rows import Rows
@@ -46,12 +48,16 @@ class Side(Protocol):
 
 
 class Ours:
-    """This library's LM of a type."""
+    """This library's LM of a type: a name of torch's, or a form of `quantize`, then with bfloat16 activations."""
 
-    def __init__(self, config: MambaConfig, folder: Path, dtype: torch.dtype):
+    def __init__(self, config: MambaConfig, folder: Path, kind: str):
         self.lm = blank(config)
+        dtype = torch.bfloat16 if kind in FORMS else getattr(torch, kind)
         tensors = {name: torch.from_numpy(np.load(folder / f"{name}.npy")) for name in self.lm.state_dict()}
         cast = {name: t if kept_in_float32(name) else t.to(dtype) for name, t in tensors.items()}
+        if kind in FORMS:
+            self.lm.prepare_quantized(kind)
+            cast = dict(quantize_stream(cast.items(), quantized_in_lm(config.n_layers, kind)))
         self.lm.load_state_dict(cast, assign=True)
         self.lm.eval().requires_grad_(False)
 

@@ -31,7 +31,8 @@ def page(parts: Sequence[Mapping[str, Any]]) -> str:
         f"{parts[0]['layers']} layers of mamba-2.8b's width with the same random tensors in both; prefill of so many "
         "rows up to the last row's logits, and one decoded token, head included. Milliseconds are medians over rounds "
         "in which the two take turns; llama.cpp / ours is the median of the ratios within a round, above 1 where ours "
-        "is faster. Apart: the relative distance of the logits of the two.",
+        "is faster. Apart: the relative distance of the logits of the two. Activations beside our int8 and int4 are "
+        "bfloat16.",
     ]
     for device in dict.fromkeys(part["provenance"]["device"] for part in parts):
         here = [part for part in parts if part["provenance"]["device"] == device]

@@ -27,7 +27,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost.timing import spread
@@ -47,11 +46,13 @@ class Type:
     Attributes:
         ours, theirs: their names.
         apart: the most that the logits of the two may lie apart, relatively.
+        targets: the least of llama.cpp's time over ours, by a case's name.
     """
 
     ours: str
     theirs: str
     apart: float
+    targets: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,28 @@ class Case:
     Attributes:
         part: "prefill", or "decode": one token after a prefill.
         rows: of the prefill.
-        target: the least of llama.cpp's time over ours; None where there is none.
     """
 
     part: str
     rows: int
-    target: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As targets have it."""
+        return "decode" if self.part == "decode" else f"{self.part} {self.rows}"
 
 
-TYPES = {kind.ours: kind for kind in (Type("float32", "F32", 1e-4), Type("bfloat16", "BF16", 0.05))}
-CASES = (Case("prefill", 752), Case("prefill", 388), Case("prefill", 23, 1.2), Case("decode", 23, 1.1))
+WHOLE = {"prefill 23": 1.2, "decode": 1.1}
+TYPES = {
+    kind.ours: kind
+    for kind in (
+        Type("float32", "F32", 1e-4, WHOLE),
+        Type("bfloat16", "BF16", 0.05, WHOLE),
+        Type("int8", "Q8_0", 0.1, {"prefill 752": 2.0, "decode": 1.0}),
+        Type("int4", "Q4_0", 0.5, {"decode": 1.0}),
+    )
+}
+CASES = (Case("prefill", 752), Case("prefill", 388), Case("prefill", 23), Case("decode", 23))
 
 
 class Disagree(ArithmeticError):
@@ -92,7 +105,7 @@ def measure(kind: Type, ours: Side, theirs: Side, vocabulary: int, rounds: int) 
     for _ in range(rounds):
         for rows, prompt in prompts.items():
             ran[rows].append({name: _settled(side, prompt) for name, side in sides.items()})
-    return [_row(case, ran[case.rows], apart[case.rows]) for case in CASES]
+    return [_row(case, ran[case.rows], apart[case.rows], kind.targets.get(case.name)) for case in CASES]
 
 
 def _prompt(rows: int, vocabulary: int) -> tuple[list[int], list[int]]:
@@ -121,7 +134,7 @@ def _agreeing(kind: Type, rows: int, ours: Ran, theirs: Ran) -> float:
     return apart
 
 
-def _row(case: Case, ran: Sequence[Mapping[str, Ran]], apart: float) -> dict[str, Any]:
+def _row(case: Case, ran: Sequence[Mapping[str, Ran]], apart: float, target: float | None) -> dict[str, Any]:
     """Medians over the rounds; the ratio is the median of the rounds' ratios."""
     times = {name: [getattr(each[name], case.part) for each in ran] for name in ("ours", "theirs")}
     ratio = median(theirs / ours for ours, theirs in zip(times["ours"], times["theirs"], strict=True))
@@ -131,8 +144,8 @@ def _row(case: Case, ran: Sequence[Mapping[str, Ran]], apart: float) -> dict[str
         **{f"{name}_ms": median(values) for name, values in times.items()},
         "ratio": ratio,
         "spread": {name: spread(values) for name, values in times.items()},
-        "target": case.target,
-        "verdict": verdict(ratio, case.target),
+        "target": target,
+        "verdict": verdict(ratio, target),
         "apart": apart,
     }
 
@@ -174,7 +187,7 @@ def main() -> None:
         for name, file in {} if given.prepare else files.items():
             print(f"measuring {name} beside {TYPES[name].theirs}", flush=True)
             with closing(LlamaCpp(given.llama_python, file)) as theirs:
-                ours = Ours(config, work, getattr(torch, name))
+                ours = Ours(config, work, name)
                 rows = measure(TYPES[name], ours, theirs, config.vocab_size, given.rounds)
             about = {"llama_cpp": f"llama-cpp-python {theirs.about['version']}", "built": theirs.about["built"]}
             source = {**provenance(), "command": f"python runs/{NAME}.py --llama-python PYTHON"}

@@ -6,20 +6,25 @@ from dataclasses import replace
 from torch import Tensor
 
 from deltaprune.blocks.quantized import PROJECTIONS
+from deltaprune.checkpoints.mamba_lm import EMBEDDING
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.kernels.quantized import FORMS, GROUP, quantize
 from deltaprune.mllm.network import MLLM, MLLMConfig, blank, restore_buffers
 
-EMBEDDING, SCALE = "lm.backbone.embedding.weight", ".scale"
+SCALE = ".scale"
+
+
+def quantized_in_lm(n_layers: int, form: str) -> dict[str, str]:
+    """The weights of an LM of so many layers that are int8 or int4 under a form: name -> which."""
+    mixers = (f"backbone.layers.{l}.mixer." for l in range(n_layers))
+    return {EMBEDDING: "int8", **{f"{mixer}{name}.weight": form for mixer in mixers for name in PROJECTIONS}}
 
 
 def quantized_names(config: MLLMConfig) -> dict[str, str]:
     """The weights that a quantized model of these sizes has in int8 or int4: name -> which."""
     if config.quantize is None:
         return {}
-    mixers = (f"lm.backbone.layers.{l}.mixer." for l in range(config.lm.n_layers))
-    layers = {f"{mixer}{name}.weight": config.quantize for mixer in mixers for name in PROJECTIONS}
-    return {EMBEDDING: "int8", **layers}
+    return {f"lm.{name}": form for name, form in quantized_in_lm(config.lm.n_layers, config.quantize).items()}
 
 
 def scale_of(name: str) -> str:
