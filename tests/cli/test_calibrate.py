@@ -114,7 +114,7 @@ def test_a_plan_file_in_ask_and_evaluate(cli: Callable[..., Any], model: Path, p
     ("argv", "sentence"),
     [
         ("calibrate --eta 0", "eta=0 is no threshold: it lies above 0, such as VTW's own 0.003."),
-        ("calibrate --eta x", "Invalid value for '--eta'"),
+        ("calibrate --eta x", "--eta takes a number, such as 0.003: 'x' is not one."),
         ("calibrate --split tset", "did you mean 'test'?"),
         ("cost --model bundled --plan PLAN", "made for another model (name tiny, n_layers 4, n_visual 16), not for"),
         ("evaluate --model bundled --plan PLAN", "was made for another model"),

@@ -285,6 +285,7 @@ def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"] | Q
     """The matrix product of a projection without its bias; on a CPU into memory that the layers share, see `reuse`."""
     if isinstance(weight, Quantized):
         return quantized_matmul(x, weight, empty(name, (len(x), len(weight)), x.dtype))
-    if x.device.type != "cpu" or torch.is_grad_enabled():
+    gradients = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if x.device.type != "cpu" or gradients:
         return F.linear(x, weight)
     return matmul(x, weight, empty(name, (len(x), len(weight)), x.dtype))
