@@ -33,7 +33,7 @@ SHAPES = {
 
 @pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize(("backend", "dtype"), typed_backends("matmul", torch.float32, torch.bfloat16))
-@pytest.mark.parametrize(("rows", "shape"), SHAPES.items(), ids=str)
+@pytest.mark.parametrize(("rows", "shape"), [*SHAPES.items()], ids=str)
 def test_products(backend, dtype, rows, shape):
     """Rounded once; before that, a float32 sum's error, which grows with what is summed."""
     x, weight = torch.randn(rows, shape[1]).to(dtype), torch.randn(shape).to(dtype)
