@@ -11,7 +11,7 @@ from itertools import islice
 from math import inf
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PIL import Image
 from torch import Tensor
@@ -24,10 +24,12 @@ from deltaprune.calibrate.own_answers import lesson
 from deltaprune.calibrate.thinning import thin
 from deltaprune.cost.layer_times import layer_times
 from deltaprune.errors import UserError, did_you_mean
-from deltaprune.hosted.model import Hosted
 from deltaprune.mllm.processor import Inputs, Processor
 from deltaprune.plan import Change, LayerTimes, Plan, Thinning
 from deltaprune.vlm import VLM
+
+if TYPE_CHECKING:
+    from deltaprune.hosted.model import Hosted
 
 PICTURES = 16  # that run at once
 Unit = Literal["macs", "ms"]
@@ -146,7 +148,7 @@ def _with(plan: Plan, found: Found, said: Mapping[str, Any], times: LayerTimes |
 
 def with_freezing_in_place(
     plan: Plan,
-    vlm: Hosted,
+    vlm: "Hosted",
     samples: Sequence[Mapping[str, Any]],
     budget: float,
     say: Callable[[str], None] = lambda _: None,
