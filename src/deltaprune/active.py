@@ -61,7 +61,7 @@ def opened(model: Any, method: object) -> AbstractContextManager[Prunable]:
     Raises:
         UserError: no method can be activated for this object.
     """
-    transformers = sys.modules.get("transformers")  # unless it is imported, the object is none of its models
+    transformers = sys.modules.get("transformers")  # if it was never imported, the object cannot be one of its models
     if isinstance(model, Prunable) or transformers is None or not isinstance(model, transformers.PreTrainedModel):
         check_prunable(model, method)
         return nullcontext(model)
