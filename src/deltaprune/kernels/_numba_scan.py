@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from deltaprune.kernels._numba import compiled, full_width
 from deltaprune.kernels._numba_blocks import LANES, ROWS
 from deltaprune.kernels._numba_lines import everywhere, expect, power_of_two, read, softplus, write
-from deltaprune.kernels._numba_vectors import INDEX, WIDTH, fused
+from deltaprune.kernels._numba_vectors import INDEX, WIDTH, fused, loop
 
 _ARGUMENTS: tuple[str, ...] = ("h", "a", "delta", "du", "y", "B", "C", "t", "row", "first", "order")
 _OPENED: tuple[str, ...] = (
@@ -98,20 +98,7 @@ def _recurrence(rows: int, reads: bool) -> Any:
 
 def _for_each(builder: Any, count: Any, carried: Sequence[Any], body: Callable) -> list[Any]:
     """`for n in range(count): carried = body(n, carried)`."""
-    zero, before = ir.Constant(INDEX, 0), builder.block
-    head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    n, *values = (builder.phi(value.type) for value in (zero, *carried))
-    builder.cbranch(builder.icmp_signed("<", n, count), inside, after)
-    builder.position_at_end(inside)
-    new = builder.add(n, ir.Constant(INDEX, 1)), *body(n, values)
-    for phi, first, later in zip((n, *values), (zero, *carried), new, strict=True):
-        phi.add_incoming(first, before)
-        phi.add_incoming(later, builder.block)
-    builder.branch(head)
-    builder.position_at_end(after)
-    return values
+    return loop(builder, ir.Constant(INDEX, 0), count, 1, carried, body)
 
 
 _open_to_write, _open_to_read = (_opening(reads) for reads in (False, True))
