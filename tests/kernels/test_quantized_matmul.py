@@ -6,6 +6,7 @@ from backends import backends, device_of, typed_backends
 from torch import Tensor
 
 from deltaprune.kernels import Quantized, matvec, quantized_matmul
+from deltaprune.kernels._numba_vectors import BYTES
 from deltaprune.kernels.quantized import FORMS, GROUP, dequantize, quantize
 from deltaprune.kernels.quantized_matmul.numba import BLOCK, MOST_ROWS, widened
 
@@ -26,6 +27,14 @@ def run(backend: str, x: Tensor, weight: Quantized) -> Tensor:
     return quantized_matmul(x.to(device), there, backend=backend).cpu()
 
 
+def in_bytes(x: Tensor) -> Tensor:
+    """Each group of 32 as int8 numbers and a scale, and back."""
+    groups = x.float().unflatten(1, (-1, GROUP))
+    largest = groups.abs().amax(2, keepdim=True)
+    numbers = (groups * torch.where(largest > 0, torch.tensor(127.0) / largest, 0)).round()
+    return (numbers.double() * largest.double() / 127).flatten(1)
+
+
 def truth(x: Tensor, weight: Quantized) -> Tensor:
     return x.double() @ dequantize(weight.numbers, weight.scale).double().T
 
@@ -36,11 +45,24 @@ def truth(x: Tensor, weight: Quantized) -> Tensor:
 @pytest.mark.parametrize("shape", [(1, 32), (7, 96), (BLOCK + 1, 64), (100, 1024)], ids=str)
 def test_products(backend, dtype, form, rows, shape):
     x, weight = torch.randn(rows, shape[1]).to(dtype), made(form, shape[0], shape[1], dtype)
-    got, want = run(backend, x, weight), truth(x, weight)
+    numba, dots = backend == "numba" and dtype == torch.bfloat16, form == "int4" and rows <= MOST and BYTES
+    got, want = run(backend, x, weight), truth(in_bytes(x) if numba and dots else x, weight)
     size = x.double().abs() @ dequantize(weight.numbers, weight.scale).double().abs().T
-    rounded_weights = 2**-9 if backend == "numba" and dtype == torch.bfloat16 and rows > MOST else 1e-6
+    rounded_weights = 2**-9 if numba and rows > MOST else 1e-6
     assert got.dtype == dtype
     assert ((got.double() - want).abs() <= ROUNDED[dtype] * want.abs() + rounded_weights * size).all()  # NaN fails
+
+
+@pytest.mark.skipif(not BYTES, reason="the processor has no instruction for it")
+@pytest.mark.parametrize("width", [32, 96, 128, 192, 5120])
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e20])
+def test_vectors_in_bytes_cost_less_than_the_matrix_in_half_bytes(width, size):
+    x, w = (torch.randn(3, width) * size).bfloat16(), torch.randn(50, width)
+    x[1, :GROUP] = 0
+    weight = Quantized(*quantize(w, "int4"), torch.bfloat16)
+    want = x.double() @ w.double().T
+    got, exact = quantized_matmul(x, weight).double(), truth(x, weight)
+    assert (got - exact).norm() < 0.1 * (exact - want).norm()
 
 
 @pytest.mark.parametrize("form", FORMS)

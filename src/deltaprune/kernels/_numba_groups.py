@@ -6,7 +6,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from deltaprune.kernels._numba_vectors import BYTE, FLOAT, HALF, INDEX, LINE, WIDTH, WORD, fused, fused_pairs
+from deltaprune.kernels._numba_vectors import BYTE, FLOAT, HALF, INDEX, LINE, WIDTH, WORD, fused
 from deltaprune.kernels.quantized import GROUP, OFFSET
 
 WORDS = ir.VectorType(WORD, WIDTH)
@@ -93,48 +93,3 @@ def one_group(bits: int, height: int, vectors: int) -> Callable[..., list[Any]]:
         return sums
 
     return add
-
-
-def two_groups(height: int, vectors: int) -> Callable[..., list[Any]]:
-    """The same of two int4 groups and bfloat16 vectors, where the processor multiplies pairs.
-
-    A half byte becomes the last digits of bfloat16's 128; what that adds to every sum, 136 x, is taken off beforehand.
-    """
-    pairs = [(r, b) for r in range(height) for b in range(vectors)]
-    sixteens, halves = ir.VectorType(HALF, 2 * WIDTH), range(2 * WIDTH)
-
-    def filled(value: int) -> ir.Constant:
-        return ir.Constant(sixteens, [value] * 2 * WIDTH)
-
-    def joined(builder: Any, first: Any, second: Any) -> Any:
-        return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(WORD, 2 * WIDTH), list(halves)))
-
-    def add(builder: Any, rows: Sequence[Any], scales: Sequence[Any], columns: Sequence[Any], i: Any, sums: Any) -> Any:
-        zero, x, before = ir.Constant(LINE, [0.0] * WIDTH), [], []
-        for column in columns:
-            a, b, c, d = (load(builder, column, builder.add(i, number(k)), HALF) for k in (0, 16, 32, 48))
-            low, high = joined(builder, a, c), joined(builder, b, d)
-            offset = fused_pairs(builder, low, filled(0xC308), zero)  # -136
-            x.append((low, high))
-            before.append(fused_pairs(builder, high, filled(0xC308), offset))
-        w, factors = [], []
-        for row, scale in zip(rows, scales, strict=True):
-            where = builder.gep(row, [builder.lshr(i, number(1))])
-            where = builder.bitcast(where, ir.VectorType(BYTE, 2 * WIDTH).as_pointer())
-            both = builder.zext(builder.load(where, align=1), sixteens)
-            low, high = builder.and_(both, filled(15)), builder.lshr(both, filled(4))
-            w.append([builder.or_(half, filled(0x4300)) for half in (low, high)])
-            factors.append(two_scales(builder, scale, builder.udiv(i, number(GROUP))))
-        parts = [fused_pairs(builder, w[r][0], x[b][0], before[b]) for r, b in pairs]
-        parts = [fused_pairs(builder, w[r][1], x[b][1], part) for (r, b), part in zip(pairs, parts, strict=True)]
-        return [fused(builder, part, factors[r], s) for (r, _), part, s in zip(pairs, parts, sums, strict=True)]
-
-    return add
-
-
-def two_scales(builder: Any, scales: Any, group: Any) -> Any:
-    """The scales of two groups, each in the lanes of its sums."""
-    pointer = builder.bitcast(builder.gep(scales, [group]), WORD.as_pointer())
-    both = builder.bitcast(splat(builder, builder.bitcast(builder.load(pointer, align=2), FLOAT)), WORDS)
-    upper = builder.shl(both, ir.Constant(WORDS, [16] * (WIDTH // 2) + [0] * (WIDTH // 2)))
-    return builder.bitcast(builder.and_(upper, words(0xFFFF0000)), LINE)

@@ -1,36 +1,25 @@
 """Rows of an int8 or int4 matrix times a few vectors, written in LLVM's vectors: the products of a quantized model.
 
 The twin of `_numba_products`: numbers are widened to float32 in registers, so that memory gives a half or a quarter of
-a bfloat16 matrix's bytes, and sums are added in a fixed order. int4 numbers times bfloat16 vectors are multiplied in
-pairs by the processor's own instruction, where it has one. `quantized.py` says how the numbers lie in memory. An
-int8 row's scale is applied to its sum, an int4 row's scales to the sum or the numbers of each group.
+a bfloat16 matrix's bytes, and sums are added in a fixed order. int4 numbers times vectors of bfloat16 are
+`_numba_dots`'s, where the processor has its instruction. `quantized.py` says how the numbers lie in memory. An int8
+row's scale is applied to its sum, an int4 row's scales to the numbers of each group.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba import prange
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from deltaprune.kernels._numba import compiled, full_width, narrow
-from deltaprune.kernels._numba_groups import (
-    everywhere,
-    int4,
-    int8,
-    load,
-    narrowed,
-    number,
-    one_group,
-    prefetch,
-    splat,
-    two_groups,
-)
+from deltaprune.kernels import _numba_dots
+from deltaprune.kernels._numba import compiled, full_width
+from deltaprune.kernels._numba_dots import chunks_of, quantized_rows
+from deltaprune.kernels._numba_groups import load, number, one_group, prefetch
 from deltaprune.kernels._numba_products import multiply
 from deltaprune.kernels._numba_products import operand as plain_operand
-from deltaprune.kernels._numba_vectors import LINE, PAIRS, WIDTH, loop, total, widened
+from deltaprune.kernels._numba_vectors import BYTES, LINE, WIDTH, loop, total, widened
 from deltaprune.kernels.quantized import GROUP
 
 HEIGHT = 4  # rows at a time, each a stream through memory
@@ -62,29 +51,19 @@ def _tile(height: int, vectors: int) -> Any:
         rows = [row("weight", r, 8 // bits) for r in range(height)]
         scales = [row("scale", r, GROUP) for r in range(height)] if bits == 4 else []
         columns = [vector("x", b) for b in range(vectors)]
-        add, add_two = one_group(bits, height, vectors), two_groups(height, vectors)
+        add = one_group(bits, height, vectors)
         next_rows = builder.udiv(builder.mul(given["width"], number(height)), number(8 // bits))
 
         def line(column: Any, i: Any) -> Any:
             form = signature.args[4].dtype
             return widened(builder, load(builder, column, i, context.get_data_type(form)), form, WIDTH)
 
-        def ask(i: Any) -> None:
-            prefetch(builder, rows, builder.add(builder.udiv(i, number(8 // bits)), next_rows))
-
         def group(i: Any, sums: Sequence[Any]) -> list[Any]:
-            ask(i)
+            prefetch(builder, rows, builder.add(builder.udiv(i, number(8 // bits)), next_rows))
             return add(builder, rows, scales, columns, line, i, sums)
 
-        def two(i: Any, sums: Sequence[Any]) -> list[Any]:
-            ask(i)
-            return add_two(builder, rows, scales, columns, i, sums)
-
-        sums, start = [ir.Constant(LINE, [0.0] * WIDTH)] * len(pairs), number(0)
-        if PAIRS and bits == 4 and signature.args[4].dtype == types.int16:
-            whole = builder.and_(given["width"], number(-2 * GROUP))
-            sums, start = loop(builder, start, whole, 2 * GROUP, sums, two), whole
-        sums = loop(builder, start, given["width"], GROUP, sums, group)
+        zero = ir.Constant(LINE, [0.0] * WIDTH)
+        sums = loop(builder, number(0), given["width"], GROUP, [zero] * len(pairs), group)
         for (r, b), lanes in zip(pairs, sums, strict=True):
             result = total(builder, lanes)
             if bits == 8:
@@ -95,7 +74,8 @@ def _tile(height: int, vectors: int) -> Any:
 
     def tile(typingctx, weight, scale, at, width, x, x_at, x_step, out, out_at, out_step):
         n = types.intp
-        return types.void(weight, scale, n, n, x, n, n, out, n, n), emit
+        write = _numba_dots.tile(height, vectors) if isinstance(x, types.BaseTuple) else emit
+        return types.void(weight, scale, n, n, x, n, n, out, n, n), write
 
     return intrinsic(tile)
 
@@ -147,47 +127,40 @@ def _multiply(weight, scale, width, first, last, x, x_step, batch, out, out_step
         r += 1
 
 
-@compiled()
-def _bits(x):
-    full_width()
-    y = np.empty(len(x), np.int16)
-    for i in range(len(x)):
-        y[np.uintp(i)] = narrow(x[np.uintp(i)], y[0])
-    return y
+def operand(x, weight, width, batch):
+    """float32 vectors, flat, in the form in which `product` reads them fastest; for compiled code.
 
-
-def operand(x, weight):
-    """float32 vectors in the type in which `product` reads them fastest; for compiled code.
-
-    A copy where that is bfloat16, to which they have been rounded already: also for int4 numbers and rows of bfloat16.
+    A copy where that is bfloat16, to which they have been rounded already; int8 in groups for int4 numbers and rows
+    of bfloat16.
     """
     raise NotImplementedError("compiled code calls it")
 
 
-def _kinds(arrays: Any) -> list[types.Type]:
-    return [array.dtype for array in arrays]
-
-
 @overload(operand)
-def _operand(x, weight):
+def _operand(x, weight, width, batch):
     if not isinstance(weight, types.BaseTuple):
-        return lambda x, weight: plain_operand(x, weight)
-    numbers, _, like = _kinds(weight)
-    if PAIRS and numbers == types.uint8 and like == types.int16:
-        return lambda x, weight: _bits(x)
-    return lambda x, weight: x
+        return lambda x, weight, width, batch: plain_operand(x, weight)
+    numbers, _, like = (array.dtype for array in weight)
+    if BYTES and numbers == types.uint8 and like == types.int16:
+        return lambda x, weight, width, batch: quantized_rows(x, width, batch)
+    return lambda x, weight, width, batch: x
 
 
 def product(weight, width, first, last, x, x_step, batch, out, out_step):
     """out[b out_step + r] = Σ_i W[r, i] x[b x_step + i], first <= r < last, b < batch, i < width; for compiled code.
 
-    `weight` is flat, float32 or the bits of bfloat16; or a quantized matrix, the tuple that `operands` gives.
+    `weight` is flat, float32 or the bits of bfloat16; or a quantized matrix, the tuple that `operands` gives. `x` is
+    what `operand` gives; vectors that it quantized lie close, whatever `x_step`.
     """
     raise NotImplementedError("compiled code calls it")
 
 
 @overload(product)
 def _product(weight, width, first, last, x, x_step, batch, out, out_step):
+    if isinstance(x, types.BaseTuple):
+        return lambda weight, width, first, last, x, x_step, batch, out, out_step: _multiply(
+            weight[0], weight[1], width, first, last, x, chunks_of(width), batch, out, out_step
+        )
     if isinstance(weight, types.BaseTuple):
         return lambda weight, width, first, last, x, x_step, batch, out, out_step: _multiply(
             weight[0], weight[1], width, first, last, x, x_step, batch, out, out_step
@@ -195,51 +168,3 @@ def _product(weight, width, first, last, x, x_step, batch, out, out_step):
     return lambda weight, width, first, last, x, x_step, batch, out, out_step: multiply(
         weight, width, first, last, x, x_step, batch, width, out, out_step
     )
-
-
-def _widener() -> Any:
-    """Row r of the matrix, numbers times scales rounded once, to its place in `out`: float32, or bfloat16 as int16."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        named = {"weight": 0, "scale": 1, "out": 4}
-        arrays = {n: context.make_array(signature.args[i])(context, builder, args[i]).data for n, i in named.items()}
-        (_, _, r, width, _), rounds = args, signature.args[4].dtype == types.int16
-        bits = 8 if signature.args[0].dtype == types.int8 else 4
-        at = builder.mul(r, width)
-        row = builder.gep(arrays["weight"], [builder.udiv(at, number(8 // bits))])
-        into = builder.gep(arrays["out"], [at])
-
-        def group(i: Any, _: Sequence[Any]) -> list[Any]:
-            if bits == 8:
-                halves, factor = (
-                    int8(builder, row, i),
-                    splat(builder, builder.load(builder.gep(arrays["scale"], [r]))),
-                )
-            else:
-                scale_at = builder.udiv(builder.add(at, i), number(GROUP))
-                halves, factor = int4(builder, row, i), everywhere(builder, arrays["scale"], scale_at)
-            for half, k in zip(halves, (0, WIDTH), strict=True):
-                value = builder.fmul(half, factor)
-                value = narrowed(builder, value) if rounds else value
-                where = builder.gep(into, [builder.add(i, number(k))])
-                builder.store(value, builder.bitcast(where, value.type.as_pointer()), align=2)
-            return []
-
-        loop(builder, number(0), width, GROUP, [], group)
-        return context.get_dummy_value()
-
-    def widen_row(typingctx, weight, scale, r, width, out):
-        return types.void(weight, scale, types.intp, types.intp, out), emit
-
-    return intrinsic(widen_row)
-
-
-_widen_row = _widener()
-
-
-@compiled(parallel=True)
-def widen_matrix(weight, scale, rows, width, out):
-    """The whole matrix in the type of `out`, all flat."""
-    for r in prange(rows):
-        full_width()
-        _widen_row(weight, scale, r, width, out)

@@ -10,9 +10,11 @@ from numba.core.registry import cpu_target
 
 _TARGET: Any = cpu_target.target_context
 PROCESSOR, _FEATURES = _TARGET.codegen().magic_tuple()[1:]  # what LLVM compiles for, in its own words
-WIDE, _DOTS, TILES = ("+" + feature in _FEATURES.split(",") for feature in ("avx512f", "avx512bf16", "amx-bf16"))
+WIDE, _PAIRS, BYTES, TILES = (
+    "+" + feature in _FEATURES.split(",") for feature in ("avx512f", "avx512bf16", "avx512vnni", "amx-bf16")
+)
 LLVM = 16  # since when the instruction takes `bfloat`
-PAIRS = _DOTS and llvm_version_info[0] >= LLVM
+PAIRS = _PAIRS and llvm_version_info[0] >= LLVM
 WIDTH = 16  # lanes of a vector, two or four registers' where they are narrower
 BYTE, HALF, WORD, INDEX, FLOAT = (*(ir.IntType(bits) for bits in (8, 16, 32, 64)), ir.FloatType())
 LINE = ir.VectorType(FLOAT, WIDTH)

@@ -38,7 +38,7 @@ def _step(
     gated = np.empty(batch * channels, np.float32)
     for b in range(batch):
         norm(x, gain, eps, b * width, width, normed, like)
-    read = operand(normed, in_proj)
+    read = operand(normed, in_proj, width, batch)
     for block in prange((2 * channels + BLOCK - 1) // BLOCK):
         first, last = block * BLOCK, min(2 * channels, block * BLOCK + BLOCK)
         product(in_proj, width, first, last, read, width, batch, uz, 2 * channels)
@@ -49,12 +49,12 @@ def _step(
                 uz, b * 2 * channels, first, max(first, min(last, channels)),
                 taps, tap_bias, window, conv, new_conv, past,
             )  # fmt: skip
-    read = operand(uz, x_proj)
+    read = operand(uz, x_proj, channels, batch)
     for block in prange((columns + FEW - 1) // FEW):
         first, last = block * FEW, min(columns, block * FEW + FEW)
         product(x_proj, channels, first, last, read, 2 * channels, batch, projected, columns)
         round_rows(projected, columns, batch, first, last, like)
-    read = operand(projected, dt_proj)
+    read = operand(projected, dt_proj, rank, batch)
     for block in prange((channels + CHANNELS - 1) // CHANNELS):
         first, last = block * CHANNELS, min(channels, block * CHANNELS + CHANNELS)
         a = np.empty(CHANNELS * order, np.float32)
@@ -65,7 +65,7 @@ def _step(
                 a, first, last, channels, order, dt, dt_bias, D, projected, b * columns + rank,
                 uz, b * 2 * channels, ssm, new_ssm, b, gated, like,
             )  # fmt: skip
-    read = operand(gated, out_proj)
+    read = operand(gated, out_proj, channels, batch)
     for block in prange((width + BLOCK - 1) // BLOCK):
         first, last = block * BLOCK, min(width, block * BLOCK + BLOCK)
         product(out_proj, channels, first, last, read, channels, batch, out, width)

@@ -10,8 +10,8 @@ from torch import Tensor
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
 from deltaprune.kernels._numba import compiled, launch
-from deltaprune.kernels._numba_quantized import product, widen_matrix
-from deltaprune.kernels._numba_vectors import PAIRS
+from deltaprune.kernels._numba_quantized import operand, product
+from deltaprune.kernels._numba_widen import widen_matrix
 from deltaprune.kernels.quantized import Quantized, flat, operands
 
 MOST_ROWS = {torch.float32: 2**30, torch.bfloat16: 24}  # of x; with more, torch is faster, also after widening
@@ -21,9 +21,10 @@ BLOCK = 16  # rows of the matrix per unit of work
 @compiled(parallel=True)
 def _matmul(weight, width, x, batch, out, height):
     """All flat: `x (batch, width)` and `out (batch, height)` float32."""
+    read = operand(x, weight, width, batch)
     for block in prange((height + BLOCK - 1) // BLOCK):
         first = block * BLOCK
-        product(weight, width, first, min(height, first + BLOCK), x, width, batch, out, height)
+        product(weight, width, first, min(height, first + BLOCK), read, width, batch, out, height)
 
 
 def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
@@ -34,9 +35,7 @@ def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
     if batch > MOST_ROWS[x.dtype]:
         return torch.mm(x.detach(), widened(weight).t(), out=out)
     into = out if out.dtype == torch.float32 and out.is_contiguous() else torch.empty(batch, height)
-    paired = PAIRS and x.dtype == torch.bfloat16 and weight.form == "int4"
-    given = x.detach().contiguous().view(torch.int16) if paired else x.detach().float().contiguous()
-    given = given.view(-1).numpy()
+    given = x.detach().float().contiguous().view(-1).numpy()
     launch(_matmul, weight.numel() // 16, operands(weight), width, given, batch, into.view(-1).numpy(), height)
     return out if into is out else out.copy_(into)
 

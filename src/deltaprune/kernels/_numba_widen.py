@@ -1,0 +1,61 @@
+"""A quantized matrix widened to float32 or bfloat16, for products of many rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from numba import prange
+from numba.core import types
+from numba.extending import intrinsic
+
+from deltaprune.kernels._numba import compiled, full_width
+from deltaprune.kernels._numba_groups import everywhere, int4, int8, narrowed, number, splat
+from deltaprune.kernels._numba_vectors import WIDTH, loop
+from deltaprune.kernels.quantized import GROUP
+
+
+def _widener() -> Any:
+    """Row r of the matrix, numbers times scales rounded once, to its place in `out`: float32, or bfloat16 as int16."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        named = {"weight": 0, "scale": 1, "out": 4}
+        arrays = {n: context.make_array(signature.args[i])(context, builder, args[i]).data for n, i in named.items()}
+        (_, _, r, width, _), rounds = args, signature.args[4].dtype == types.int16
+        bits = 8 if signature.args[0].dtype == types.int8 else 4
+        at = builder.mul(r, width)
+        row = builder.gep(arrays["weight"], [builder.udiv(at, number(8 // bits))])
+        into = builder.gep(arrays["out"], [at])
+
+        def group(i: Any, _: Sequence[Any]) -> list[Any]:
+            if bits == 8:
+                halves, factor = (
+                    int8(builder, row, i),
+                    splat(builder, builder.load(builder.gep(arrays["scale"], [r]))),
+                )
+            else:
+                scale_at = builder.udiv(builder.add(at, i), number(GROUP))
+                halves, factor = int4(builder, row, i), everywhere(builder, arrays["scale"], scale_at)
+            for half, k in zip(halves, (0, WIDTH), strict=True):
+                value = builder.fmul(half, factor)
+                value = narrowed(builder, value) if rounds else value
+                where = builder.gep(into, [builder.add(i, number(k))])
+                builder.store(value, builder.bitcast(where, value.type.as_pointer()), align=2)
+            return []
+
+        loop(builder, number(0), width, GROUP, [], group)
+        return context.get_dummy_value()
+
+    def widen_row(typingctx, weight, scale, r, width, out):
+        return types.void(weight, scale, types.intp, types.intp, out), emit
+
+    return intrinsic(widen_row)
+
+
+_widen_row = _widener()
+
+
+@compiled(parallel=True)
+def widen_matrix(weight, scale, rows, width, out):
+    """The whole matrix in the type of `out`, all flat."""
+    for r in prange(rows):
+        full_width()
+        _widen_row(weight, scale, r, width, out)
