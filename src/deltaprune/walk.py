@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deltaprune.kernels import without_autocast
-from deltaprune.protocols import Block, Model, State
+from deltaprune.protocols import Block, Model, Prepared, State, Step
 from deltaprune.rows import Rows
 
 F = TypeVar("F")
@@ -53,16 +53,33 @@ def run_fully(l: int, block: Block, rows: Rows, state: State | None) -> tuple[Ro
 
 @without_autocast
 def decode(
-    model: Model, ids: Int[Tensor, "B"], states: Sequence[State], in_place: bool = False
+    model: Model,
+    ids: Int[Tensor, "B"],
+    states: Sequence[State],
+    in_place: bool = False,
+    steps: Sequence[Step] | None = None,
 ) -> tuple[Float[Tensor, "B V"], list[State]]:
-    """One token of every sample: its logits and the new states; `in_place` may write over `states`."""
+    """One token of every sample: its logits and the new states.
+
+    Args:
+        model: the LM.
+        ids: the tokens.
+        states: what came before them, of each block.
+        in_place: they may be written over.
+        steps: what `prepared` gave, for many tokens in a row; None looks up the weights for this one.
+    """
 
     def step(l: int, block: Block, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         assert state is not None
-        return block.step(x, state, in_place)
+        return (block.step if steps is None else steps[l])(x, state, in_place)
 
     x, new = walk_through(model, model.embed(ids), states, step)
     return model.logits(x), new
+
+
+def prepared(model: Model) -> list[Step]:
+    """Each block's step; its weights are looked up now, where the block can, and not again at each token."""
+    return [block.prepared_step() if isinstance(block, Prepared) else block.step for block in model.blocks]
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from deltaprune.prefill import Prefilled, prefill
 from deltaprune.rows import Rows, on_device
 from deltaprune.scores.delta import Delta
 from deltaprune.steps import Stage
+from deltaprune.walk import decode
 
 EOS = 0
 
@@ -146,6 +147,21 @@ def test_what_is_asked_for_and_cannot_be_had_says_why():
         answer(model, prefilled(model), 3, graphed=True)
     with graphs.stepping(model, list(prefilled(model).states)) as step:
         assert not isinstance(step, graphs.GraphedStep)
+
+
+def test_the_callers_states_are_left_alone_and_every_token_is_as_alone():
+    model = small()
+    states = prefilled(model).states
+    before = [{name: tensor.clone() for name, tensor in state.tensors().items()} for state in states]
+    held, want = list(states), []
+    for token in (1, 2, 3):
+        logits, held = decode(model, torch.tensor([token, 0]), held)
+        want.append(logits)
+    with graphs.stepping(model, list(states)) as step:
+        got = [step(torch.tensor([token, 0])) for token in (1, 2, 3)]
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    for state, old in zip(states, before, strict=True):
+        assert all(torch.equal(tensor, old[name]) for name, tensor in state.tensors().items())
 
 
 def test_a_capture_reads_no_host_memory(monkeypatch):

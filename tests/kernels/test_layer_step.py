@@ -91,9 +91,10 @@ def assert_close(got: Result, want: Result, rtol: float) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
-    "sizes", [{}, {"d": 1, "e": 1, "n": 1, "r": 1}, {"e": 33, "r": 9, "n": 5}, {"d": 40, "e": 24, "w": 2}, {"w": 3}],
+    "sizes",
+    [{}, {"d": 1, "e": 1, "n": 1, "r": 1}, {"e": 33, "r": 9, "n": 5}, {"d": 40, "e": 24, "w": 2}, {"w": 3}, {"e": 96}],
     ids=str,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("batch", [1, 3, fused.MOST_ROWS + 1, MOST_SAMPLES + 1], ids="B{}".format)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_equations(backend, sizes, batch, dtype):
@@ -126,6 +127,38 @@ def test_every_plan_is_right(how):
     x, ssm, conv = states(weights, 2)
     got = fused.step(x.to(DEVICE), there(weights, DEVICE), ssm.to(DEVICE), conv.to(DEVICE), False, how)
     assert_close((got[0].cpu(), got[1].cpu(), got[2].cpu()), truth(x, weights, ssm, conv), 1e-5)
+
+
+def test_channels_by_sixteens_are_as_one_by_one():
+    """Of 32 channels 20, which the others do not move, alone: their number is no multiple of 16."""
+    wide, few = made(e=32), slice(20)
+    wide.x_proj[:, 20:] = 0
+    by_channel = {name: getattr(wide, name)[few] for name in ("conv", "conv_bias", "dt_proj", "dt_bias", "A_log", "D")}
+    u, z = wide.in_proj.chunk(2)
+    narrow = replace(
+        wide,
+        in_proj=torch.cat([u[few], z[few]]),
+        x_proj=wide.x_proj[:, few],
+        out_proj=wide.out_proj[:, few],
+        **by_channel,
+    )
+    x, ssm, conv = states(wide, 2)
+    _, together, _ = layer_step(x, wide, ssm, conv, backend="numba")
+    _, alone, _ = layer_step(x, narrow, ssm[:, few], conv[:, few], backend="numba")
+    assert torch.allclose(together[:, few], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_any_number_of_threads_gives_the_same(threads):
+    weights, before = made(d=64, e=960), torch.get_num_threads()
+    given = states(weights, 2)
+    want = layer_step(given[0], weights, *given[1:], backend="numba")
+    try:
+        torch.set_num_threads(threads)
+        got = layer_step(given[0], weights, *given[1:], backend="numba")
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -8,7 +8,7 @@ from torch import Tensor
 from deltaprune.kernels import Quantized, matvec, quantized_matmul
 from deltaprune.kernels._numba_vectors import BYTES
 from deltaprune.kernels.quantized import FORMS, GROUP, dequantize, quantize
-from deltaprune.kernels.quantized_matmul.numba import BLOCK, MOST_ROWS, widened
+from deltaprune.kernels.quantized_matmul.numba import MOST_ROWS, widened
 
 BACKENDS = backends("quantized_matmul")
 MOST = MOST_ROWS[torch.bfloat16]
@@ -42,7 +42,7 @@ def truth(x: Tensor, weight: Quantized) -> Tensor:
 @pytest.mark.parametrize(("backend", "dtype"), typed_backends("quantized_matmul", torch.float32, torch.bfloat16))
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, MOST, MOST + 1], ids="T{}".format)
-@pytest.mark.parametrize("shape", [(1, 32), (7, 96), (BLOCK + 1, 64), (100, 1024)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 32), (7, 96), (17, 64), (100, 1024)], ids=str)
 def test_products(backend, dtype, form, rows, shape):
     x, weight = torch.randn(rows, shape[1]).to(dtype), made(form, shape[0], shape[1], dtype)
     numba, dots = backend == "numba" and dtype == torch.bfloat16, form == "int4" and rows <= MOST and BYTES

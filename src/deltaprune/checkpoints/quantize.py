@@ -17,7 +17,7 @@ SCALE = ".scale"
 def quantized_in_lm(n_layers: int, form: str) -> dict[str, str]:
     """The weights of an LM of so many layers that are int8 or int4 under a form: name -> which."""
     mixers = (f"backbone.layers.{l}.mixer." for l in range(n_layers))
-    return {EMBEDDING: "int8", **{f"{mixer}{name}.weight": form for mixer in mixers for name in PROJECTIONS}}
+    return {EMBEDDING: form, **{f"{mixer}{name}.weight": form for mixer in mixers for name in PROJECTIONS}}
 
 
 def quantized_names(config: MLLMConfig) -> dict[str, str]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deltaprune.errors import UserError
 from deltaprune.kernels import forced, on_device_of, select
 from deltaprune.protocols import Model, State
-from deltaprune.walk import decode
+from deltaprune.walk import decode, prepared
 
 MOST_KEPT = 8  # idle graphs per model: each holds the states of its rows
 _LOG = logging.getLogger("deltaprune.kernels")
@@ -135,12 +135,14 @@ def _by_type(pairs: list[tuple[Tensor, Tensor]]) -> list[list[tuple[Tensor, Tens
 
 
 def _eager(model: Model, states: list[State]) -> Step:
-    """The same without a graph."""
-    states = list(states)
+    """The same without a graph. From the second token on the states are its own, and are written over."""
+    states, steps, own = list(states), prepared(model), False
 
     @torch.no_grad()
     def step(ids: Tensor) -> Tensor:
-        logits, states[:] = decode(model, ids, states)
+        nonlocal own
+        logits, states[:] = decode(model, ids, states, own, steps)
+        own = True
         return logits
 
     return step

@@ -8,15 +8,14 @@ Four groups make a chunk, one 64-byte load of a row. The groups that are left at
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from deltaprune.kernels._numba import compiled, full_width
-from deltaprune.kernels._numba_groups import WORDS, load, number, prefetch, splat
+from deltaprune.kernels._numba import compiled, full_width, instruction
+from deltaprune.kernels._numba_groups import AHEAD, WORDS, load, number, prefetch, splat
 from deltaprune.kernels._numba_vectors import BYTE, FLOAT, INDEX, LINE, WIDTH, WORD, fused, loop, total
 from deltaprune.kernels.quantized import GROUP, OFFSET
 
@@ -25,6 +24,15 @@ LONG = ir.VectorType(INDEX, WIDTH // 2)
 TOGETHER = 4  # groups in a chunk
 CHUNK = GROUP * TOGETHER
 QUARTER = WIDTH // TOGETHER  # lanes of a group
+
+
+class _Chunk(NamedTuple):
+    """A vector's part: both halves of its numbers, what their sums begin with, and their scales."""
+
+    low: Any
+    high: Any
+    start: Any
+    factor: Any
 
 
 def dots(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -73,43 +81,43 @@ def tile(height: int, vectors: int) -> Any:
     pairs = [(r, b) for r in range(height) for b in range(vectors)]
 
     def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        weight, scale, at, width, x, x_at, x_step, out, out_at, out_step = args
+        weight, scale, at, apart, width, x, x_at, x_step, out, out_at, out_step = args
 
         def memory(form: Any, array: Any) -> Any:
             return context.make_array(form)(context, builder, array).data
 
-        weight, scale, out = (memory(signature.args[i], args[i]) for i in (0, 1, 7))
+        weight, scale, out = (memory(signature.args[i], args[i]) for i in (0, 1, 8))
         parts = cgutils.unpack_tuple(builder, x)
-        x, factor, start = (memory(form, part) for form, part in zip(signature.args[4], parts, strict=True))
+        x, factor, start = (memory(form, part) for form, part in zip(signature.args[5], parts, strict=True))
         groups = builder.udiv(width, number(GROUP))
         whole = builder.and_(groups, number(-TOGETHER))
-        first = [builder.mul(builder.add(at, number(r)), groups) for r in range(height)]
+        steps = [builder.mul(apart, number(r)) for r in range(height)]
+        first = [builder.mul(builder.add(at, step), groups) for step in steps]
         rows = [builder.gep(weight, [builder.mul(group, number(GROUP // 2))]) for group in first]
         scales = [builder.gep(scale, [group]) for group in first]
         columns = [builder.add(x_at, builder.mul(x_step, number(b))) for b in range(vectors)]
-        next_rows = builder.mul(groups, number(height * GROUP // 2))
 
-        def vector(chunk: Any) -> tuple[Any, Any, Any, Any]:
-            """Both halves of a chunk's numbers, what their sums begin with, and their scales."""
+        def vector(chunk: Any) -> _Chunk:
             lanes, low = builder.mul(chunk, number(WIDTH)), builder.gep(x, [builder.mul(chunk, number(CHUNK))])
-            high = builder.gep(low, [number(4 * WIDTH)])
-            offset, of_x = builder.gep(start, [lanes]), builder.gep(factor, [lanes])
-            places = zip((low, high, offset, of_x), (LINES, LINES, WORDS, LINE), strict=True)
-            low, high, offset, of_x = (_wide(builder, place, kind) for place, kind in places)
-            return low, high, offset, of_x
+            high, at, by = (
+                builder.gep(low, [number(4 * WIDTH)]),
+                builder.gep(start, [lanes]),
+                builder.gep(factor, [lanes]),
+            )
+            places = zip((low, high, at, by), (LINES, LINES, WORDS, LINE), strict=True)
+            return _Chunk(*(_wide(builder, place, kind) for place, kind in places))
 
         def chunk(group: Any, place: Any, groups: int, sums: Sequence[Any]) -> list[Any]:
-            prefetch(builder, rows, builder.add(builder.mul(group, number(GROUP // 2)), next_rows))
+            prefetch(builder, rows, builder.add(builder.mul(group, number(GROUP // 2)), number(AHEAD)))
             both = [_numbers(builder, row, group, groups) for row in rows]
             w = [(builder.and_(each, _filled(15)), builder.lshr(each, _filled(4))) for each in both]
             of_rows = [_scales(builder, each, group, groups) for each in scales]
-            after = []
-            for (r, b), before in zip(pairs, sums, strict=True):
-                low, high, offset, of_x = vector(builder.add(columns[b], place))
-                whole = dots(builder, w[r][1], high, dots(builder, w[r][0], low, offset))
-                scaled = builder.fmul(builder.sitofp(whole, LINE), of_x)
-                after.append(fused(builder, scaled, of_rows[r], before))
-            return after
+            vectors = [vector(builder.add(column, place)) for column in columns]
+            parts = [dots(builder, w[r][0], vectors[b].low, vectors[b].start) for r, b in pairs]
+            parts = [dots(builder, w[r][1], vectors[b].high, part) for (r, b), part in zip(pairs, parts, strict=True)]
+            wide = [builder.sitofp(part, LINE) for part in parts]
+            wide = [builder.fmul(part, vectors[b].factor) for (_, b), part in zip(pairs, wide, strict=True)]
+            return [fused(builder, part, of_rows[r], s) for (r, _), part, s in zip(pairs, wide, sums, strict=True)]
 
         def four(i: Any, sums: Sequence[Any]) -> list[Any]:
             return chunk(i, builder.udiv(i, number(TOGETHER)), TOGETHER, sums)
@@ -122,13 +130,13 @@ def tile(height: int, vectors: int) -> Any:
         sums = loop(builder, whole, groups, 1, sums, one)
         for (r, b), lanes in zip(pairs, sums, strict=True):
             shift = builder.add(out_at, builder.mul(out_step, number(b)))
-            builder.store(total(builder, lanes), builder.gep(out, [builder.add(shift, number(r))]))
+            builder.store(total(builder, lanes), builder.gep(out, [builder.add(shift, steps[r])]))
         return context.get_dummy_value()
 
     return emit
 
 
-@intrinsic
+@instruction
 def _quantize_group(typingctx, x, at, numbers, factor, chunk, position):
     """32 float32 numbers as group `position` of a chunk: their int8 numbers, and their scale in the group's lanes."""
 
@@ -164,7 +172,7 @@ def _quantize_group(typingctx, x, at, numbers, factor, chunk, position):
     return types.void(x, n, numbers, factor, n, n), emit
 
 
-@intrinsic
+@instruction
 def _offset(typingctx, numbers, start, chunk):
     """What a sum of a chunk begins with, because the matrix's numbers are stored plus 8: minus 8 times the vector's."""
 

@@ -9,6 +9,7 @@ from numba.core import cgutils
 from deltaprune.kernels._numba_vectors import BYTE, FLOAT, HALF, INDEX, LINE, WIDTH, WORD, fused
 from deltaprune.kernels.quantized import GROUP, OFFSET
 
+AHEAD = 512  # bytes of a row that are asked for before they are needed
 WORDS = ir.VectorType(WORD, WIDTH)
 
 
@@ -27,7 +28,7 @@ def load(builder: Any, pointer: Any, i: Any, element: ir.Type) -> Any:
 
 
 def prefetch(builder: Any, rows: Sequence[Any], shift: Any) -> None:
-    """Ask for places that are needed soon: the processor foresees the rest of a row, and not the next one."""
+    """Ask for places that are needed soon."""
     byte = BYTE.as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")

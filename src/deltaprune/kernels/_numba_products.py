@@ -24,7 +24,9 @@ from deltaprune.kernels._numba import compiled, full_width, narrow, widen
 from deltaprune.kernels._numba_vectors import INDEX, LINE, PAIRS, WIDE, WIDTH, fused, fused_pairs, loop, total, widened
 
 HEIGHT = 6 if WIDE else 2  # rows at a time: with four vectors, as many sums as there are registers for
-BLOCK, FEW = 96, 24  # rows of a matrix per unit of work; of one that has few
+BLOCK = 96  # rows of a matrix that stay in the cache while many vectors go by
+MANY = 16  # vectors, where more are called many
+WHOLE = 24  # of so many rows a tile of either kind leaves none
 HELD = 500_000  # bytes of vectors that stay in the cache while rows go by
 ARGUMENTS: tuple[str, ...] = (
     "weight", "at", "step", "x", "x_at", "x_step", "count", "out", "out_at", "out_row", "out_step"
@@ -147,11 +149,20 @@ def round_rows(out, out_step, batch, first, last, like):
             out[at + np.uintp(i)] = widen(narrow(out[at + np.uintp(i)], like))
 
 
+@compiled()
+def stretch(rows, batch, threads):
+    """Rows of a matrix per unit of work.
+
+    A thread gets one unit, so that it reads one stretch of memory from end to end; with many vectors, small ones.
+    """
+    share = ((rows + threads - 1) // threads + WHOLE - 1) // WHOLE * WHOLE
+    return share if batch <= MANY else min(share, BLOCK)
+
+
 @compiled(parallel=True)
-def matrix_product(weight, step, x, x_step, batch, count, out, height):
+def matrix_product(weight, step, x, x_step, batch, count, out, height, threads):
     """out (batch, height), float32, rounded to the type of `weight`; all flat."""
-    read, like = operand(x, weight), weight[0]
-    unit = BLOCK if height > 10 * BLOCK else FEW
+    read, like, unit = operand(x, weight), weight[0], stretch(height, batch, threads)
     for block in prange((height + unit - 1) // unit):
         first, last = block * unit, min(height, block * unit + unit)
         multiply(weight, step, first, last, read, x_step, batch, count, out, height)

@@ -16,18 +16,20 @@ from numba.extending import intrinsic, overload
 from deltaprune.kernels import _numba_dots
 from deltaprune.kernels._numba import compiled, full_width
 from deltaprune.kernels._numba_dots import chunks_of, quantized_rows
-from deltaprune.kernels._numba_groups import load, number, one_group, prefetch
+from deltaprune.kernels._numba_groups import AHEAD, load, number, one_group, prefetch
 from deltaprune.kernels._numba_products import multiply
 from deltaprune.kernels._numba_products import operand as plain_operand
 from deltaprune.kernels._numba_vectors import BYTES, LINE, WIDTH, loop, total, widened
 from deltaprune.kernels.quantized import GROUP
 
 HEIGHT = 4  # rows at a time, each a stream through memory
-ARGUMENTS: tuple[str, ...] = ("weight", "scale", "at", "width", "x", "x_at", "x_step", "out", "out_at", "out_step")
+ARGUMENTS: tuple[str, ...] = (
+    "weight", "scale", "at", "apart", "width", "x", "x_at", "x_step", "out", "out_at", "out_step"
+)  # fmt: skip
 
 
 def _tile(height: int, vectors: int) -> Any:
-    """out[out_at + r + b out_step] = Σ_i W[at + r, i] x[x_at + b x_step + i] for `height` r and `vectors` b."""
+    """out[out_at + r apart + b out_step] = Σ_i W[at + r apart, i] x[x_at + b x_step + i], for all r and b."""
     pairs = [(r, b) for r in range(height) for b in range(vectors)]
 
     def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
@@ -42,7 +44,8 @@ def _tile(height: int, vectors: int) -> Any:
         def row(array: str, r: int, held: int) -> Any:
             """The start of a row of which `held` columns make an element."""
             step = builder.udiv(given["width"], number(held))
-            return builder.gep(arrays[array], [builder.mul(builder.add(given["at"], number(r)), step)])
+            at = builder.add(given["at"], builder.mul(given["apart"], number(r)))
+            return builder.gep(arrays[array], [builder.mul(at, step)])
 
         def vector(array: str, b: int) -> Any:
             shift = builder.add(given[f"{array}_at"], builder.mul(given[f"{array}_step"], number(b)))
@@ -52,14 +55,13 @@ def _tile(height: int, vectors: int) -> Any:
         scales = [row("scale", r, GROUP) for r in range(height)] if bits == 4 else []
         columns = [vector("x", b) for b in range(vectors)]
         add = one_group(bits, height, vectors)
-        next_rows = builder.udiv(builder.mul(given["width"], number(height)), number(8 // bits))
 
         def line(column: Any, i: Any) -> Any:
-            form = signature.args[4].dtype
+            form = signature.args[5].dtype
             return widened(builder, load(builder, column, i, context.get_data_type(form)), form, WIDTH)
 
         def group(i: Any, sums: Sequence[Any]) -> list[Any]:
-            prefetch(builder, rows, builder.add(builder.udiv(i, number(8 // bits)), next_rows))
+            prefetch(builder, rows, builder.add(builder.udiv(i, number(8 // bits)), number(AHEAD)))
             return add(builder, rows, scales, columns, line, i, sums)
 
         zero = ir.Constant(LINE, [0.0] * WIDTH)
@@ -67,64 +69,69 @@ def _tile(height: int, vectors: int) -> Any:
         for (r, b), lanes in zip(pairs, sums, strict=True):
             result = total(builder, lanes)
             if bits == 8:
-                scale = builder.gep(arrays["scale"], [builder.add(given["at"], number(r))])
+                at = builder.add(given["at"], builder.mul(given["apart"], number(r)))
+                scale = builder.gep(arrays["scale"], [at])
                 result = builder.fmul(result, builder.load(scale))
-            builder.store(result, builder.gep(vector("out", b), [number(r)]))
+            builder.store(result, builder.gep(vector("out", b), [builder.mul(given["apart"], number(r))]))
         return context.get_dummy_value()
 
-    def tile(typingctx, weight, scale, at, width, x, x_at, x_step, out, out_at, out_step):
+    def tile(typingctx, weight, scale, at, apart, width, x, x_at, x_step, out, out_at, out_step):
         n = types.intp
         write = _numba_dots.tile(height, vectors) if isinstance(x, types.BaseTuple) else emit
-        return types.void(weight, scale, n, n, x, n, n, out, n, n), write
+        return types.void(weight, scale, n, n, n, x, n, n, out, n, n), write
 
     return intrinsic(tile)
 
 
 _1x1, _1x2, _1x3, _1x4 = (_tile(1, vectors) for vectors in (1, 2, 3, 4))
-_4x1, _4x2, _4x3, _4x4 = (_tile(HEIGHT, vectors) for vectors in (1, 2, 3, 4))
+_hx1, _hx2, _hx3, _hx4 = (_tile(HEIGHT, vectors) for vectors in (1, 2, 3, 4))
 
 
 @compiled()
 def _row(weight, scale, at, width, x, x_step, batch, out, out_at, out_step):
     """One row times all vectors."""
+    full_width()
     for b in range(0, batch, 4):
         left, x_at, to = batch - b, b * x_step, out_at + b * out_step
         if left >= 4:
-            _1x4(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+            _1x4(weight, scale, at, 0, width, x, x_at, x_step, out, to, out_step)
         elif left == 3:
-            _1x3(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+            _1x3(weight, scale, at, 0, width, x, x_at, x_step, out, to, out_step)
         elif left == 2:
-            _1x2(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+            _1x2(weight, scale, at, 0, width, x, x_at, x_step, out, to, out_step)
         else:
-            _1x1(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+            _1x1(weight, scale, at, 0, width, x, x_at, x_step, out, to, out_step)
 
 
 @compiled()
-def _four_rows(weight, scale, at, width, x, x_step, batch, out, out_at, out_step):
-    """Four rows times all vectors; the rows come from the cache for the fifth vector and later ones."""
+def _rows(weight, scale, at, apart, width, x, x_step, batch, out, out_at, out_step):
+    """`HEIGHT` rows times all vectors; the rows come from the cache for the fifth vector and later ones."""
+    full_width()
     for b in range(0, batch, 4):
         left, x_at, to = batch - b, b * x_step, out_at + b * out_step
         if left >= 4:
-            _4x4(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+            _hx4(weight, scale, at, apart, width, x, x_at, x_step, out, to, out_step)
         elif left == 3:
-            _4x3(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+            _hx3(weight, scale, at, apart, width, x, x_at, x_step, out, to, out_step)
         elif left == 2:
-            _4x2(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+            _hx2(weight, scale, at, apart, width, x, x_at, x_step, out, to, out_step)
         else:
-            _4x1(weight, scale, at, width, x, x_at, x_step, out, to, out_step)
+            _hx1(weight, scale, at, apart, width, x, x_at, x_step, out, to, out_step)
 
 
 @compiled()
 def _multiply(weight, scale, width, first, last, x, x_step, batch, out, out_step):
     """As `product`, of a quantized matrix whose numbers and scales are flat."""
     full_width()
-    r = first
-    while last - r >= HEIGHT:
-        _four_rows(weight, scale, r, width, x, x_step, batch, out, r, out_step)
-        r += HEIGHT
-    while r < last:
+    tiles = (last - first) // HEIGHT
+    for r in range(first, first + tiles):
+        _rows(weight, scale, r, tiles, width, x, x_step, batch, out, r, out_step)
+    for r in range(first + tiles * HEIGHT, last):
         _row(weight, scale, r, width, x, x_step, batch, out, r, out_step)
-        r += 1
+
+
+def _kinds(arrays: Any) -> list[types.Type]:
+    return [array.dtype for array in arrays]
 
 
 def operand(x, weight, width, batch):
@@ -140,7 +147,7 @@ def operand(x, weight, width, batch):
 def _operand(x, weight, width, batch):
     if not isinstance(weight, types.BaseTuple):
         return lambda x, weight, width, batch: plain_operand(x, weight)
-    numbers, _, like = (array.dtype for array in weight)
+    numbers, _, like = _kinds(weight)
     if BYTES and numbers == types.uint8 and like == types.int16:
         return lambda x, weight, width, batch: quantized_rows(x, width, batch)
     return lambda x, weight, width, batch: x

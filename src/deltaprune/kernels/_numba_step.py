@@ -7,9 +7,11 @@ Places are unsigned numbers: numba compares a signed one with zero, and a loop w
 import numpy as np
 
 from deltaprune.kernels._numba import compiled, exp, fma, full_width, narrow, silu, softplus, widen
+from deltaprune.kernels._numba_channels import recur
+from deltaprune.kernels._numba_lines import LOG2E
 
 CHANNELS = 48  # per unit of work
-STATES = 16  # the usual number: a loop of known length is vectorised whole
+STATES = 16  # the usual number
 
 
 @compiled()
@@ -59,82 +61,77 @@ def convolve(uz, at, first, last, taps, shift, width, past, after, past_at):
 
 
 @compiled()
-def decay(A_log, at, count, a):
-    """A = -exp(A_log) of some channels."""
+def decays(A_log, channels, order):
+    """What `scan` takes as `a`: A = -exp(A_log), times log2(e) where `by_lines`."""
     full_width()
-    at = np.uintp(at)
-    for i in range(count):
-        a[i] = -exp(A_log[at + np.uintp(i)])
+    a, factor = np.empty(channels * order, np.float32), LOG2E if by_lines(channels, order) else np.float32(1)
+    for i in range(channels * order):
+        a[i] = -exp(A_log[i]) * factor
+    return a
 
 
 @compiled()
-def _scaled(a, factor, at, order, h):
-    """h = factor a, of one channel."""
-    at = np.uintp(at)
-    if order == STATES:
-        for n in range(STATES):
-            h[at + np.uintp(n)] = factor * a[at + np.uintp(n)]
-    else:
-        for n in range(order):
-            h[at + np.uintp(n)] = factor * a[at + np.uintp(n)]
-
-
-@compiled()
-def _exponentials(h, count):
-    """exp(h), in place."""
-    full_width()
-    for i in range(count):
-        h[i] = exp(h[i])
+def by_lines(channels, order):
+    """Whether the recurrence is `_numba_channels`'s."""
+    return order == STATES and channels % STATES == 0
 
 
 @compiled()
 def _recur(h, at, before, old, du, B, read, order):
     """h = h before + delta u B of one channel, where h holds exp(delta A)."""
     at, old, read = np.uintp(at), np.uintp(old), np.uintp(read)
-    if order == STATES:
-        for n in range(STATES):
-            k = np.uintp(n)
-            h[at + k] = fma(h[at + k], before[old + k], du * B[read + k])
-    else:
-        for n in range(order):
-            k = np.uintp(n)
-            h[at + k] = fma(h[at + k], before[old + k], du * B[read + k])
+    for n in range(order):
+        k = np.uintp(n)
+        h[at + k] = fma(h[at + k], before[old + k], du * B[read + k])
 
 
 @compiled(reorders=True)
 def _read(h, at, C, read, order):
     """C h of one channel."""
     at, read, total = np.uintp(at), np.uintp(read), np.float32(0)
-    if order == STATES:
-        for n in range(STATES):
-            total += C[read + np.uintp(n)] * h[at + np.uintp(n)]
-    else:
-        for n in range(order):
-            total += C[read + np.uintp(n)] * h[at + np.uintp(n)]
+    for n in range(order):
+        total += C[read + np.uintp(n)] * h[at + np.uintp(n)]
     return total
 
 
 @compiled()
-def scan(a, first, last, channels, order, dt, shift, skip, projected, B_at, uz, uz_at, before, after, b, gated, like):
+def scan(a, first, last, channels, order, dt, shift, skip, projected, B, uz, uz_at, before, after, b, gated, like):
     """One step of the scan, D and the gate, for some channels of sample `b`; dt comes without its bias.
+
+    `a` is what `decays` gives; B and, after it, C begin at place `B` of `projected`.
+    """
+    full_width()
+    count, at, sample = last - first, np.uintp(b * channels + first), b * channels * order
+    delta, du, y = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
+    u, gate = np.uintp(uz_at + first), np.uintp(uz_at + channels + first)
+    for i in range(count):
+        delta[i] = softplus(rounded(dt[at + np.uintp(i)], like) + shift[np.uintp(first + i)])
+        du[i] = delta[i] * uz[u + np.uintp(i)]
+    if by_lines(channels, order):
+        for i in range(0, count, STATES):
+            recur(a, delta, du, before, after, projected, y, i, first + i, sample, B, B + order)
+    else:
+        _one_by_one(a, first, count, order, delta, du, before, after, projected, y, sample, B)
+    for i in range(count):
+        value = fma(skip[np.uintp(first + i)], uz[u + np.uintp(i)], y[i])
+        gated[at + np.uintp(i)] = rounded(value * silu(uz[gate + np.uintp(i)]), like)
+
+
+@compiled()
+def _one_by_one(a, first, count, order, delta, du, before, after, projected, y, sample, B):
+    """What `recur` does, for any number of states.
 
     The state is computed in `h` and copied: a loop that may read what it writes is not vectorised.
     """
     full_width()
-    count, at = last - first, np.uintp(b * channels + first)
-    delta, y, h = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count * order, np.float32)
+    h, old = np.empty(count * order, np.float32), np.uintp(sample + first * order)
     for i in range(count):
-        delta[i] = softplus(rounded(dt[at + np.uintp(i)], like) + shift[np.uintp(first + i)])
+        for n in range(order):
+            h[i * order + n] = delta[i] * a[np.uintp((first + i) * order + n)]
+    for i in range(count * order):
+        h[i] = exp(h[i])
     for i in range(count):
-        _scaled(a, delta[i], i * order, order, h)
-    _exponentials(h, count * order)
-    old = np.uintp((b * channels + first) * order)
-    for i in range(count):
-        u = uz[np.uintp(uz_at + first + i)]
-        _recur(h, i * order, before, old + np.uintp(i * order), delta[i] * u, projected, B_at, order)
-        y[i] = fma(skip[np.uintp(first + i)], u, _read(h, i * order, projected, B_at + order, order))
+        _recur(h, i * order, before, old + np.uintp(i * order), du[i], projected, B, order)
+        y[i] = _read(h, i * order, projected, B + order, order)
     for i in range(count * order):
         after[old + np.uintp(i)] = h[i]
-    gate = np.uintp(uz_at + channels + first)
-    for i in range(count):
-        gated[at + np.uintp(i)] = rounded(y[i] * silu(uz[gate + np.uintp(i)]), like)

@@ -41,9 +41,9 @@ class MambaLM(nn.Module):
             block.reset_parameters()
 
     def prepare_quantized(self, form: str) -> None:
-        """Put modules for int8 or int4 weights, still empty, in place of in_proj, out_proj and embedding (int8)."""
+        """Put modules for int8 or int4 weights, still empty, in place of in_proj, out_proj and embedding."""
         lm = self.config
-        self.backbone.add_module("embedding", QuantizedWeight(lm.padded_vocab, lm.d_model, "int8"))
+        self.backbone.add_module("embedding", QuantizedWeight(lm.padded_vocab, lm.d_model, form))
         for block in self.blocks:
             for name in PROJECTIONS:
                 outputs, inputs = getattr(block.mixer, name).weight.shape

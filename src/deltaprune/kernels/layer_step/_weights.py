@@ -8,9 +8,12 @@ from torch import Tensor
 from deltaprune.kernels.quantized import Quantized
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """The tensors of one layer under mamba_ssm's names, `M` = 2 E and `P` = R + 2 N."""
+    """The tensors of one layer under mamba_ssm's names, `M` = 2 E and `P` = R + 2 N.
+
+    Backends may keep what they made of them as long as this object lives.
+    """
 
     norm: Float[Tensor, "d"]
     in_proj: Float[Tensor, "M d"] | Quantized

@@ -23,7 +23,8 @@ def matmul(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
         return reference.matmul(x, weight, out)
     out = torch.empty(count, height) if out is None else out
     work = weight.numel() * (1 + count // 4) // 16
-    launch(matrix_product, work, *rows(weight), *rows(x), count, width, out.view(-1).numpy(), height)
+    into = out.view(-1).numpy(), height, torch.get_num_threads()
+    launch(matrix_product, work, *rows(weight), *rows(x), count, width, *into)
     return out
 
 

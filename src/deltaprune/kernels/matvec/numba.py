@@ -21,7 +21,8 @@ def matvec(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
         return matmul(x, weight).to(dtype)
     out = torch.empty(len(x), len(weight))
     flat = out.view(-1).numpy()
-    launch(matrix_product, weight.numel() // 16, *rows(weight), *rows(x), *x.shape, flat, len(weight))
+    into = flat, len(weight), torch.get_num_threads()
+    launch(matrix_product, weight.numel() // 16, *rows(weight), *rows(x), *x.shape, *into)
     return out.to(dtype)
 
 

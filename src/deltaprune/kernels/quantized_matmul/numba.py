@@ -10,21 +10,21 @@ from torch import Tensor
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
 from deltaprune.kernels._numba import compiled, launch
+from deltaprune.kernels._numba_products import stretch
 from deltaprune.kernels._numba_quantized import operand, product
 from deltaprune.kernels._numba_widen import widen_matrix
 from deltaprune.kernels.quantized import Quantized, flat, operands
 
 MOST_ROWS = {torch.float32: 2**30, torch.bfloat16: 24}  # of x; with more, torch is faster, also after widening
-BLOCK = 16  # rows of the matrix per unit of work
 
 
 @compiled(parallel=True)
-def _matmul(weight, width, x, batch, out, height):
+def _matmul(weight, width, x, batch, out, height, threads):
     """All flat: `x (batch, width)` and `out (batch, height)` float32."""
-    read = operand(x, weight, width, batch)
-    for block in prange((height + BLOCK - 1) // BLOCK):
-        first = block * BLOCK
-        product(weight, width, first, min(height, first + BLOCK), read, width, batch, out, height)
+    read, unit = operand(x, weight, width, batch), stretch(height, batch, threads)
+    for block in prange((height + unit - 1) // unit):
+        first = block * unit
+        product(weight, width, first, min(height, first + unit), read, width, batch, out, height)
 
 
 def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
@@ -36,7 +36,8 @@ def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
         return torch.mm(x.detach(), widened(weight).t(), out=out)
     into = out if out.dtype == torch.float32 and out.is_contiguous() else torch.empty(batch, height)
     given = x.detach().float().contiguous().view(-1).numpy()
-    launch(_matmul, weight.numel() // 16, operands(weight), width, given, batch, into.view(-1).numpy(), height)
+    sizes = batch, into.view(-1).numpy(), height, torch.get_num_threads()
+    launch(_matmul, weight.numel() // 16, operands(weight), width, given, *sizes)
     return out if into is out else out.copy_(into)
 
 
