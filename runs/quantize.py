@@ -1,6 +1,6 @@
 """int8 and int4 weights beside the ones they were made from: answers, logits, kept tokens, and time.
 
-    python runs/quantize.py accuracy    # the bundled model on 5,000 questions of scenes, float32: 5 minutes on 1 core
+    python runs/quantize.py accuracy    # the bundled model on 5,000 questions of scenes: 10 minutes on 1 core
     python runs/quantize.py speed       # 8 layers of mamba-2.8b's width, random weights, bfloat16: 2 minutes on 2 cores
 
 Each writes its part of numbers/quantize.json and the page numbers/quantize.md anew.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -37,6 +38,7 @@ from provenance import NUMBERS, footer, provenance, publish
 
 METHODS = ("none", "dtp:keep=0.5")
 ROWS, TOKENS = (752, 388, 23), 8  # of the prompts; decoded after the shortest
+ACTIVATIONS = ("float32", "bfloat16")
 ALLOWED = {"int8": 0.3, "int4": 1.0}  # points of accuracy
 NAME = "quantize"
 
@@ -49,16 +51,17 @@ class Part(StrEnum):
 
 
 def accuracy(questions: int, pictures: int) -> list[dict[str, Any]]:
-    """A row for the float32 model and for each form: right answers, and how logits and kept tokens differ."""
+    """A row for each type of activations and form of weights: right answers, and how logits and kept tokens differ."""
     benchmark, rows, first = registry["scenes"](), [], None
-    for form in (None, *FORMS):
-        vlm, processor = dp.load("bundled", quantize=form)
-        results = answered(vlm, processor, benchmark, METHODS, "test", questions, form or "float32")
+    for dtype, form in product(ACTIVATIONS, (None, *FORMS)):
+        vlm, processor = dp.load("bundled", dtype=dtype, quantize=form)
+        results = answered(vlm, processor, benchmark, METHODS, "test", questions, f"{form or dtype} x {dtype}")
         seen = seen_by(vlm, processor, pictures)
         first = first or seen
         rows.append(
             {
-                "weights": form or "float32",
+                "weights": form or dtype,
+                "activations": dtype,
                 "questions": questions,
                 "right": {result.method: result.mean for result in results},
                 "lm_bytes": weight_bytes(vlm.model.lm),
@@ -158,16 +161,17 @@ def accuracy_table(part: Mapping[str, Any]) -> list[str]:
     lines = [
         f"The bundled model on {first['questions']:,} test questions of `scenes`, in percent; logits of "
         f"{first['pictures']} questions, unpruned, as the norm of the difference over the norm; kept tokens of "
-        f"`{METHODS[1]}` that the float32 model drops, on the same pictures. Activations are float32 throughout.",
+        f"`{METHODS[1]}` that the float32 model drops, on the same pictures.",
         "",
-        f"| weights | LM, MB | none | against float32 | allowed | {METHODS[1]} | logits apart | kept tokens moved |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        f"| weights | activations | LM, MB | none | against float32 | allowed | {METHODS[1]} | logits apart | "
+        "kept tokens moved |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in part["rows"]:
         change, allowed = row["right"]["none"] - first["right"]["none"], ALLOWED.get(row["weights"])
         lines.append(
-            f"| {row['weights']} | {row['lm_bytes'] / 1e6:.2f} | {row['right']['none']:.2f} | {change:+.2f} | "
-            f"{'' if allowed is None else f'-{allowed}'} | {row['right'][METHODS[1]]:.2f} | "
+            f"| {row['weights']} | {row['activations']} | {row['lm_bytes'] / 1e6:.2f} | {row['right']['none']:.2f} | "
+            f"{change:+.2f} | {'' if allowed is None else f'-{allowed}'} | {row['right'][METHODS[1]]:.2f} | "
             f"{row['logits_apart']:.4f} | {100 * row['kept_moved']:.2f} % |"
         )
     return [*lines, "", footer(part["provenance"])]
