@@ -12,10 +12,11 @@ from deltaprune.kernels._memory import empty
 from deltaprune.kernels._numba import compiled, launch
 from deltaprune.kernels._numba_products import stretch
 from deltaprune.kernels._numba_quantized import operand, product
+from deltaprune.kernels._numba_vectors import BYTES
 from deltaprune.kernels._numba_widen import widen_matrix
 from deltaprune.kernels.quantized import Quantized, flat, operands
 
-MOST_ROWS = {torch.float32: 2**30, torch.bfloat16: 24}  # of x; with more, torch is faster, also after widening
+MOST_ROWS = {"int8": 40, "int4": 48 if BYTES else 24}  # of bfloat16; with more, torch is faster, also after widening
 
 
 @compiled(parallel=True)
@@ -32,7 +33,7 @@ def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
     (batch, width), height = x.shape, len(weight)
     if 0 in (batch, height):
         return out
-    if batch > MOST_ROWS[x.dtype]:
+    if x.dtype == torch.bfloat16 and batch > MOST_ROWS[weight.form]:
         return torch.mm(x.detach(), widened(weight).t(), out=out)
     into = out if out.dtype == torch.float32 and out.is_contiguous() else torch.empty(batch, height)
     given = x.detach().float().contiguous().view(-1).numpy()
