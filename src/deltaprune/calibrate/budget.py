@@ -137,7 +137,7 @@ def _met(config: Sizes, method: Method | str, spent: _Spent, text_tokens: float)
 def check_share(name: str, share: float) -> None:
     """A budget lies above 0 and not above 1, else a `UserError`."""
     if not 0 < share <= 1:
-        nearest = share / 100 if 1 < share <= 100 else 0.5
+        nearest = share / 100 if 2 <= share <= 100 else 1 if share > 1 else 0.5
         raise UserError(f"{name} {share:g} is no share of the MACs: it lies above 0 and not above 1 (try {nearest:g}).")
 
 
