@@ -6,7 +6,10 @@ from backends import backends, device_of, takes, typed_backends
 from torch import Tensor
 
 from deltaprune.kernels import matmul
+from deltaprune.kernels._numba_pairs import BLOCK as HIGH
+from deltaprune.kernels._numba_pairs import MOST, SUMMED
 from deltaprune.kernels._numba_products import BLOCK, HEIGHT, HELD
+from deltaprune.kernels._numba_vectors import PAIRS
 from deltaprune.kernels.matmul import numba as fast
 
 BACKENDS = backends("matmul")
@@ -16,8 +19,11 @@ PARTS = HELD // (4 * 1700)  # rows of this width that are taken at once
 
 @pytest.fixture
 def ours(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The numba backend, on a processor that would leave it all to torch as well."""
+    """The numba backend, on a processor that would leave it all to torch as well, for matrices of any size."""
     monkeypatch.setattr(fast, "OURS", True)
+    monkeypatch.setattr(fast, "PAIRED", PAIRS)
+    monkeypatch.setattr(fast, "LEAST", 0)
+    monkeypatch.setattr(fast, "NARROW", 0)
     return "numba"
 
 
@@ -28,6 +34,7 @@ def run(backend: str, x: Tensor, weight: Tensor, out: Tensor | None = None) -> T
 
 SHAPES = {
     1: (1, 1), 3: (BLOCK + HEIGHT + 1, 33), 65: (11 * BLOCK, 64), PARTS + 5: (7, 1700), 0: (3, 4), 2: (0, 4),
+    16: (HIGH + 7, 2), 32: (HIGH + 7, 14), 48: (HIGH + 7, 16), MOST: (99, 4 * SUMMED + 6), MOST + 1: (99, 340),
 }  # fmt: skip
 
 
@@ -63,8 +70,23 @@ def test_a_row_has_the_same_bits_among_any_others(ours):
     assert torch.equal(run(ours, x[:4], weight[50:57]), whole[:4, 50:57])
 
 
-def test_the_same_on_any_number_of_threads(ours):
-    x, weight, before = torch.randn(50, 256), torch.randn(3000, 256), torch.get_num_threads()
+@pytest.mark.skipif(not fast.PAIRED, reason="bfloat16 is torch's here")
+@pytest.mark.parametrize("width", [2 * SUMMED + 2, 2560, 5120], ids=str)
+def test_few_rows_in_bfloat16_have_the_bits_of_many(width):
+    """The few are ours, the many torch's; cut from wider ones, from an odd place, into given memory, and one alone."""
+    x, weight = torch.randn(2 * MOST, width).bfloat16(), torch.randn(fast.LEAST // width + 1, width).bfloat16()
+    whole = matmul(x, weight)
+    for first, count in ((0, 1), (3, 22), (MOST, MOST), (5, 33), (7, 16)):
+        assert torch.equal(matmul(x[first : first + count], weight), whole[first : first + count])
+    wider, out = torch.randn(9, width + 7).bfloat16(), torch.empty(9, len(weight)).bfloat16()
+    wider[:, 1 : width + 1] = x[:9]
+    matmul(wider[:, 1 : width + 1], weight, out)
+    assert torch.equal(out, whole[:9])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_same_on_any_number_of_threads(ours, dtype):
+    x, weight, before = torch.randn(50, 256).to(dtype), torch.randn(3000, 256).to(dtype), torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         alone = run(ours, x, weight)

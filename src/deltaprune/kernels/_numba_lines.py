@@ -44,12 +44,12 @@ def write(builder: Any, vector: Any, data: Any, at: Any) -> None:
     builder.store(vector, place(builder, data, at), align=4)
 
 
-def expect(builder: Any, data: Any, at: Any) -> None:
-    """Ask for a place that is read soon, into the second-level cache; it may lie beyond the array."""
+def expect(builder: Any, data: Any, at: Any, level: int = 2) -> None:
+    """Ask for a place that is read soon; it may lie beyond the array. `level` 2 or, into the first cache, 3."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    flags = (ir.Constant(WORD, flag) for flag in (0, 2, 1))  # to read, in the second level, data
+    flags = (ir.Constant(WORD, flag) for flag in (0, level, 1))  # to read, where to, data
     builder.call(prefetch, [builder.bitcast(builder.gep(data, [at]), byte), *flags])
 
 
