@@ -129,7 +129,7 @@ class MambaBlock(nn.Module):
             raise UserError('Align() lets updated rows decay the state: no Pass(how="write") may come after it.')
         inner, m, x = self.config.d_inner, self.mixer, rows.x
         normed = self._normed(rows)
-        known = self._inputs(product("in_proj_u", normed, m.matrix("in_proj")[:inner]), rows, state)
+        known = self._inputs(product("in_proj", normed, m.matrix("in_proj")[:inner]), rows, state)
         ssm = state and state.ssm
         text, outs, order = [], [], []
         told: dict[str, list[Tensor]] = {role: [] for role in needs & {"step", "delta"}}

@@ -18,6 +18,27 @@ USUAL = 4  # taps; all of them are then in one loop
 
 
 @compiled()
+def _turned(weight, bias, taps, shift):
+    """`weight` (E, W), flat -> `taps` (W, E), and `bias` -> `shift`, both float32."""
+    width = len(taps)
+    for e in range(len(bias)):
+        shift[e] = widen(bias[np.uintp(e)])
+        for k in range(width):
+            taps[k, e] = widen(weight[np.uintp(e * width + k)])
+
+
+@compiled()
+def _last(x, step, cu, past, out):
+    """The last W - 1 inputs of each sequence, those of `past` (S, W - 1, E) included -> `out` (S, E, W - 1)."""
+    sequences, kept, channels = past.shape
+    for s in range(sequences):
+        for k in range(kept):
+            row = cu[s + 1] - kept + k
+            for e in range(channels):
+                out[s, e, k] = x[np.uintp(row * step + e)] if row >= cu[s] else past[s, row - cu[s] + kept, e]
+
+
+@compiled()
 def _tap(total, source, base, weight, first):
     """total += weight x: some channels of one row."""
     full_width()
@@ -91,30 +112,25 @@ def conv(
 ) -> tuple[Tensor, Tensor]:
     """See `causal_conv1d`."""
     channels, width = weight.shape
-    x = x.detach()
+    x, weight, bias = x.detach(), weight.detach().contiguous(), bias.detach().contiguous()
+    shape = len(cu_seqlens) - 1, width - 1, channels
     if initial_state is None:
-        past = torch.zeros((len(cu_seqlens) - 1, width - 1, channels), dtype=x.dtype)
+        past = torch.zeros(shape, dtype=x.dtype)
     else:
         past = initial_state.detach().to(x.dtype).transpose(1, 2).contiguous()
     out = empty("causal_conv1d.out", (len(x), channels), x.dtype)
-    taps = weight.detach().T.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
-    shift = bias.detach().float().contiguous()
-    launch(
-        _conv, x.numel() * width, *rows(x), taps.numpy(), shift.numpy(), cu_seqlens.numpy(),
-        rows(past.view(-1, channels))[0], rows(out)[0],
-    )  # fmt: skip
-    return out, _last(x, past, cu_seqlens.long())
+    last = torch.empty(shape[0], channels, width - 1, dtype=x.dtype)
+    taps, shift = np.empty((width, channels), np.float32), np.empty(channels, np.float32)
+    bounds, (given, step) = cu_seqlens.numpy(), rows(x)
+    _turned(_flat(weight), _flat(bias), taps, shift)
+    launch(_conv, x.numel() * width, given, step, taps, shift, bounds, _flat(past), rows(out)[0])
+    _last(given, step, bounds, _flat(past).reshape(shape), _flat(last).reshape(last.shape))
+    return out, last
 
 
-def _last(x: Tensor, past: Tensor, cu: Tensor) -> Tensor:
-    """The last W - 1 inputs of each sequence `(S, E, W - 1)`, those of `past` included; all sequences at once."""
-    starts, kept = cu[:-1, None], past.shape[1]
-    if len(cu) == 2:  # in a third of the time
-        rows = torch.cat([past[0], x[max(0, len(x) - kept) :]])
-        return rows[len(rows) - kept :].T[None].contiguous()
-    row = cu[1:, None] - kept + torch.arange(kept)
-    before = past.gather(1, (row - starts + kept).clamp(max=kept - 1)[..., None].expand(past.shape))
-    return torch.where((row >= starts)[..., None], x[row.clamp(min=0)], before).transpose(1, 2).contiguous()
+def _flat(x: Tensor) -> np.ndarray:
+    """A contiguous tensor's memory in float32, or bfloat16 as the int16 of the same bits."""
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x.float()).numpy().reshape(-1)
 
 
 BACKEND = Backend(

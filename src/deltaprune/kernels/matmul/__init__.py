@@ -17,8 +17,8 @@ def matmul(
 ) -> Float[Tensor, "T n"]:
     """x weight^T, summed in float32 (float64 inputs: float64) and rounded once, to the type of both.
 
-    Where it is ours, see the numba backend, a row's result has the same bits among any others. In bfloat16 ours takes few
-    rows and torch many; the bits are the same.
+    Where it is ours, see the numba backend, a row's result has the same bits among any others. In bfloat16 ours takes
+    few rows and torch many; the bits are the same.
 
     Args:
         x: the rows; they may be cut from wider ones.
