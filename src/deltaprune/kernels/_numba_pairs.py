@@ -19,7 +19,7 @@ from numba import prange
 from numba.core import types
 from numba.extending import intrinsic
 
-from deltaprune.kernels._numba import compiled, full_width, narrow
+from deltaprune.kernels._numba import compiled, full_width, instruction, narrow
 from deltaprune.kernels._numba_lines import WORDS, expect
 from deltaprune.kernels._numba_vectors import INDEX, LINE, WIDTH, WORD, fused_pairs, loop
 
@@ -95,7 +95,7 @@ def _load(builder: Any, pointer: Any, form: Any) -> Any:
     return builder.load(builder.bitcast(pointer, form.as_pointer()), align=4)
 
 
-@intrinsic
+@instruction
 def _turn(typingctx, x, at, step, out, to, out_step):
     """out[to + j out_step + i] = x[at + i step + j]: 16 by 16 words of 32 bits, whatever they are."""
 
