@@ -12,17 +12,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from answering import answered
+from deltaprune.analysis.parts import here
 from deltaprune.benchmarks import one_of_each
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.calibrate import budget, load_plan, save_plan
 from deltaprune.cli._freezing import frozen_in_place
+from deltaprune.cli._measuring import Measuring, plan_in_place
 from deltaprune.cli._progress import Working
-from deltaprune.cli.calibrate import hosted
 from deltaprune.cost import share_of
 from deltaprune.errors import UserError
 from deltaprune.evaluate import MethodResult
@@ -107,9 +108,9 @@ def calibrated(vlm: Hosted, processor: Any, path: Path, samples: int, pictures: 
     if not path.exists():
         with Working("calibrating") as working:
             asked = one_of_each(Scenes(), "val", 0, samples)
-            by, where = ("first_peak", 0.003), ("scenes", "val", 0)
-            plan = hosted(vlm, processor, Scenes(), asked, by, where, working)
-            plan = frozen_in_place(plan, vlm, processor, Scenes(), ("val", 0, pictures), LEAST, working)
+            on = Measuring(cast(Any, vlm), processor, Scenes(), asked, working, here)
+            plan = plan_in_place(on, "first_peak", 0.003, {"benchmark": "scenes", "split": "val", "seed": 0})
+            plan = frozen_in_place(plan, on, ("val", 0, pictures), LEAST)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_plan(plan, vlm.config, path)
     return vlm.use_plan(load_plan(path, vlm.config))

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deltaprune.cli._common import check_device, load_model, quiet_transformers
+from deltaprune.cli._common import check_device, quiet_transformers
 from deltaprune.cli._grid import Grid
+from deltaprune.cli._loading import ModelOptions, load_model
 from deltaprune.cli._options import DEFAULT_METHODS
 from deltaprune.cli._progress import Working
 from deltaprune.cli._tables import JsonRow, kept_tokens, planned, table
@@ -54,7 +55,7 @@ def bench_hosted(
         working.say(f"filling {model} with random weights")
         loaded = random_hosted(model, dtype, device)
     else:
-        loaded = load_model(model, device, working, plan, dtype=dtype)
+        loaded = load_model(ModelOptions(model, plan, dtype=dtype), device, working)
     vlm, processor = loaded
     if random_weights and plan is not None:
         vlm.use_plan(load_plan(plan, vlm.config))

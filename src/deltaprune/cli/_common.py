@@ -1,4 +1,4 @@
-"""What the commands share: checks that need no torch, loading, writing."""
+"""What the commands share: checks that need no torch, a model's configuration, writing."""
 
 import json
 import os
@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltaprune.cli._manner import manner
-from deltaprune.cli._progress import Working
 from deltaprune.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from deltaprune.hosted.config import HostedConfig
     from deltaprune.mllm.network import MLLMConfig
-    from deltaprune.mllm.processor import Processor
-    from deltaprune.vlm import VLM
 
 MOST = 10**9
 DEVICES = ("cpu", "cuda", "auto")
@@ -94,41 +91,6 @@ def read_towers(words: list[str] | None) -> str | dict[str, str] | None:
     return words[0]
 
 
-def load_model(
-    model: str,
-    device: str,
-    working: Working,
-    plan: str | None = None,
-    towers: list[str] | None = None,
-    tokenizer: str | None = None,
-    dtype: str | None = None,
-    quantize: str | None = None,
-) -> "tuple[VLM, Processor]":
-    """A model on its device, with progress.
-
-    Args:
-        model, device, towers, tokenizer, dtype, quantize: the options.
-        working: shows what is being done.
-        plan: a plan file, which replaces the model's own plan.
-    """
-    from deltaprune.hosted.recognise import is_hosted
-    from deltaprune.load import load
-
-    check_device(device)
-    check_dtype(dtype)
-    check_quantize(quantize, device)
-    working.say(f"loading {model}")
-    if is_hosted(model):
-        quiet_transformers()
-    parts = {"towers": read_towers(towers), "tokenizer": tokenizer}
-    vlm, processor = load(model, **parts, dtype=dtype, device=device, quantize=quantize)
-    if plan is not None:
-        from deltaprune.calibrate import load_plan
-
-        vlm.use_plan(load_plan(plan, vlm.config))
-    return vlm, processor
-
-
 def quiet_transformers() -> None:
     """Switch off transformers' progress bars and messages, so that stderr has only the command's own."""
     from transformers.utils import logging
@@ -196,11 +158,6 @@ def with_visual_tokens(config: "MLLMConfig | HostedConfig", n: int | None) -> "M
             f"{config.name} has {config.n_visual} visual tokens, whatever the image: leave out --visual-tokens."
         )
     return config.with_visual(n)
-
-
-def patch_grid(config: "MLLMConfig") -> tuple[int, int]:
-    """Rows and columns of patches, which all towers share."""
-    return config.grid
 
 
 def print_json(document: Any) -> None:

@@ -1,71 +1,59 @@
-"""The part of `deltaprune calibrate` that finds the order of `Freeze`: which pictures, and progress."""
+"""The part of `deltaprune calibrate` that finds the order of `Freeze`, with progress."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from deltaprune.cli._progress import Working
+from deltaprune.cli._measuring import Measuring
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from deltaprune.analysis.parts import Run
-    from deltaprune.benchmarks import Benchmark
     from deltaprune.calibrate.frozen import Unit
     from deltaprune.hosted.model import Hosted
-    from deltaprune.mllm.processor import Processor
     from deltaprune.plan import Plan
-    from deltaprune.vlm import VLM
 
 
 def frozen(
     plan: "Plan",
-    vlm: "VLM",
-    processor: "Processor",
-    benchmark: "Benchmark",
+    on: Measuring,
     where: tuple[str, int, int],
     budget: tuple[float, "Unit"],
     one_shot: bool,
     out: str | None,
-    working: Working,
-    run: "Run",
 ) -> "Plan":
-    """The plan with the order of `Freeze`, with progress.
+    """The plan with the order of `Freeze`.
 
     Args:
-        budget: how much, and of what.
+        plan: of the model, without that order.
+        on: the model and the benchmark; its samples are not used.
         where: split, seed and number of pictures; every question about each is asked.
-        out: of the plan; what is found is kept beside it until the search ends.
+        budget: how much, and its unit.
+        one_shot: try each layer once, alone.
+        out: where the plan will be written; until the search ends, what it has found is kept in `out` + ".partial".
     """
     from deltaprune.benchmarks import messages_about
     from deltaprune.calibrate import asked_together, with_freezing
 
     def counted() -> "Iterator[tuple[Image.Image, list[str]]]":
-        for i, picture in enumerate(messages_about(benchmark, *where)):
-            working.count(i, where[2])
+        for i, picture in enumerate(messages_about(on.benchmark, *where)):
+            on.working.count(i, where[2])
             yield picture
 
-    source: dict[str, Any] = {"benchmark": benchmark.name, "split": where[0], "seed": where[1]}
+    source: dict[str, Any] = {"benchmark": on.benchmark.name, "split": where[0], "seed": where[1]}
     partial = None if out is None else f"{out}.partial"
-    asked = asked_together(vlm, processor, counted())
-    return with_freezing(plan, vlm, asked, budget[0], one_shot, source, partial, working.say, budget[1], run)
+    asked = asked_together(on.vlm, on.processor, counted())
+    return with_freezing(plan, on.vlm, asked, budget[0], one_shot, source, partial, on.working.say, budget[1], on.run)
 
 
-def frozen_in_place(
-    plan: "Plan",
-    vlm: "Hosted",
-    processor: "Processor",
-    benchmark: "Benchmark",
-    where: tuple[str, int, int],
-    budget: float,
-    working: Working,
-) -> "Plan":
-    """The same on a model of transformers' own; takes what `frozen` takes."""
+def frozen_in_place(plan: "Plan", on: Measuring, where: tuple[str, int, int], budget: float) -> "Plan":
+    """As `frozen`, of a model of transformers' own (a `Hosted`); `budget` is a share of the MACs."""
     from deltaprune.benchmarks import messages_about
     from deltaprune.calibrate.frozen import with_freezing_in_place
 
+    vlm = cast("Hosted", on.vlm)
     samples = [
-        processor(images=image, text=text).to(vlm.device)
-        for image, texts in messages_about(benchmark, *where)
+        on.processor(images=image, text=text).to(vlm.device)
+        for image, texts in messages_about(on.benchmark, *where)
         for text in texts
     ]
-    return with_freezing_in_place(plan, vlm, samples, budget, working.say)
+    return with_freezing_in_place(plan, vlm, samples, budget, on.working.say)

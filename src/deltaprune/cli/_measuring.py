@@ -1,41 +1,67 @@
-"""A model and where it is measured, for the commands that measure it."""
+"""Measuring a model on pictures of a benchmark, with progress."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from deltaprune.cli._progress import Working
-from deltaprune.cli.evaluate import load_for
-from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
     from deltaprune.analysis.parts import Run
-    from deltaprune.mllm.processor import Processor
+    from deltaprune.benchmarks import Benchmark, Sample
+    from deltaprune.hosted.model import Hosted
+    from deltaprune.mllm.processor import Inputs, Processor
+    from deltaprune.plan import Plan
     from deltaprune.vlm import VLM
 
+T = TypeVar("T")
+BATCH = 8  # pictures that run at once
 
-def load_to_measure(
-    engine: str,
-    place: tuple[str | None, int | None, str],
-    model: str,
-    working: Working,
-    plan: str | None,
-    towers: list[str] | None,
-    tokenizer: str | None,
-    dtype: str | None,
-    quantize: str | None = None,
-) -> "tuple[VLM, Processor, Run]":
-    """A model, and what hands its measurements to an engine.
+
+class Measuring(NamedTuple):
+    """A model and the pictures that it is measured on.
+
+    Attributes:
+        vlm, processor: what `load` gave.
+        benchmark: where the samples are from; its protocol words the questions.
+        samples: pictures, with a question each.
+        working: shows progress.
+        run: hands the batches to an engine.
+    """
+
+    vlm: "VLM"
+    processor: "Processor"
+    benchmark: "Benchmark"
+    samples: "Sequence[Sample]"
+    working: Working
+    run: "Run"
+
+    def batches(self) -> "Iterator[Inputs]":
+        """The questions as the model takes them, `BATCH` pictures at a time."""
+        for i in range(0, len(self.samples), BATCH):
+            self.working.count(i, len(self.samples))
+            batch = self.samples[i : i + BATCH]
+            texts = [self.benchmark.rules.message(sample) for sample in batch]
+            yield self.processor(images=[sample.image for sample in batch], text=texts).to(self.vlm.device)
+
+    def measured(self, what: str, measure: Callable[..., T]) -> T:
+        """What a function of `deltaprune.calibrate` measures; `what` is named in the line of progress."""
+        self.working.say(f"measuring {what}")
+        return measure(self.vlm, self.batches(), run=self.run)
+
+
+def plan_in_place(on: Measuring, rule: str, eta: float, source: Mapping[str, object]) -> "Plan":
+    """The plan of a model of transformers' own (a `Hosted`), with progress.
 
     Args:
-        place: address, workers and device.
-
-    Raises:
-        UserError: an unknown engine, a place that it does not have, or a model that runs in one process only.
+        on: the model and its pictures.
+        rule: for the early layer.
+        eta: VTW's threshold in nats.
+        source: benchmark, split and seed, as the plan names them.
     """
-    from deltaprune.evaluate.engines import Place
-    from deltaprune.evaluate.measuring import run_on
-    from deltaprune.hosted.model import Hosted
+    from deltaprune.calibrate.hosted import hosted_curves, hosted_plan
 
-    vlm, processor, where = load_for(engine, Place(*place), model, working, plan, towers, tokenizer, dtype, quantize)
-    if isinstance(vlm, Hosted) and engine != "local":
-        raise UserError(f"{model} is a model of transformers' own, which runs in one process: leave out --engine.")
-    return vlm, processor, run_on(engine, where)
+    vlm = cast("Hosted", on.vlm)
+    on.working.say("measuring spread and withdrawal, a run for each layer")
+    prompts = (on.processor(images=sample.image, text=on.benchmark.rules.message(sample)) for sample in on.samples)
+    curves = hosted_curves(vlm, prompts, rule == "js", lambda done: on.working.count(done, len(on.samples)))
+    return hosted_plan(curves, len(vlm.config.layers), rule, source, eta)

@@ -9,7 +9,8 @@ from deltaprune.cli._analyses_layers import depth_recipes, disjoint_sets, layer_
 from deltaprune.cli._analyses_scores import attention_and_score, curve_over_keep
 from deltaprune.cli._asked import Asked, Done
 from deltaprune.cli._common import check_whole, print_json, write
-from deltaprune.cli._measuring import load_to_measure
+from deltaprune.cli._loading import ModelOptions, PlaceOptions, load_to_measure
+from deltaprune.cli._measuring import Measuring
 from deltaprune.cli._options import (
     AddressOption,
     BenchmarkOption,
@@ -30,7 +31,6 @@ from deltaprune.cli._options import (
 from deltaprune.cli._progress import Working
 from deltaprune.cli._ranges import numbers_of
 from deltaprune.cli._tables import show
-from deltaprune.cli.calibrate import batches
 from deltaprune.cli.sweep import check_figure
 from deltaprune.errors import UserError, did_you_mean
 
@@ -109,12 +109,11 @@ def analyse(
         check_figure(plot)
         chosen, n_sets = registry[benchmark](), sets or 4 if subject == "sets" else 1
         about = one_of_each(chosen, split, seed, samples * n_sets)
-        vlm, processor, run = load_to_measure(
-            engine, (address, workers, device), model, working, plan, towers, tokenizer, dtype, quantize
-        )
-        inputs = [
-            list(batches(vlm, processor, chosen, about[i::n_sets], working)) for i in range(n_sets)
-        ]  # every n-th, so that each set has every kind of question
+        options = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
+        vlm, processor, run = load_to_measure(options, PlaceOptions(engine, address, workers, device), working)
+        inputs = [  # every n-th sample, so that each set has every kind of question
+            list(Measuring(vlm, processor, chosen, about[i::n_sets], working, run).batches()) for i in range(n_sets)
+        ]
         done = MEASURE[subject](Asked(vlm, inputs, shares, *layers, ranks, working, plot is not None, run))
         if plot is not None and done.figure is not None:
             from deltaprune.analysis import figures

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltaprune.cli._common import check_target, check_whole, load_model, print_json, write
+from deltaprune.cli._common import check_target, check_whole, print_json, write
+from deltaprune.cli._loading import ModelOptions, load_model
 from deltaprune.cli._manner import manner
 from deltaprune.cli._options import (
     ASKED,
@@ -78,7 +79,8 @@ def ask(
         picture = open_image(image)
         if overlay is not None:
             _check_overlay(overlay, image)
-        vlm, processor = load_model(model, device, working, plan, towers, tokenizer, dtype, quantize)
+        options = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
+        vlm, processor = load_model(options, device, working)
         if overlay is not None:
             _check_grid(vlm, processor, picture)
         methods = methods if method else suited(methods, vlm.config)

@@ -12,10 +12,10 @@ from deltaprune.cli._common import (
     check_dtype,
     check_quantize,
     check_whole,
-    load_model,
     print_json,
     read_own_config,
 )
+from deltaprune.cli._loading import ModelOptions, load_model
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
     DeviceOption,
@@ -115,7 +115,8 @@ def bench(
             elif layers is not None:
                 raise UserError("--layers cuts a model of random weights: add --random-weights.")
             else:
-                vlm = load_model(model, device, working, plan, towers, tokenizer, dtype, quantize)[0]
+                options = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
+                vlm = load_model(options, device, working)[0]
             working.say("measuring (the first round compiles the kernels)")
             if growth:
                 tables = [growth_table]

@@ -1,21 +1,13 @@
 """`deltaprune evaluate`."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaprune.cli._common import (
-    check_device,
-    check_dtype,
-    check_quantize,
-    check_whole,
-    load_model,
-    print_json,
-    write,
-)
+from deltaprune.cli._common import check_whole, print_json, write
+from deltaprune.cli._loading import ModelOptions, PlaceOptions, load_for
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
     AddressOption,
@@ -50,9 +42,6 @@ from deltaprune.errors import UserError
 if TYPE_CHECKING:
     from deltaprune.benchmarks import Benchmark
     from deltaprune.evaluate import MethodResult
-    from deltaprune.evaluate.engines import Place
-    from deltaprune.mllm.processor import Processor
-    from deltaprune.vlm import VLM
 
 
 def evaluate(
@@ -96,7 +85,6 @@ def evaluate(
     check_whole("--seed", seed, least=0)
     with Working("starting") as working:
         from deltaprune.evaluate import evaluate
-        from deltaprune.evaluate.engines import Place
         from deltaprune.evaluate.recorders import open_tracker
         from deltaprune.evaluate.report import write_report
         from deltaprune.hosted.config import suited
@@ -108,9 +96,8 @@ def evaluate(
         recorders = [] if track is None else [open_tracker(track)]
         chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images, no_ocr)
         split, limit = check_questions(chosen, split, seed, limit)
-        vlm, processor, place = load_for(
-            engine, Place(address, workers, device), model, working, plan, towers, tokenizer, dtype, quantize
-        )
+        options = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
+        vlm, processor, place = load_for(options, PlaceOptions(engine, address, workers, device), working)
         methods = methods if method else suited(methods, vlm.config)
         working.say("answering")
         unpruned = [] if "none" in methods else ["none"]  # it answers anyway; the report compares with it
@@ -143,32 +130,6 @@ def check_questions(benchmark: "Benchmark", split: str | None, seed: int, limit:
     limit = 500 if limit is None and benchmark.name == "scenes" else limit
     next(benchmark.samples(split, seed, limit), None)
     return split, limit
-
-
-def load_for(
-    engine: str,
-    place: "Place",
-    model: str,
-    working: Working,
-    plan: str | None,
-    towers: list[str] | None,
-    tokenizer: str | None,
-    dtype: str | None,
-    quantize: str | None = None,
-) -> "tuple[VLM, Processor, Place]":
-    """A model for an engine, and the place of work: elsewhere the model is read to the CPU and moves there."""
-    from deltaprune.evaluate.engines import registry as engines
-
-    engines[engine]  # an unknown one is refused before the model is loaded
-    elsewhere = engine != "local"
-    assert place.device is not None
-    check_device(place.device, here=not elsewhere)
-    check_dtype(dtype)
-    if elsewhere:
-        check_quantize(quantize, place.device)
-    here = "cpu" if elsewhere else place.device
-    vlm, processor = load_model(model, here, working, plan, towers, tokenizer, dtype, quantize)
-    return vlm, processor, place if elsewhere else replace(place, device=None)
 
 
 def open_benchmark(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from deltaprune.cli._common import check_target, check_whole, write
+from deltaprune.cli._loading import ModelOptions
 from deltaprune.cli._options import (
     DeviceOption,
     DtypeOption,
@@ -16,7 +17,8 @@ from deltaprune.cli._options import (
     TowersOption,
     local,
 )
-from deltaprune.cli._plots import DRAW, QUESTION, Asked
+from deltaprune.cli._plot_options import QUESTION, PlotOptions
+from deltaprune.cli._plots import DRAW
 from deltaprune.cli._progress import Working
 from deltaprune.errors import UserError, did_you_mean
 
@@ -89,9 +91,9 @@ def plot(
     tradeoff   accuracy against MACs, from reports of evaluate --out: REPORT
     growth     time and memory against tokens, measured now or from a file of bench --growth --json: REPORT
     """
-    values = (image, question, method, layers, benchmark, samples, rule, plan)
+    values = (image, question, method, layers, benchmark, samples, rule)
     names = ("--image", "--question", "--method", "--layers", "--benchmark", "--samples", "--rule", "--plan")
-    given = {name for name, value in zip(names, values, strict=True) if value is not None}
+    given = {name for name, value in zip(names, (*values, plan), strict=True) if value is not None}
     if figure == "tradeoff":  # no model runs
         given |= {
             f"--{name}"
@@ -109,8 +111,8 @@ def plot(
             check_target("--out", str(file))
             if image is not None and file.exists() and Path(image).exists() and file.samefile(image):
                 raise UserError(f"--out {target!r} is the picture itself and would replace it: choose another name.")
-        how = towers, tokenizer, dtype, quantize
-        drawn = DRAW[figure](Asked(model, *values, device, tuple(report or ()), *how), working)
+        options = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
+        drawn = DRAW[figure](PlotOptions(options, device, *values, tuple(report or ())), working)
         write("--out", target, lambda path: written.extend(figures.save(drawn, path)))
     for file in written:
         print(file)

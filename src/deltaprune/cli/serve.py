@@ -12,10 +12,10 @@ from deltaprune.cli._common import (
     check_dtype,
     check_quantize,
     check_whole,
-    load_model,
     read_model_config,
     read_towers,
 )
+from deltaprune.cli._loading import ModelOptions, load_model
 from deltaprune.cli._options import (
     DeviceOption,
     DtypeOption,
@@ -119,7 +119,8 @@ def serve(
             else:
                 from deltaprune.serve.app import create_app
 
-                loaded = load_model(model, device, working, plan, towers, tokenizer, dtype, quantize)
+                chosen = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
+                loaded = load_model(chosen, device, working)
                 app = create_app(*loaded, settings)
                 if studio:
                     from deltaprune.studio import mount

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deltaprune.cli._common import load_model
+from deltaprune.cli._loading import ModelOptions, load_model
 from deltaprune.cli._options import DeviceOption, DtypeOption, ModelOption, QuantizeOption
 from deltaprune.cli._progress import Working
 from deltaprune.errors import UserError
@@ -38,7 +38,7 @@ def studio(
         from deltaprune.studio.app import check_port, own_app, serve, warm_up
 
         check_port(host, port)
-        opened = load_model(model, device, working, dtype=dtype, quantize=quantize)
+        opened = load_model(ModelOptions(model, dtype=dtype, quantize=quantize), device, working)
         working.say("warming up (the first run on a machine compiles the kernels)")
         warm_up(opened)
         given = {"source": (model, "bundled"), "device": (device, "cpu"), "dtype": (dtype, None)}

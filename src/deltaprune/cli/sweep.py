@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from deltaprune.cli._common import check_target, check_whole, print_json, write
+from deltaprune.cli._loading import ModelOptions, PlaceOptions, load_for
 from deltaprune.cli._options import (
     AddressOption,
     AnswersOption,
@@ -36,7 +37,7 @@ from deltaprune.cli._options import (
 from deltaprune.cli._progress import Working
 from deltaprune.cli._ranges import numbers_of
 from deltaprune.cli._tables import show, sweep_table
-from deltaprune.cli.evaluate import check_questions, failed, load_for, open_benchmark
+from deltaprune.cli.evaluate import check_questions, failed, open_benchmark
 from deltaprune.errors import UserError
 
 DEFAULT = ("dtp", "fastv", "dart", "freeze")
@@ -99,16 +100,14 @@ def sweep(
     kept, spent = numbers_of("--keep", keep), numbers_of("--share", share if keep or share else SHARES)
     with Working("starting") as working:
         from deltaprune.evaluate import sweep
-        from deltaprune.evaluate.engines import Place
         from deltaprune.evaluate.report import document, write_report
         from deltaprune.hosted.config import suited
 
         check_figure(plot)
         chosen = open_benchmark(benchmark, data, hub, protocol, allow_partial, images, no_ocr)
         split, limit = check_questions(chosen, split, seed, limit)
-        vlm, processor, place = load_for(
-            engine, Place(address, workers, device), model, working, plan, towers, tokenizer, dtype, quantize
-        )
+        options = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
+        vlm, processor, place = load_for(options, PlaceOptions(engine, address, workers, device), working)
         working.say("answering")
         done = sweep(
             vlm,
