@@ -1,7 +1,7 @@
 """The public names; `__init__.py` imports each when it is first asked for."""
 
 from .answer import Answer as Answer
-from .calibrate.plans import load_plan as load_plan
+from .calibrate.plan_files import load_plan as load_plan
 from .errors import UserError as UserError
 from .load import load as load
 from .merge import Align as Align

@@ -13,11 +13,11 @@ from deltaprune.calibrate.frozen import asked_together as asked_together
 from deltaprune.calibrate.frozen import with_freezing as with_freezing
 from deltaprune.calibrate.measure import Curves as Curves
 from deltaprune.calibrate.measure import measure as measure
+from deltaprune.calibrate.plan_files import load_plan as load_plan
+from deltaprune.calibrate.plan_files import plan_document as plan_document
+from deltaprune.calibrate.plan_files import save_plan as save_plan
 from deltaprune.calibrate.plans import NAMES as NAMES
-from deltaprune.calibrate.plans import load_plan as load_plan
 from deltaprune.calibrate.plans import plan as plan
-from deltaprune.calibrate.plans import plan_document as plan_document
-from deltaprune.calibrate.plans import save_plan as save_plan
 from deltaprune.calibrate.spread import RULES as RULES
 from deltaprune.calibrate.spread import Choice as Choice
 from deltaprune.calibrate.spread import Spread as Spread

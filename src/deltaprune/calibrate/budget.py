@@ -1,31 +1,19 @@
 """From a share of the MACs to the method that meets it: comparisons at equal cost, counted in whole tokens.
 
-A method's share rises with the tokens it keeps, so the largest number that stays within the budget is found by
-bisection on the closed form of `cost`: exact, without weights.
+The search is on the closed form of `cost`: exact, without weights. How it goes for each kind of method is in `knobs`.
 """
 
 import math
-import re
-from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import get_args
 
+from deltaprune.calibrate.knobs import FIND, Knob, Sizes, Spent, knob_of, parse_knobless, text_with, with_knob
 from deltaprune.cost import share_of, tokens_kept
 from deltaprune.cost.layer_times import check_times
 from deltaprune.counting import TEXT_TOKENS, ms_of_steps
 from deltaprune.errors import UserError
-from deltaprune.hosted.config import HostedConfig
 from deltaprune.methods import fields_of, parse, registry
-from deltaprune.mllm.network import MLLMConfig
-from deltaprune.selection import floor_count
 from deltaprune.steps import Method
-
-Sizes = MLLMConfig | HostedConfig
-ROUNDING = 1e-9  # a share is a quotient of floats
-STEP = 0.005  # between budgets that are tried
-Knob = Literal["budget", "keep", "share", "after"]
-Price = Callable[[Method], float]
 
 
 @dataclass(frozen=True)
@@ -71,7 +59,7 @@ def budget(config: Sizes, method: Method | str, share: float, text_tokens: float
     """
     check_share("share", share)
     return _met(
-        config, method, _Spent("a MACs share of {:g}", share, lambda m: share_of(config, m, text_tokens)), text_tokens
+        config, method, Spent("a MACs share of {:g}", share, lambda m: share_of(config, m, text_tokens)), text_tokens
     )
 
 
@@ -97,35 +85,19 @@ def budget_ms(config: Sizes, method: Method | str, ms: float, text_tokens: int |
     def price(method: Method) -> float:
         return ms_of_steps(method.checked_steps(config.shape), config.shape, times)
 
-    met = _met(config, method, _Spent("{:g} ms", ms, price), times.text_tokens)
+    met = _met(config, method, Spent("{:g} ms", ms, price), times.text_tokens)
     return replace(met, ms=price(met.method))
 
 
-@dataclass(frozen=True)
-class _Spent:
-    """A budget: how it is named, how much there is, and what a method takes of it."""
-
-    name: str
-    most: float
-    price: Price
-
-    def __str__(self) -> str:
-        return self.name.format(self.most)
-
-    def fits(self, cost: float) -> bool:
-        """Whether a method that takes this much meets it."""
-        return cost <= self.most + ROUNDING
-
-
-def _met(config: Sizes, method: Method | str, spent: _Spent, text_tokens: float) -> Budget:
+def _met(config: Sizes, method: Method | str, spent: Spent, text_tokens: float) -> Budget:
     """The method that meets a budget."""
     name = method.strip() if isinstance(method, str) else type(method).__name__
-    asked = _parse(method) if isinstance(method, str) else method
-    knob = _knob(type(asked), name)
-    value = {"budget": _budget, "keep": _keep, "share": _layers, "after": _layer}[knob](config, asked, spent, name)
-    chosen = _with(asked, knob, value)
+    asked = parse_knobless(method) if isinstance(method, str) else method
+    knob = knob_of(type(asked), name)
+    value = FIND[knob](config, asked, spent, name)
+    chosen = with_knob(asked, knob, value)
     return Budget(
-        label=_set(method, knob, value) if isinstance(method, str) else repr(chosen),
+        label=text_with(method, knob, value) if isinstance(method, str) else repr(chosen),
         method=chosen,
         knob=knob,
         value=value,
@@ -152,10 +124,10 @@ def at_keep(config: Sizes, text: str, value: float, text_tokens: float) -> str:
     Raises:
         UserError: as for `budget`.
     """
-    asked = _parse(text)
-    if _knob(type(asked), text) != "keep":
+    asked = parse_knobless(text)
+    if knob_of(type(asked), text) != "keep":
         return budget(config, text, value, text_tokens).label
-    parse(label := _set(text, "keep", value))
+    parse(label := text_with(text, "keep", value))
     return label
 
 
@@ -165,88 +137,6 @@ def askable(config: Sizes) -> list[str]:
     for name in registry.names():
         knobs = [knob for knob in get_args(Knob) if knob in fields_of(registry[name])]
         if not knobs or (knobs[0] == "after" and share_of(config, parse(f"{name}:after=1"), TEXT_TOKENS) == 1):
-            continue  # it has no cost that could be set, or prunes nothing unless it is told more
+            continue  # its cost cannot be set, or it prunes nothing before further fields are given
         found.append(name)
     return found
-
-
-def _parse(text: str) -> Method:
-    """A method's text without its knob -> the method, its knob at 1 for now."""
-    name = text.partition(":")[0].strip()
-    knob = _knob(registry[name], name)
-    if knob in (field.partition("=")[0].strip() for field in re.split("[:,;]", text)[1:]):
-        raise UserError(f"Method {text!r} already gives {knob}, which the budget is to find: leave it out.")
-    return parse(_set(text, knob, 1))
-
-
-def _knob(method: type[Method], name: str) -> Knob:
-    """The field that a budget is spent with: the first of budget, keep, share and after, else a `UserError`."""
-    names = fields_of(method).keys()
-    knob = next((knob for knob in get_args(Knob) if knob in names), None)
-    if knob is None:
-        raise UserError(f"{name} has neither keep nor after, so its cost cannot be set: name another method.")
-    return knob
-
-
-def _budget(config: Sizes, method: Method, spent: _Spent, name: str) -> float:
-    """The method's own budget, which counts a short question's text: larger or smaller for this prompt's."""
-    steps = range(round(1 / STEP), 0, -1)
-    try:
-        return next(
-            value for k in steps if spent.fits(spent.price(_with(method, "budget", value := round(k * STEP, 6))))
-        )
-    except (UserError, StopIteration) as error:
-        why = str(error) or "each of its schedules takes longer."
-        raise UserError(f"{name} cannot meet {spent} on {config.name}: {why}") from error
-
-
-def _keep(config: Sizes, method: Method, spent: _Spent, name: str) -> float:
-    """The keep of the largest number of tokens within the budget, with as few digits as will do."""
-    n = config.n_visual
-
-    def cost(keep: float) -> float:
-        return spent.price(_with(method, "keep", keep))
-
-    tokens = bisect_right(range(n + 1), spent.most + ROUNDING, key=lambda tokens: cost(tokens / n)) - 1
-    if tokens < 0:
-        raise _out_of_reach(name, config, spent, math.ceil(cost(0) * 1e4) / 1e4, "keep=0")
-    if tokens == n and spent.most > cost(1) + ROUNDING:
-        raise _out_of_reach(name, config, spent, math.floor(cost(1) * 1e4) / 1e4, "keep=1")
-    rounded_up = (-(-tokens * 10**digits // n) / 10**digits for digits in range(1, 7))
-    return next((keep for keep in rounded_up if keep <= 1 and spent.fits(cost(keep))), tokens / n)
-
-
-def _out_of_reach(name: str, config: Sizes, spent: _Spent, nearest: float, where: str) -> UserError:
-    """`nearest` is rounded inwards, so that asking for it succeeds."""
-    return UserError(
-        f"{name} cannot meet {spent} on {config.name}: the nearest it reaches is {nearest:g}, at "
-        f"{where}; ask for that, or move its layers."
-    )
-
-
-def _layers(config: Sizes, method: Method, spent: _Spent, name: str) -> float:
-    """The share of the fewest layers that meet the budget, with as few digits as will do."""
-    n = config.shape.n_layers
-
-    def cost(value: float) -> float:
-        return spent.price(_with(method, "share", value))
-
-    layers = next((k for k in range(n + 1) if spent.fits(cost(k / n))), None)
-    if layers is None:
-        raise _out_of_reach(name, config, spent, math.ceil(cost(1) * 1e4) / 1e4, "share=1")
-    rounded_up = (-(-layers * 10**digits // n) / 10**digits for digits in range(1, 7))
-    return next((value for value in rounded_up if value <= 1 and floor_count(value, n) == layers), layers / n)
-
-
-def _layer(config: Sizes, method: Method, spent: _Spent, _: str) -> int:
-    """The layer whose cost is nearest, the earlier of two."""
-    layers = range(config.shape.n_layers)
-    return min(layers, key=lambda after: abs(spent.price(_with(method, "after", after)) - spent.most))
-
-
-def _with(method: Method, knob: Knob, value: float) -> Method:
-    return replace(cast(Any, method), **{knob: value})
-
-
-def _set(text: str, knob: Knob, value: float) -> str:
-    return f"{text.strip()}{',' if ':' in text else ':'}{knob}={value}"

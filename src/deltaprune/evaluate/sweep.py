@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any, cast
 
 from deltaprune.benchmarks import Benchmark, Sample
-from deltaprune.calibrate.budget import Sizes, askable, at_keep, budget, check_share
+from deltaprune.calibrate.budget import askable, at_keep, budget, check_share
+from deltaprune.calibrate.knobs import Sizes
 from deltaprune.checks import check_keep
 from deltaprune.errors import UserError
 from deltaprune.evaluate.asked import check_model, find_benchmark
