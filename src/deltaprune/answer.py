@@ -25,7 +25,7 @@ class Look:
 
     Attributes:
         grid: rows and columns of patches of a picture.
-        pixels: the normalised input of one tower; None if the pictures had been run before.
+        pixels: the normalised input of one tower; None if the prompt continues from a prefix.
         tower: that tower.
         image_index: the picture of each row of the prompt; None: row b has picture b.
     """

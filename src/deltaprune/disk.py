@@ -40,7 +40,7 @@ def sync_file(file: Path) -> None:
     """Force a file's content to the disk.
 
     Raises:
-        OSError: the disk is full or gone.
+        OSError: the disk is full or was removed.
     """
     with file.open("r+b") as opened:  # Windows refuses to sync what was opened for reading
         os.fsync(opened.fileno())

@@ -1,4 +1,4 @@
-"""The mean states that an image leaves behind, one per layer, in a safetensors file beside the plan they belong to."""
+"""The mean states that images leave, one per layer, in a safetensors file beside the plan they belong to."""
 
 import hashlib
 import os

@@ -39,7 +39,7 @@ class State(ABC):
 
 @runtime_checkable
 class Layer(Protocol):
-    """What pruning needs to know of a layer, whoever runs it.
+    """What pruning needs to know of a layer, ours or transformers'.
 
     Class attributes:
         offers: the roles of a `Trace` that `prefill` can fill, without `hidden`.
@@ -52,7 +52,7 @@ class Layer(Protocol):
 
 @runtime_checkable
 class Layers(Protocol):
-    """What pruning needs to know of an LM, whoever runs it: its layers and its final norm."""
+    """What pruning needs to know of an LM, ours or transformers': its layers and its final norm."""
 
     @property
     def blocks(self) -> Sequence[Layer]: ...

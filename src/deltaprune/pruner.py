@@ -121,7 +121,7 @@ class Pruner:
         return frozenset().union(*asked) - HIDDEN
 
     def tell(self, l: int, trace: Trace) -> None:
-        """Keep layer l's trace for the stages that read it; for a later stage it is copied, see `kernels.reuse`."""
+        """Keep layer l's trace for the stages that read it; it is copied for later stages, see `kernels.reuse`."""
         for after, teller in self.reads.items():
             if teller == l:
                 self.told[after] = trace if after == l + 1 else trace.map(torch.clone)

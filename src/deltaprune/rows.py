@@ -205,7 +205,7 @@ def join(old: Rows, new: Rows) -> Rows:
         return torch.cat([first, second])[index]
 
     def companion(name: str, first: Tensor) -> Tensor:
-        if name == GAP and name not in new.beside:  # none was dropped behind rows that no stage has seen
+        if name == GAP and name not in new.beside:  # no row was dropped after rows that no stage has seen
             return rows(first, first.new_zeros(len(new.x)))
         return rows(first, new.beside[name])
 

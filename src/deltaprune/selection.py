@@ -100,5 +100,5 @@ def chunk_starts(weight: Float[Tensor, "P"], count: int) -> Int[Tensor, "K"]:
     after = torch.where(after[-1] > 0, after, even)
     before = after.roll(1).index_fill(0, turn[:1], 0.0)
     begins = (before < (turn / count * after[-1])[:, None]).sum(1)
-    begins = (begins - turn).cummax(0).values + turn  # each at least one row behind the last
+    begins = (begins - turn).cummax(0).values + turn  # each at least one row after the last
     return torch.minimum(begins, live - count + turn)  # and enough rows left for those that follow

@@ -47,7 +47,7 @@ class Trace:
         return Trace(rows, {role: value for role, value in self.layer.items() if role in roles})
 
     def told(self, **roles: Tensor) -> "Trace":
-        """The same trace with these roles added, per row."""
+        """The same trace with these per-row roles added."""
         return Trace({**self.rows, **roles}, self.layer)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Trace":

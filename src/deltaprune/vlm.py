@@ -1,4 +1,4 @@
-"""VLM: a model as users have it. Every command and plugin goes from prompt to answer through it."""
+"""VLM: a model with its end-of-text id. Every command and plugin goes from prompt to answer through it."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -73,7 +73,7 @@ def test_impossible_generation_settings(gen_kwargs, sentence):
 def test_a_setting_that_says_nothing_here_is_told_once(caplog):
     for _ in range(3):
         assert read_decoding({"image_aspect_ratio": "pad"}) == Decoding()
-    assert caplog.text.count("image_aspect_ratio='pad' says nothing to this model") == 1
+    assert caplog.text.count("image_aspect_ratio='pad' is ignored") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The unpruned pass that measurements read: layer by layer, the rows and the trace that a score would get there.
 
-Layers are named as stages name them: `after=k` is the place behind the first k layers, where a `Stage(after=k)` reads
+Layers are named as stages name them: `after=k` is the place after the first k layers, where a `Stage(after=k)` reads
 the trace of the layer with 0-based index k - 1 (the paper's "15th layer" is after=15).
 """
 

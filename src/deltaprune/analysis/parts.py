@@ -1,4 +1,4 @@
-"""Measurements in parts: a function of the model and one batch, run here or by whoever is handed it.
+"""Measurements in parts: a function of the model and one batch, run in this process or by an engine.
 
 `evaluate.measuring` hands it to the processes of an engine. What a batch gives does not depend on where it ran.
 """
@@ -32,7 +32,7 @@ def parts_of(
         work: what is done with it and each batch.
         batches: what `work` takes.
         run: where.
-        on_part: told how many parts there are.
+        on_part: called with the number of parts so far.
     """
     found: dict[int, list[Any]] = {}
     for done, (i, part) in enumerate(run(vlm, work, batches), start=1):

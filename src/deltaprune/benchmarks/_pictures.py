@@ -15,7 +15,7 @@ def by_picture(benchmark: Benchmark, split: str, seed: int, n: int) -> list[list
 
 
 def one_of_each(benchmark: Benchmark, split: str, seed: int, n: int) -> list[Sample]:
-    """One question about each of `n` pictures, of each kind in turn: answers to one kind may not tell of another."""
+    """One question about each of `n` pictures, of each kind in turn, because kinds may differ."""
     return [questions[i % len(questions)] for i, questions in enumerate(by_picture(benchmark, split, seed, n))]
 
 

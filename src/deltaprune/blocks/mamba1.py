@@ -195,7 +195,7 @@ class MambaBlock(nn.Module):
         return self._scan(known, slice(None), z, rows.cu_seqlens, ssm, needs)
 
     def _scan_over_gaps(self, known: _Inputs, z: Tensor, rows: Rows, ssm: Tensor | None, needs: frozenset[str]) -> Scan:
-        """The scan of all rows, in which the state also decays where rows were dropped behind one."""
+        """The scan of all rows, in which the state also decays where rows were dropped after one."""
         bias, gap = self.mixer.dt_proj.bias.float(), rows.beside[GAP]
         woven = weave(known.u, known.dt, known.b, known.c, z, bias, gap)
         both = known._replace(u=woven.u, dt=woven.dt, b=woven.b, c=woven.c)

@@ -23,7 +23,7 @@ class QuantizedWeight(nn.Module):
         self.scale = nn.Parameter(scale, requires_grad=False)
 
     def matrix(self, dtype: torch.dtype) -> Quantized:
-        """What stands where a weight stands, for rows of this type."""
+        """What a matrix product takes as its weight, for rows of this type."""
         return Quantized(self.weight, self.scale, dtype)
 
     def forward(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b k"]:
@@ -33,5 +33,5 @@ class QuantizedWeight(nn.Module):
 
 
 def matrix(module: nn.Module, dtype: torch.dtype) -> Float[Tensor, "n k"] | Quantized:
-    """The weight of a `Linear` or `Embedding`, or what stands in its place."""
+    """The weight of a `Linear` or `Embedding`, or what replaces it where the module is quantized."""
     return module.matrix(dtype) if isinstance(module, QuantizedWeight) else module.weight  # pyright: ignore

@@ -25,7 +25,7 @@ def contribution(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]], run: Run = he
     """LC of every layer in nats, first to last, whatever method is active.
 
         plan = replace(model.config.plan, found={"shortv": contribution(model, batches)})
-        model.use_plan(plan)  # what `ShortV` then goes by
+        model.use_plan(plan)  # which `ShortV` reads
 
     Args:
         vlm: the model.

@@ -32,7 +32,7 @@ def fitting(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]], run: Run = here) -
     """t_l(alpha) for each alpha of `LEVELS`, layers first to last, whatever method is active.
 
         plan = replace(model.config.plan, found=fitting(model, batches))
-        model.use_plan(plan)  # what `FitPrune` then goes by
+        model.use_plan(plan)  # which `FitPrune` reads
 
     Args:
         vlm: the model.

@@ -80,7 +80,7 @@ def order(
         modes: which changes are tried.
         times: what a layer takes, for a search by time.
         known: the beginning of an order, found before with the same samples.
-        on_change: told what is known after each change.
+        on_change: called with what is known after each change.
         store: bytes of rows that may be stored.
 
     Raises:

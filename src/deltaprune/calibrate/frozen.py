@@ -77,13 +77,13 @@ def with_freezing(
 
     Args:
         plan: the model's plan without it.
-        vlm: the model; no method acts on it here.
+        vlm: the model; its active method is ignored.
         asked: processor outputs, each some pictures with all questions about them, see `asked_together`.
         budget: share of the LM prefill's MACs at which the order ends, or milliseconds of it.
-        one_shot: rank layers by what each does alone, and try no fewer rows; for models on which a trial is dear.
+        one_shot: rank layers by what each does alone, and try no fewer rows; for models on which a trial is expensive.
         source: where the samples come from; written into the plan's `source`, plain JSON types.
         partial: a file in which the order is kept until the search ends; the same call goes on from it.
-        say: told what is being done.
+        say: called with a description of the current step.
         unit: of the budget. For "ms" layers are timed first, on this machine and for the samples' mean prompt; their
             times go into the plan.
         run: where `one_shot` tries each batch; the other search runs here.

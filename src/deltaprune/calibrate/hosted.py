@@ -1,7 +1,8 @@
 """Where to prune a model of transformers' own: the paper's rules, VTW's criterion and rule "js", one sample at a time.
 
-Only some layers of a hybrid tell its score (`HostedConfig.score`): the rules read the curve over these, since a stage
-reads the nearest of them. VTW's KL and "js" are measured by pruned prefills, a run of the whole model for each layer.
+Only some layers of a hybrid provide its score (`HostedConfig.score`). The rules read the curve over these layers,
+since a stage reads the nearest of them. VTW's KL and "js" are measured by pruned prefills, one run of the whole model
+for each layer.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,7 +43,7 @@ class HostedCurves:
 
     Attributes:
         score: whose spread it is.
-        std: by layer, of those that tell the score: eq. 7.
+        std: eq. 7 by layer, of the layers that provide the score.
         kl: VTW's KL_k in nats, k = 0 .. L-1; empty where it was not measured.
         js: rule "js": nats, by k; empty where it was not measured.
         samples: over how many.
@@ -95,7 +96,7 @@ def hosted_curves(
 
 @torch.no_grad()
 def std_by_layer(vlm: Hosted, inputs: Mapping[str, Any]) -> dict[int, float]:
-    """Eq. 7 in each layer that tells the model's score, for one prompt."""
+    """Eq. 7 in each layer that provides the model's score, for one prompt."""
     ids = inputs["input_ids"]
     visual = vlm.is_visual(ids)
     if len(ids) != 1 or not bool(visual.any()):
@@ -112,7 +113,7 @@ def std_by_layer(vlm: Hosted, inputs: Mapping[str, Any]) -> dict[int, float]:
 
 
 def _told(vlm: Hosted, inputs: Mapping[str, Any], score: Score) -> dict[int, Trace]:
-    """What each layer tells of the roles that a score needs, in an unpruned prefill."""
+    """The roles that a score needs, as each layer provides them in an unpruned prefill."""
     target, told = Target(vlm.model), dict[int, Trace]()
 
     def reading(l: int) -> Any:
@@ -163,7 +164,7 @@ def hosted_plan(
         eta: VTW's threshold in nats.
 
     Raises:
-        UserError: an unknown rule, too few layers that tell the score, or an early layer not before the late one.
+        UserError: an unknown rule, too few layers that provide the score, or an early layer not before the late one.
     """
     check_rule(rule)
     layers, std = list(curves.std), list(curves.std.values())
@@ -198,7 +199,7 @@ def hosted_plan(
 
 
 def _in_model(choice: Choice, layers: Sequence[int], n_layers: int) -> Choice:
-    """A choice among the layers that tell the score, as a layer of the model."""
+    """A choice among the layers that provide the score, as a layer of the model."""
     l = layers[choice.after - 1]
     if len(layers) == n_layers:
         return choice

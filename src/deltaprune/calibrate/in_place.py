@@ -5,7 +5,7 @@
     with dp.Freeze(**found.layers())(model):
         model.generate(...)
 
-A trial runs the whole model on every prompt with its own unpruned answer behind it, so it takes `n_layers` to twice as
+A trial runs the whole model on every prompt followed by its own unpruned answer, so it takes `n_layers` to twice as
 many prefills of all samples, and a few more for each change. Ask every kind of question about each picture.
 """
 
@@ -47,14 +47,14 @@ class FoundInPlace:
     seconds: float = 0.0
 
     def layers(self) -> dict[How, tuple[int, ...]]:
-        """The schedule behind the last change, as `Freeze` takes it."""
+        """The schedule after the last change, as `Freeze` takes it."""
         hows = {change.layer: change.how for change in self.changes}
         return {how: tuple(sorted(l for l, found in hows.items() if found == how)) for how in MODES}
 
 
 @dataclass(frozen=True)
 class OwnAnswer:
-    """A prompt, and what the unpruned model says behind it.
+    """A prompt, and the unpruned model's answer to it.
 
     Attributes:
         inputs: the prompt with the answer but for its last token, one row.
@@ -86,7 +86,7 @@ def order_in_place(
         budget: share of the prefill's MACs at which to stop.
         modes: which changes are tried.
         max_new_tokens: upper bound of an answer's length.
-        on_change: told what is known after each change.
+        on_change: called with what is known after each change.
 
     Raises:
         UserError: no samples, a sample that is not one prompt with an image, or a budget that these modes cannot meet.
@@ -145,7 +145,7 @@ def own_answer(model: Any, sample: Mapping[str, Any], max_new_tokens: int = 16) 
 
 
 def extended(sample: Mapping[str, Any], said: Tensor) -> dict[str, Any]:
-    """The prompt with tokens behind it: what is given for each token goes on, ones in the mask and zeros elsewhere."""
+    """The prompt followed by further tokens: per-token inputs are continued by ones in the mask and zeros elsewhere."""
     longer = dict(sample)
     for name, given in sample.items():
         if name == "input_ids":
@@ -156,7 +156,7 @@ def extended(sample: Mapping[str, Any], said: Tensor) -> dict[str, Any]:
 
 
 def log_p(model: Any, inputs: Mapping[str, Any], count: int) -> Float[Tensor, "A V"]:
-    """Log-probabilities behind the last rows of a prompt, float64."""
+    """Log-probabilities after the last rows of a prompt, float64."""
     part = {"logits_to_keep": count} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
     logits = model(**inputs, **part, use_cache=False).logits[0, -count:].double()
     if not bool(logits.isfinite().all()):

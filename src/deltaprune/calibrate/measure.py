@@ -23,7 +23,7 @@ def measure(vlm: VLM, inputs: Iterable[Mapping[str, Tensor]], run: Run = here) -
     """`spread` and `withdrawal` at the price of one of them plus the text rows.
 
     Args:
-        vlm: the model; its active method plays no part.
+        vlm: the model; its active method is ignored.
         inputs: processor outputs, each with one or more rows; every row is a sample.
         run: where each batch is measured.
 

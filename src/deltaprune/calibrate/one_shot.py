@@ -1,4 +1,4 @@
-"""Layers ranked by what each change does alone, for models on which a trial is dear: batches may be tried anywhere.
+"""Layers ranked by what each change does alone, for large models: batches may be tried in several processes.
 
     price_c = JS(c alone) / what c alone saves
 
@@ -45,7 +45,7 @@ def one_shot(
         asked: processor outputs, each some pictures with all questions about them, see `asked_together`.
         budget, modes, times, store: as for `freezing.order`.
         run: where each batch is tried.
-        on_trial: told how many trials of single changes there were, one for each change and batch.
+        on_trial: called with the number of trials of single changes so far, one for each change and batch.
 
     Raises:
         UserError: no samples, or a budget that these modes cannot meet.

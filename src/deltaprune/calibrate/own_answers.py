@@ -50,7 +50,7 @@ def lesson(vlm: VLM, inputs: dict[str, Tensor], max_new_tokens: int = 16) -> Les
     """The model's own answers to some questions, and what it takes to compare with them.
 
     Args:
-        vlm: the model; no method acts on it here.
+        vlm: the model; its active method is ignored.
         inputs: processor output for some pictures and all questions about them, with `image_index`.
         max_new_tokens: upper bound of an answer's length.
 

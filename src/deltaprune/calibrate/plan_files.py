@@ -99,7 +99,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _identity(config: MLLMConfig | HostedConfig) -> dict[str, Any]:
-    """What tells one model's plan from another's."""
+    """What a plan file says about the model it is for."""
     return {"name": config.name, "n_layers": config.shape.n_layers, "n_visual": config.n_visual}
 
 

@@ -44,7 +44,7 @@ def thin(
         lessons: what `lesson` gave; the order was found on them.
         least: the smallest budget.
         store: bytes of rows that may be stored.
-        on_budget: told each result.
+        on_budget: called with each result.
     """
     search, shape, found = Trials(vlm, lessons, {}, 0.0, plan.means, store), replace(vlm.shape, plan=plan), []
 

@@ -1,4 +1,4 @@
-"""Sizes of towers and projector, read from the tensors' shapes, whoever named them (timm or transformers)."""
+"""Sizes of towers and projector, read from the tensors' shapes, under timm's or transformers' names."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -93,7 +93,7 @@ def disjoint_sets(asked: Asked) -> Done:
 
 
 def depth_recipes(asked: Asked) -> Done:
-    """Each recipe."""
+    """A row for each recipe that takes its two layers from the depth alone, beside the plan."""
     from deltaprune.analysis import recipes, sensitivity
 
     asked.working.say("measuring each recipe")

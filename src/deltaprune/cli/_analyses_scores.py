@@ -10,7 +10,7 @@ CURVE = tuple(round(0.05 * i, 2) for i in range(1, 21))
 
 
 def curve_over_keep(asked: Asked) -> Done:
-    """Each share."""
+    """A row for each share: the divergence of the next token, and the spread of the scores that are left."""
     import numpy as np
 
     from deltaprune.analysis import keep_curve
@@ -63,7 +63,7 @@ def curve_over_keep(asked: Asked) -> Done:
 
 
 def attention_and_score(asked: Asked) -> Done:
-    """Each layer."""
+    """A row for each layer: rank correlation of attention and score, and the attention that kept tokens hold."""
     import numpy as np
 
     from deltaprune.analysis import correlation
@@ -115,5 +115,5 @@ def _spread(std: float | None, full: float) -> tuple[str, str]:
 
 
 def _number(value: Any) -> float | None:
-    """A number as JSON has it; none for NaN."""
+    """A number for JSON: None in place of NaN."""
     return None if value != value else float(value)

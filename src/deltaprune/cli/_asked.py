@@ -1,4 +1,4 @@
-"""What one call of `deltaprune analyse` is asked and gives."""
+"""The options and the result of one call of `deltaprune analyse`."""
 
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple

@@ -16,7 +16,7 @@ LINE_EVERY = 10.0  # seconds between lines of progress where stderr is a file
 
 
 class Working:
-    """Progress on stderr: a line with a spinner, and a bar while something is counted; gone when the block ends.
+    """Progress on stderr: a line with a spinner, and a bar while something is counted, until the block ends.
 
     Where stderr is no terminal, counting writes a line every ten seconds and everything else is silent; with --quiet
     all is. Rate and time left count this run only, not what was there when counting began.

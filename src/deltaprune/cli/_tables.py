@@ -214,7 +214,7 @@ def _visual(row: JsonRow) -> str:
 
 
 def planned(rows: Sequence[JsonRow]) -> str:
-    """Where a plan comes from that nobody measured."""
+    """Where a plan that was not calibrated comes from."""
     return next((f" · plan: {row['plan']}" for row in rows if "plan" in row), "")
 
 

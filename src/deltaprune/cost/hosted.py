@@ -57,7 +57,7 @@ def hosted_macs(config: HostedConfig, method: Method, text_tokens: float) -> Hos
 
 
 def hosted_decode_macs(config: HostedConfig, method: Method, text_tokens: float) -> HostedCost:
-    """What the first token costs that is decoded after it: attention reads the rows that its layer has kept.
+    """The cost of the first token decoded after the prefill: attention reads the rows that its layer has kept.
 
     `share` is that of this token, over the same without pruning.
     """

@@ -1,4 +1,4 @@
-"""What a prefill and a decoded token take on a model of transformers' own, method beside method.
+"""The time of a prefill and of a decoded token on a transformers model, for several methods in turn.
 
 The methods take turns, so that a slow minute of the machine affects all alike; times are those of transformers' own
 `generate`, hooks included.

@@ -1,4 +1,4 @@
-"""What a prefill and a decoded token take on this machine: method beside method, peers and floors in the same run.
+"""The time of a prefill and of a decoded token on this machine: methods, peers and lower bounds in one run.
 
 The runs alternate, so that a slow minute of the machine affects all equally; ratios are taken within a round and their
 median is reported. The prompt is an image of random pixels and a text of random tokens: the time of a dense recurrence

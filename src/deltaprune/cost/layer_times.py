@@ -1,4 +1,4 @@
-"""What a layer takes by what it does with an image: the table by which a budget in milliseconds is searched and met.
+"""The time of a layer by what it does with an image: a budget in milliseconds is computed from this table.
 
 A prefill is timed with all layers at "full", all at "write", all at "mean" and all at "skip", in turn, in every round.
 A layer's time is the median over the rounds, divided by the number of layers: it holds a share of all else there is.

@@ -47,7 +47,7 @@ class ShortPrompt:
 
 
 def short_prompt(lm: MambaLM, methods: Sequence[str], peers: Sequence[Peer] = ()) -> ShortPrompt:
-    """The prompt of `ROWS` random rows for these methods, to which it is all the same, and peers."""
+    """The prompt of `ROWS` random rows for peers and methods; without a picture all methods run alike."""
     x = torch.randn(ROWS, lm.config.d_model, generator=torch.Generator().manual_seed(0)).to(lm.device)
     rows = Rows.pack([x[:0]], [x])
     runs: dict[str, Callable[[], object]] = {label: (lambda: prefill(lm, rows)) for label in methods}

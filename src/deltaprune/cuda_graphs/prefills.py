@@ -95,7 +95,7 @@ class _Graphs:
         return None if graph is None else self.kept.setdefault(key, graph)
 
     def seen_before(self, key: Hashable) -> bool:
-        """Whether a shape has come before; from now on it has."""
+        """Whether a shape has occurred before; it is remembered."""
         if key in self.seen:
             return True
         self.seen[key] = None

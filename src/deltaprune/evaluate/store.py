@@ -134,7 +134,7 @@ class Store:
             timing: a line of timings.jsonl.
 
         Raises:
-            UserError: the disk is full or gone. What was written before is whole.
+            UserError: the disk is full or was removed. What was written before is complete.
         """
         new = {key: answer for key, answer in answers.items() if key not in self._answers}
         good = {key: answer for key, answer in new.items() if answer.error is None}

@@ -58,7 +58,7 @@ class Tally:
 
     @property
     def _planned(self) -> str:
-        """Where the plan comes from, if a method goes by one that nobody measured."""
+        """Where the plan comes from, if a method reads one that was not calibrated."""
         note = uncalibrated(self.config, [sheet.method for sheet in self.sheets])
         return f"plan: {note}" if note else ""
 

@@ -25,7 +25,7 @@ from deltaprune.prefill import Prefilled
 from deltaprune.steps import Method, side_of
 from deltaprune.vlm import VLM
 
-FAILURES = (UserError, OSError, ArithmeticError, RuntimeError)  # what a sample can bring about; a bug is no such thing
+FAILURES = (UserError, OSError, ArithmeticError, RuntimeError)  # what a sample can cause; a bug ends the run
 Read = tuple[list[Sample], Inputs]  # the samples of one picture, and its pixels
 _LOG = logging.getLogger("deltaprune.evaluate")
 
@@ -198,7 +198,7 @@ class Worker:
         return answers
 
     def _read(self, samples: list[Sample], prefilled: Prefilled) -> list[Answer]:
-        """Answers off a prefilled model, the way the protocol reads them."""
+        """Decode answers from a prefilled model as the protocol says."""
         vlm, decoding = self.vlm, self.rules.decoding
         if isinstance(decoding, FirstToken):
             first = first_ids(self.processor, decoding.choices)

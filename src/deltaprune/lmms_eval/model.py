@@ -66,12 +66,12 @@ class DeltapruneModel(lmms):
         return [answers[place] for place in range(len(requests))]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Not there: lmms-eval asks for log-probabilities and then takes the smallest as the best (api/task.py)."""
+        """Not supported: lmms-eval asks for log-probabilities and then takes the smallest as the best (api/task.py)."""
         raise NotImplementedError(
             "deltaprune has no loglikelihood for lmms-eval, whose scorer and documentation disagree about its sign: "
             "choose a task that generates text."
         )
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Not there: a later round may bring a picture, and here the one picture stands before all text."""
+        """Not supported: a later round may bring a picture, and here the one picture comes before all text."""
         raise NotImplementedError("deltaprune answers single rounds: choose a task of output_type generate_until.")

@@ -181,12 +181,12 @@ def _pack(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
 
 @lru_cache
 def _set_aside(name: str, value: str) -> None:
-    """Say so, once."""
-    log.warning("%s=%s says nothing to this model: it resizes every picture for its towers.", name, value)
+    """Warn once that a setting is ignored."""
+    log.warning("%s=%s is ignored: this model resizes every picture for its towers.", name, value)
 
 
 def _bare(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A part that only says that a picture stands here."""
+    """A part that only marks the place of a picture."""
     return part if part["type"] == "text" else {"type": part["type"]}
 
 

@@ -67,10 +67,10 @@ def read_settings(model_args: Mapping[str, Any]) -> Settings:
 def join(model_args: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Model_args and the command line's own `--batch_size`, `--max_batch_size` and `--device`.
 
-    A batch size of 1 is the command line's default and gives way.
+    A batch size of 1 is the command line's default, so any other value replaces it.
 
     Raises:
-        UserError: one thing is said twice, differently.
+        UserError: a setting is given twice, with different values.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if str(given.get("batch_size")) == "1" and "batch_size" in model_args:

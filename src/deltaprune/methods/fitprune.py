@@ -1,4 +1,4 @@
-"""FitPrune (Ye et al., AAAI 2025): how many tokens go in which layer follows from attention statistics."""
+"""FitPrune (Ye et al., AAAI 2025): attention statistics decide how many tokens are dropped in each layer."""
 
 from bisect import bisect_left
 from collections.abc import Sequence

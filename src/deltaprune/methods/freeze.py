@@ -23,12 +23,12 @@ Layers = str | int | Sequence[int] | None  # "1-14+17" as a text
 @registry.register("freeze")
 @dataclass(frozen=True)
 class Freeze(Ranking):
-    """Visual rows write the states of most layers but are updated in few; which, is found by calibration.
+    """Visual rows write the states of most layers but are updated in few; calibration finds which.
 
     A row moves little from layer to layer, and an answer reads the image from the states alone. So in a frozen layer
     visual rows are not updated: they only write its state ("write", about .4 of the layer's MACs), or the layer does
     not see them and its state is that of an average image ("mean") or of none ("skip"). In the last layer a write is
-    free: nobody reads the image rows behind it.
+    free: nothing reads the image rows after it.
 
     `deltaprune calibrate --budget` finds the order in which layers are frozen: again and again the change that moves
     the answers least per MAC saved (see `calibrate.freezing`). It is kept in the model's plan. Without one, layers
@@ -112,7 +112,7 @@ class Freeze(Ranking):
         return (*stages, *passes(hows, means))
 
     def _stages(self, keep: float, early: int) -> tuple[Stage, ...]:
-        """What drops rows: the fields, and these where they say "plan"."""
+        """The stage that drops rows, if any: from the fields, or from these arguments where a field is "plan"."""
         keep = keep if self.keep == "plan" else self.keep
         early = early if self.early == "plan" else self.early
         return () if keep == 1 else (Stage(early, keep, self.ranks),)

@@ -25,7 +25,7 @@ class MMR(Ranking):
             ours.
 
     Deviations: IDPruner chooses once, before the LM, with the vision encoder's own saliency; here relevance is what a
-    recurrent layer tells, so the choice is made behind one. Deviations in the choice itself: see `MarginalRelevance`.
+    recurrent layer provides, so the choice is made after one. Deviations in the choice itself: see `MarginalRelevance`.
     """
 
     paper: ClassVar[str] = "IDPruner, Tan et al., 2026 (arXiv 2602.13315)"

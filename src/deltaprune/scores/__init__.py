@@ -8,7 +8,7 @@ registry: Registry[type[Score]] = Registry("score", "deltaprune.scores", Score)
 
 
 def as_score(score: object) -> Score:
-    """A score as it is, or the one that goes by this name, with its defaults.
+    """A score as it is, or the score of this name with its defaults.
 
     Raises:
         UserError: no score has this name, or it is neither a score nor a name.

@@ -4,7 +4,7 @@ A head's state S is `(N, P)`, its rows those of the keys:
 
     S_t = exp(g_t) (I - e_t k_t k_t^T) S_{t-1} + w_t k_t v_t^T
 
-with g the role `decay`, w `delta`, e `erase` (zero where a layer tells none). In gated DeltaNet w = e = beta; in
+with g the role `decay`, w `delta`, e `erase` (zero where a layer provides none). In gated DeltaNet w = e = beta; in
 Mamba-2 w = dt, g = A dt, k = B, v = x. G groups of keys and queries serve H / G consecutive heads each.
 """
 

@@ -80,7 +80,7 @@ class Retention(Score):
         decay: Float[Tensor, "E N"],
         live: Int[Tensor, "B"],
     ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P"]]:
-        """R_imp and R_uni; what stands beyond an image's rows has delta 0, which leaves the state as it is."""
+        """R_imp and R_uni; padding after an image's rows has delta 0, which leaves the state as it is."""
         width, new = delta.shape[1], []
         state = torch.zeros(len(live), *decay.shape, device=delta.device)
         for j in range(width):

@@ -48,13 +48,13 @@ class Asked:
         method: its pruning.
         samplers: one for each answer: `greedy`, or a `Sampling` with a generator of its own.
         most: tokens of an answer, at most.
-        live: whether every token is told as soon as it is there; otherwise an answer is told when it ends.
+        live: whether every token is sent as soon as it is known; otherwise an answer is sent when it ends.
         image: what its picture's prefix is kept under; None without a picture.
         picture: gives its pixels, as often as they are needed.
         pixels: of the picture, where there is no prefix.
         prefix: of the picture.
         hit: whether another request had run the picture.
-        cancelled: nobody waits for it any more.
+        cancelled: the client has left.
         stopped: the answers that have ended for the client.
     """
 
@@ -80,7 +80,7 @@ class Row:
         asked: the prompt.
         index: of the answer.
         ids: decoded so far, the end of text included.
-        told: how many of them have been told.
+        told: how many of them have been sent.
         mixed: whether it was computed beside other rows since it was last computed alone.
         reason: why it ended; None while it goes on.
         error: what went wrong with it.

@@ -17,7 +17,7 @@ from deltaprune.serve.replies import Reply, event
 from deltaprune.serve.schema import ChatRequest, ImagePart, Message
 from deltaprune.serve.settings import Settings
 
-GONE = 499  # the client has closed the connection: nobody reads the response
+GONE = 499  # the client has closed the connection and reads no response
 
 
 class Chat:

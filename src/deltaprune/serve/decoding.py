@@ -30,7 +30,7 @@ class Decoding:
 
     Attributes:
         rows: in the order of the states' samples.
-        alone: how many tokens were decided by running a row alone, since somebody last set it to 0.
+        alone: how many tokens were decided by running a row alone, since it was last set to 0.
     """
 
     def __init__(self, model: Model, eos_id: int, read: Callable[[Asked], Prefilled]):
@@ -43,7 +43,7 @@ class Decoding:
     def add(self, rows: Sequence[Row], prefilled: Prefilled) -> None:
         """Rows whose prompts have just been read join, each with its first token."""
         start, new = len(self.rows), list(prefilled.states)
-        self.rows += rows  # first, so that nobody is forgotten where what follows fails
+        self.rows += rows  # first, so that every request gets an answer even if what follows fails
         self.states = [type(s).cat([s, n]) for s, n in zip(self.states, new, strict=True)] if start else new
         logits = self.model.logits(prefilled.hidden)
         self._choose(start, logits)

@@ -155,7 +155,7 @@ class LocalEngine:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(self._deliver, events)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed, and with it every waiting client
             for asked, _ in events:
                 asked.cancelled = True
 

@@ -55,7 +55,7 @@ class Gate:
             raise ApiError(401, f"{what}: send the server's as 'Authorization: Bearer KEY'.", code="invalid_api_key")
 
     async def _body(self, length: str, receive: Receive) -> bytes | None:
-        """The whole body; None where the client has gone."""
+        """The whole body; None if the client has disconnected."""
         most = self.settings.max_body
         sentence = f"The request is larger than {most / MIB:g} MiB: send a smaller picture or less text."
         if length.isdecimal() and int(length) > most:

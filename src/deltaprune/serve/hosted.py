@@ -37,9 +37,9 @@ class _Asked:
         job: the request.
         inputs: the prompt.
         method: its pruning.
-        put: takes what is told; from any thread.
-        read: whether the reading has been told.
-        cancelled: nobody waits for it any more.
+        put: takes what is sent to the client; may be called from any thread.
+        read: whether the client knows that its prompt was read.
+        cancelled: the client has left.
     """
 
     job: Job
@@ -55,7 +55,7 @@ class HostedEngine:
 
     Args:
         vlm, processor: what `load` gave.
-        settings: limits; `max_rows` and the memory of prefixes play no part.
+        settings: limits; `max_rows` and the memory of prefixes are ignored.
         metrics: what is counted.
     """
 
@@ -91,7 +91,7 @@ class HostedEngine:
         def put(told: Told) -> None:
             try:
                 loop.call_soon_threadsafe(queue.put_nowait, told)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+            except RuntimeError:  # the loop is closed, and with it every waiting client
                 if asked is not None:
                     asked.cancelled = True
 

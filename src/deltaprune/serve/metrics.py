@@ -1,4 +1,4 @@
-"""What `/metrics` tells, in a registry of its own, so that several apps may live in one process."""
+"""What `/metrics` reports, in a registry of its own, so that several apps may live in one process."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST

@@ -157,7 +157,7 @@ class RayEngine:
             address = self.address or os.environ.get("RAY_ADDRESS") or "local"
             own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
             parts = urlsplit(address if "://" in address else f"//{address}")
-            if parts.hostname and parts.port:  # where nobody listens, Ray would try for long and then end this process
+            if parts.hostname and parts.port:  # without a listener, Ray would try for long and then end this process
                 socket.create_connection((parts.hostname, parts.port), timeout=10).close()
             ray.init(address, logging_level=logging.WARNING, log_to_driver=False, namespace=APP, **own)
             self._own = True
@@ -171,7 +171,7 @@ class RayEngine:
             ray.shutdown()
 
     async def answer(self, job: Job) -> AsyncGenerator[Reading | Piece, None]:
-        """See `Engine.answer`. What a dead replica has told is not told again."""
+        """See `Engine.answer`. What a dead replica has sent is not sent again."""
         if job.seed is None:
             job = replace(job, seed=random.getrandbits(62))  # a second try draws as the first did
         told: Counter[int | None] = Counter()

@@ -1,4 +1,4 @@
-"""An app on a port, until it is told to stop."""
+"""An app on a port, until a signal stops it."""
 
 import signal
 import socket
@@ -49,7 +49,7 @@ def run(app: FastAPI, opened: socket.socket, grace: float, ready: Callable[[], N
     signals do nothing.
 
     Returns:
-        Whether it stopped as it was told to; False if it could not start.
+        True if it stopped on a signal; False if it could not start.
     """
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=max(1, round(grace)), lifespan="on")
     server = _Server(config, ready)

@@ -144,7 +144,7 @@ class Scheduler:
         self._flush()
 
     def _tell(self) -> None:
-        """Note what the rows have to tell, and take out those that are over."""
+        """Note what is to be sent of each row, and remove the rows that have ended."""
         for row in self.decoding.rows:
             if row.error is not None:
                 self._events.append((row.asked, row.error))

@@ -78,7 +78,7 @@ def tower_weights(config: TowerConfig, tensors: Mapping[str, Tensor]) -> dict[st
 
     Args:
         config: the tower's sizes.
-        tensors: a published tower under timm's or transformers' names, behind any common prefix (`vision.model.`,
+        tensors: a published tower under timm's or transformers' names, with any common prefix (`vision.model.`,
             `vision_model.`, `visual.trunk.`). Its last block, final norm, pooling, mask token and the text half of a
             whole CLIP are left out.
 
@@ -100,7 +100,7 @@ def tower_weights(config: TowerConfig, tensors: Mapping[str, Tensor]) -> dict[st
 
 
 def tower_names(config: TowerConfig, found: Iterable[str]) -> dict[str, str]:
-    """Our name of each tensor of a tower -> the published one, in the spelling and behind the prefix of `found`.
+    """Our name of each tensor of a tower -> the published one, in the spelling and with the prefix of `found`.
 
     The mask token, which only DINOv2's training reads, has none.
     """

@@ -20,7 +20,7 @@ def kept_tokens(
     grid: tuple[int, int],
     title: str | None = None,
 ) -> Figure:
-    """The picture, and for each stage the picture with the patches that are gone in grey.
+    """The picture, and for each stage the picture with the dropped patches in grey.
 
     Args:
         image: the picture.

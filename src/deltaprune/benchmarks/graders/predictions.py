@@ -1,4 +1,4 @@
-"""Read a file of answers, whoever gave them.
+"""Read a file of answers, of any program.
 
 One JSON object a line, or one JSON list of objects, each with an id and an answer:
 

@@ -40,7 +40,7 @@ class Answers(Protocol):
         ...
 
     def answer(self, unit: Any) -> Iterable[Any]:
-        """What there is to say of a unit."""
+        """The results of one unit, in order."""
         ...
 
 
