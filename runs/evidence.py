@@ -24,10 +24,28 @@ TABLES = ("table1", "table3", "table4", "table5", "early", "keep")
 COMMANDS = {"bundled": "python -m training.publish FOLDER"}
 COMMANDS |= {f"scenes_{table}": f"python runs/tables_scenes.py {table}" for table in TABLES}
 RULES = f"""
-Accuracies are means in percent; the paper's are over the benchmarks of its table, and misprinted averages of its Table
-2 are replaced by the means of their rows. A claim about a loss is decided when the whole 95 % interval is on one side
-of its bound. A claim of "better" is decided when p of the paired bootstrap, with Holm's correction within its table, is
-below {LEVEL:g}. Everything else is undecided.
+## How a claim is decided
+
+Accuracies are means in percent, differences are in points. The paper's means are over the benchmarks of its table;
+misprinted averages of its Table 2 are replaced by the means of their rows.
+
+* A claim that a method loses at most, or at least, so many points holds if the whole 95 % interval of the loss is on
+  that side of the bound, and fails if it is on the other side.
+* A claim that one method is better than another holds if it has the higher mean and p of the paired bootstrap, with
+  Holm's correction within its table, is below {LEVEL:g}; it fails if the other method wins by the same test.
+* Everything else is undecided.
+"""
+WHERE_TO_PRUNE = """### Where to prune
+
+Three rules choose DTP's early layer: `first_peak` from the paper's text, `argmin` from its poster, and our `js`. The
+table has the accuracy of DTP with keep=0.5 on validation questions, in brackets the change against no pruning. The rule
+in bold made the plan that ships with the model.
+"""
+RIVALS = """### Δ against further rivals
+
+Rivals that the paper does not compare Δ with, in three settings: at equal cost, with the stage after each of several
+layers, and at each of several shares kept. A cell lists where Δ is better or worse than the rival; in brackets Δ's
+accuracy minus the rival's, in points.
 """
 HOLDS = {True: "yes", False: "**no**", None: "undecided"}
 
@@ -62,11 +80,10 @@ def page(results: Documents) -> str:
         *_table(columns, map(_row, found)),
         RULES,
         "## Beyond the paper\n",
-        "Where to prune: DTP with keep=0.5 on validation questions, in brackets against no pruning.\n",
+        WHERE_TO_PRUNE,
         *_table(("rule", "early and late layer", "accuracy"), rule_rows(results)),
         f"\n{source['chosen_by']}.\n",
-        "Δ against rivals that the paper does not compare it with, by setting; in brackets Δ's accuracy minus the "
-        "rival's, in points.\n",
+        RIVALS,
         *_table(("compared by", "rival", "Δ is better", "Δ is worse", "undecided"), rival_rows(results)),
         f"\nMade from {made_from}.\n",
     )

@@ -62,8 +62,8 @@ def spread_claims(results: Documents) -> Iterator[Claim]:
     after = late(curve).after
     before, lowest = sum(curve[:after]) / after, min(curve[after:])
     cobra = robomamba = "after 45 of 64 (0.70)"
-    ours = f"jumps after {after} of {n} ({after / n:.2f}); lowest behind it {lowest:.2g}, mean before {before:.2g}"
-    text = "Behind the late layer the spread stays high: nowhere below the mean of the layers before"
+    ours = f"jumps after {after} of {n} ({after / n:.2f}); lowest after it {lowest:.2g}, mean before {before:.2g}"
+    text = "After the late layer the spread stays high: nowhere below the mean of the layers before it"
     yield Claim(text, "Figures 3, 6", cobra, robomamba, ours, lowest >= before)
 
 
@@ -72,8 +72,8 @@ def loss_claims(results: Documents) -> Iterator[Claim]:
     n = len(results["bundled"]["plan"]["source"]["curve"])
     vtw = {after: f"vtw:after={nearest_layer(after, n)}" for after in (45, 32)}
     asked = (
-        ("The late stage is free: no image behind 45/64 of the layers", "vtw:after=45", vtw[45], NEAR),
-        ("Half the depth is too early: no image behind 32/64 of the layers", "vtw:after=32", vtw[32], -CLEAR),
+        ("The late stage is free: no image after 45/64 of the layers", "vtw:after=45", vtw[45], NEAR),
+        ("Half the depth is too early: no image after 32/64 of the layers", "vtw:after=32", vtw[32], -CLEAR),
         ("DTP with keep=0.9 loses nothing", "dtp:keep=0.9", "dtp:keep=0.9", NEAR),
         ("DTP with keep=0.5 loses little", DTP, DTP, WITHIN),
     )
@@ -113,7 +113,7 @@ def ablation_claims(results: Documents) -> Iterator[Claim]:
     rival, label = f"{DTP},late=none", "complete pruning disabled"
     comparison, ours = _found(results["scenes_table5"], DTP, label)
     cobra, robomamba = (_pair("5", DTP, rival, model) for model in ("cobra", "robomamba"))
-    text = f"Beside the early stage the late one is free, too: at most {NEAR:g} point lost"
+    text = f"The late stage is also free together with the early one: at most {NEAR:g} point lost"
     yield Claim(text, "Table 5", cobra, robomamba, ours, at_most(comparison["change"], NEAR))
 
 

@@ -124,7 +124,7 @@ def test_the_curve_decides_about_the_spread() -> None:
     no_peak = only(found(PAPERS, sorted(CURVE)), "The spread of")
     assert (no_peak.holds, no_peak.ours) == (False, "no peak in the first half")
     assert only(found(PAPERS), "The spread of").ours == "after 3 of 20 (0.15)"
-    falls = only(found(PAPERS, [*CURVE[:-1], 0.01]), "Behind the late layer")
+    falls = only(found(PAPERS, [*CURVE[:-1], 0.01]), "After the late layer")
     assert falls.holds is False
 
 
