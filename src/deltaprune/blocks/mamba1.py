@@ -6,42 +6,41 @@ float32 where the original casts them to the weights' dtype; the SSM state is al
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune import kernels
 from deltaprune.blocks import blocks, registry
-from deltaprune.blocks._gaps import weave
 from deltaprune.blocks._mixer import Mixer
-from deltaprune.blocks._phases import Index, phases, places
+from deltaprune.blocks._phases import phases, places
+from deltaprune.blocks._products import own, product
+from deltaprune.blocks._scans import (
+    IN_THE_SCAN,
+    ScanInputs,
+    scan_inputs,
+    scan_over_gaps,
+    scan_rows,
+    trace_of,
+    write_state,
+)
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.errors import UserError
 from deltaprune.kernels import (
     LayerWeights,
     Quantized,
-    Scan,
-    ScanState,
     causal_conv1d,
-    empty,
     layer_step,
     lent,
-    matmul,
-    quantized_matmul,
     residual_add,
-    scan_state,
-    selective_scan,
 )
 from deltaprune.protocols import State, Step
 from deltaprune.rows import GAP, Rows, cumulate
 from deltaprune.trace import Trace
-
-IN_THE_SCAN = {"delta": "delta", "step": "delta_mean", "output": "y"}  # role -> its name in `Scan`
 
 
 @registry.register("mamba1")
@@ -56,17 +55,6 @@ class MambaState(State):
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {"ssm": self.ssm, "conv": self.conv}
-
-
-class _Inputs(NamedTuple):
-    """What the scan takes of every row, and A; letters as in `selective_scan`."""
-
-    u: Tensor
-    dt: Tensor
-    b: Tensor
-    c: Tensor
-    a: Tensor
-    conv: Tensor  # the convolution's new state
 
 
 class MambaBlock(nn.Module):
@@ -108,10 +96,12 @@ class MambaBlock(nn.Module):
             return rows, state or self.empty_state(len(rows.lengths)), Trace()
         inner, m = self.config.d_inner, self.mixer
         xz = product("in_proj", self._normed(rows), m.matrix("in_proj"))
-        known = self._inputs(xz[:, :inner], rows, state)
-        run = self._scan_over_gaps if GAP in rows.beside else self._scan_all
-        scan = run(known, xz[:, inner:], rows, state and state.ssm, needs)
-        trace = self._trace(rows, known, needs, {role: getattr(scan, name) for role, name in IN_THE_SCAN.items()})
+        known, ssm = scan_inputs(m, xz[:, :inner], rows, state and state.conv), state and state.ssm
+        if GAP in rows.beside:
+            scan = scan_over_gaps(m, known, xz[:, inner:], rows, ssm, needs)
+        else:
+            scan = scan_rows(m, known, slice(None), xz[:, inner:], rows.cu_seqlens, ssm, needs)
+        trace = trace_of(known, needs, {role: getattr(scan, name) for role, name in IN_THE_SCAN.items()})
         x = residual_add(rows.x, product("out_proj", scan.out, m.matrix("out_proj")))
         return rows.with_x(x), MambaState(ssm=scan.state, conv=known.conv), trace
 
@@ -129,17 +119,17 @@ class MambaBlock(nn.Module):
             raise UserError('Align() lets updated rows decay the state: no Pass(how="write") may come after it.')
         inner, m, x = self.config.d_inner, self.mixer, rows.x
         normed = self._normed(rows)
-        known = self._inputs(product("in_proj", normed, m.matrix("in_proj")[:inner]), rows, state)
-        ssm = state and state.ssm
+        u = product("in_proj", normed, m.matrix("in_proj")[:inner])
+        known, ssm = scan_inputs(m, u, rows, state and state.conv), state and state.ssm
         text, outs, order = [], [], []
         told: dict[str, list[Tensor]] = {role: [] for role in needs & {"step", "delta"}}
         for visual, index, lengths in phases(rows):
             bounds = cumulate(lengths, x.device)
             if visual:
-                scan = self._scan_state(known, index, bounds, ssm, frozenset(told))
+                scan = write_state(m, known, index, bounds, ssm, frozenset(told))
             else:
                 z = product("in_proj_z", normed[index], m.matrix("in_proj")[inner:])
-                scan = self._scan(known, index, z, bounds, ssm, frozenset(told))
+                scan = scan_rows(m, known, index, z, bounds, ssm, frozenset(told))
                 text.append(index)
                 outs.append(scan.out.clone())  # the next scan reuses its memory
             ssm = scan.state
@@ -154,68 +144,11 @@ class MambaBlock(nn.Module):
             for index, part in zip(text, added.split([len(out) for out in outs]), strict=True):
                 x[index] += part
         back = torch.cat(order).argsort() if told else slice(None)
-        trace = self._trace(rows, known, needs, {role: torch.cat(parts)[back] for role, parts in told.items()})
+        trace = trace_of(known, needs, {role: torch.cat(parts)[back] for role, parts in told.items()})
         return rows.with_x(x), MambaState(ssm=ssm, conv=known.conv), trace
 
     def _normed(self, rows: Rows) -> Tensor:
         return kernels.rms_norm(rows.x, self.norm.weight, self.config.norm_eps, dtype=self.mixer.dtype)[1]
-
-    def _inputs(self, u: Tensor, rows: Rows, state: MambaState | None) -> _Inputs:
-        """From the input half of in_proj to what the scan takes."""
-        m, cfg = self.mixer, self.config
-        assert m.conv1d.bias is not None
-        past = None if state is None else state.conv
-        u, conv = causal_conv1d(u, m.conv1d.weight[:, 0], m.conv1d.bias, rows.cu_seqlens, past)
-        dt, b, c = product("x_proj", u, m.x_proj.weight).split([cfg.rank, cfg.d_state, cfg.d_state], dim=-1)
-        dt = product("dt_proj", dt, m.dt_proj.weight)  # its bias is added inside the scan: Delta = softplus(dt + bias)
-        return _Inputs(u, dt, b, c, -torch.exp(m.A_log.float()), conv)
-
-    def _scan(
-        self, known: _Inputs, index: Index, z: Tensor, bounds: Tensor, ssm: Tensor | None, needs: frozenset[str]
-    ) -> Scan:
-        """The scan of some rows, going on from `ssm`."""
-        m = self.mixer
-        extras = frozenset(IN_THE_SCAN[role] for role in needs & IN_THE_SCAN.keys())
-        return selective_scan(
-            known.u[index],
-            known.dt[index],
-            known.a,
-            known.b[index],
-            known.c[index],
-            m.D.float(),
-            z,
-            m.dt_proj.bias.float(),
-            bounds,
-            initial_state=ssm,
-            extras=extras,
-        )
-
-    def _scan_all(self, known: _Inputs, z: Tensor, rows: Rows, ssm: Tensor | None, needs: frozenset[str]) -> Scan:
-        """The scan of all rows."""
-        return self._scan(known, slice(None), z, rows.cu_seqlens, ssm, needs)
-
-    def _scan_over_gaps(self, known: _Inputs, z: Tensor, rows: Rows, ssm: Tensor | None, needs: frozenset[str]) -> Scan:
-        """The scan of all rows, in which the state also decays where rows were dropped after one."""
-        bias, gap = self.mixer.dt_proj.bias.float(), rows.beside[GAP]
-        woven = weave(known.u, known.dt, known.b, known.c, z, bias, gap)
-        both = known._replace(u=woven.u, dt=woven.dt, b=woven.b, c=woven.c)
-        scan = self._scan(both, slice(None), woven.z, 2 * rows.cu_seqlens, ssm, needs)
-        told = {name: getattr(scan, name) for name in ("out", *IN_THE_SCAN.values())}
-        return replace(scan, **{name: None if value is None else value[::2] for name, value in told.items()})
-
-    def _scan_state(
-        self, known: _Inputs, index: Index, bounds: Tensor, ssm: Tensor | None, needs: frozenset[str]
-    ) -> ScanState:
-        """The state after some rows of which nothing else is read."""
-        extras = frozenset(IN_THE_SCAN[role] for role in needs)
-        u, dt, b = known.u[index], known.dt[index], known.b[index]
-        return scan_state(u, dt, known.a, b, self.mixer.dt_proj.bias.float(), bounds, ssm, extras)
-
-    def _trace(self, rows: Rows, known: _Inputs, needs: frozenset[str], scanned: Mapping[str, Tensor | None]) -> Trace:
-        """The roles that were asked for."""
-        per_row = {"key": known.b, "value": known.u, "query": known.c, **scanned}
-        found = {role: value for role, value in per_row.items() if role in needs and value is not None}
-        return Trace(found, {"decay": known.a} if "decay" in needs else {})
 
     def products(self, how: Literal["full", "write"] = "full") -> tuple[Float[Tensor, "n k"] | Quantized, ...]:
         """The weights of its matrix products, in order; a row that only writes takes no gate, no readout, no output."""
@@ -236,8 +169,8 @@ class MambaBlock(nn.Module):
             causal_conv1d(x[:, :inner], m.conv1d.weight[:, 0], m.conv1d.bias, cu_seqlens)
             return
         u, z, b = x[:, :inner], x[:, inner:], x[:, :order]
-        known = _Inputs(u, u, b, b, -torch.exp(m.A_log.float()), x)
-        self._scan(known, slice(None), z, cu_seqlens, None, frozenset())
+        known = ScanInputs(u, u, b, b, -torch.exp(m.A_log.float()), x)
+        scan_rows(m, known, slice(None), z, cu_seqlens, None, frozenset())
 
     @property
     def weights(self) -> LayerWeights:
@@ -283,20 +216,3 @@ def random_block(width: int) -> MambaBlock:
     block = MambaBlock(config).eval().requires_grad_(False)
     block.mixer.reset_parameters(config)
     return block
-
-
-def own(x: Float[Tensor, "T d"]) -> Float[Tensor, "T d"]:
-    """A copy that may be written to; on a CPU in memory that the layers share, see `reuse`."""
-    if x.device.type != "cpu":
-        return x.clone()
-    return empty("residual_add.out", x.shape, x.dtype, beside=x).copy_(x)
-
-
-def product(name: str, x: Float[Tensor, "T k"], weight: Float[Tensor, "n k"] | Quantized) -> Float[Tensor, "T n"]:
-    """The matrix product of a projection without its bias; on a CPU into memory that the layers share, see `reuse`."""
-    if isinstance(weight, Quantized):
-        return quantized_matmul(x, weight, empty(name, (len(x), len(weight)), x.dtype))
-    gradients = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    if x.device.type != "cpu" or gradients:
-        return F.linear(x, weight)
-    return matmul(x, weight, empty(name, (len(x), len(weight)), x.dtype))
