@@ -113,7 +113,7 @@ def ablation_claims(results: Documents) -> Iterator[Claim]:
     rival, label = f"{DTP},late=none", "complete pruning disabled"
     comparison, ours = _found(results["scenes_table5"], DTP, label)
     cobra, robomamba = (_pair("5", DTP, rival, model) for model in ("cobra", "robomamba"))
-    text = f"The late stage is also free together with the early one: at most {NEAR:g} point lost"
+    text = f"Beside an early stage the late one is free as well: at most {NEAR:g} point lost"
     yield Claim(text, "Table 5", cobra, robomamba, ours, at_most(comparison["change"], NEAR))
 
 
