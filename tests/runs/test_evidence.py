@@ -113,7 +113,7 @@ def test_the_papers_numbers_are_as_printed() -> None:
         ("Δ_t ranks better than y_t", "dtp:keep=0.5,score=output", 0.0, False),
         ("Δ_t ranks better than chance", "dtp:keep=0.5,score=random", -0.8, None),
         ("Text must stay", "dtp:keep=0.5,candidates=all", 0.0, False),
-        ("Beside the early stage", "dtp:keep=0.5,late=none", 4.0, False),
+        ("Beside an early stage", "dtp:keep=0.5,late=none", 4.0, False),
     ],
 )
 def test_a_claim_follows_its_numbers(start: str, method: str, points: float, holds: bool | None) -> None:
