@@ -14,6 +14,8 @@ from deltaprune.hosted.config import about_images
 from deltaprune.hosted.grid import token_grid
 from deltaprune.hosted.model import Hosted
 from deltaprune.hosted.processor import HostedProcessor
+from deltaprune.inplace.attach import check_runnable
+from deltaprune.inplace.target import Target
 from deltaprune.mllm.processor import Inputs
 from deltaprune.steps import Method
 
@@ -30,6 +32,9 @@ def hosted_rows(
     """A row for each question and method; see `ask`. A picture's size decides how many visual tokens it has."""
     say("warming up")
     first = processor(images=picture, text=questions[0])
+    shape = vlm.config.with_visual(int(vlm.is_visual(first["input_ids"]).sum())).shape
+    for method in runs.values():
+        check_runnable(Target(vlm.model), method.checked_steps(shape))
     for method in runs.values():
         vlm.answer(first, min(2, max_new_tokens), method=method)
     rows = []
