@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-import numpy as np
 from PIL.Image import Image
 from torch import Tensor
 
@@ -66,14 +65,14 @@ def _row(vlm: Hosted, processor: HostedProcessor, inputs: Inputs, asked: Asked, 
         after=[stage.after for stage in last.kept],
         text_tokens=text,
         new_tokens=last.ids.shape[1],
-        kept_origin=tuple(_places(vlm, inputs, stage.origin[0]) for stage in last.kept),
+        kept_origin=tuple(places(vlm, inputs, stage.origin[0]).numpy() for stage in last.kept),
         grid=token_grid(inputs, visual),
         picture=asked.picture,
         more=about_images(config, [method]),
     )
 
 
-def _places(vlm: Hosted, inputs: Inputs, origin: Tensor) -> np.ndarray:
-    """Columns of the prompt -> their indices among its visual tokens."""
+def places(vlm: Hosted, inputs: Inputs, origin: Tensor) -> Tensor:
+    """Columns of the prompt -> their indices among its visual tokens, on the CPU."""
     visual = vlm.is_visual(inputs["input_ids"])[0].cumsum(0) - 1
-    return visual[origin.cpu()].numpy()
+    return visual[origin.cpu()]
