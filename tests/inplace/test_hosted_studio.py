@@ -83,6 +83,7 @@ def test_pictures_without_a_grid(folder: Folder) -> None:
     assert NO_GRID in shown["counts"]
     assert f"{tokens[0] - tokens[1]} dropped" in shown["counts"]
     assert shown["heat"] == ""
+    assert "without a grid there is no map" in shown["about_heat"]
     assert (shown["patches"]["rows"], shown["patches"]["columns"], shown["patches"]["states"]) == (1, 1, [KEPT])
     for step in (lambda: session.toggle(0.5, 0.5), session.start_by_hand):
         step()

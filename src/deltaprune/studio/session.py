@@ -18,7 +18,7 @@ from deltaprune.errors import NotFinite, UserError
 from deltaprune.hosted.model import Hosted
 from deltaprune.hosted.processor import HostedProcessor
 from deltaprune.mllm.processor import Processor
-from deltaprune.studio.choices import BY_HAND
+from deltaprune.studio.choices import BY_HAND, Setting
 from deltaprune.studio.door import door_of
 from deltaprune.studio.layers import KEPT, last_choice, patch_at
 from deltaprune.studio.result import Asked, Result
@@ -76,7 +76,7 @@ class Session:
         self.notice = ""
         self.sight = self.door.look(EXAMPLES[0].name, EXAMPLES[0].image)
         settings = (self.door.setting(method, self.sight) for method in FIRST)
-        self.settings = dict(zip(COMPARED, settings, strict=True))
+        self.settings: dict[str, Setting] = dict(zip(COMPARED, settings, strict=True))
         self.shown, self.score = "A", self.door.score
         self.layer = self._first_stage()
         self._warm: set[str] = set()

@@ -43,7 +43,7 @@ def drawings(session: Session) -> View:
     states, grid = session.states
     heat, k = session.heat, session.layer
     row, whole = heat[max(k, 1) - 1], session.grid
-    known = bool(np.isfinite(row).all())
+    ends = pictures.heat_range(row) if np.isfinite(row).all() else None
     drawn, told = (grid, states) if grid is not None else ((1, 1), np.full(1, KEPT, dtype=np.uint8))
     return {
         "layer": k,
@@ -55,8 +55,8 @@ def drawings(session: Session) -> View:
             "words": list(WORDS) if grid is not None else ["the patches of this picture are not drawn"],
         },
         "counts": counts(session, states) + ("" if grid is not None else f'<p class="dp-note">{NO_GRID}</p>'),
-        "heat": pictures.heat_map(uri, size, whole, row) if known and whole is not None else "",
-        "about_heat": about_heat(session.score, max(k, 1), pictures.heat_range(row) if known else None),
+        "heat": pictures.heat_map(uri, size, whole, row) if ends is not None and whole is not None else "",
+        "about_heat": about_heat(session.score, max(k, 1), ends, whole is not None),
         "curve": curve(session, heat),
     }
 
@@ -84,12 +84,14 @@ def counts(session: Session, states: np.ndarray) -> str:
     return f'<p class="dp-where"><b>{escape(session.shown)}</b>, {where}</p><ul class="dp-legend">{entries}</ul>'
 
 
-def about_heat(score: str, layer: int, ends: tuple[float, float] | None) -> str:
+def about_heat(score: str, layer: int, ends: tuple[float, float] | None, drawn: bool) -> str:
     """The heat map's legend; `ends` is None where the layer does not give the score."""
     where = f'<p class="dp-where"><b>{escape(score)}</b>, in layer {layer}, without pruning</p>'
     if ends is None:
         return f'{where}<p class="dp-note">No stage behind layer {layer} can read this score: move the slider.</p>'
     low, high = (f"{end:.3g}" for end in ends)
+    if not drawn:
+        return f'{where}<p class="dp-note">{low} to {high}; without a grid there is no map.</p>'
     return f'{where}<p class="dp-scale"><span>{low}</span><i></i><span>{high}</span></p>'
 
 
