@@ -130,14 +130,15 @@ def ask(
     """
     say = on_step or (lambda _: None)
     runs = _runs([method] if isinstance(method, Method | str) else method)
+    if isinstance(vlm, Hosted):
+        from deltaprune.ask_hosted import hosted_rows
+
+        check_questions(questions)
+        return hosted_rows(vlm, cast(Any, processor), read_picture(image), questions, runs, max_new_tokens, say)
     for chosen in runs.values():
         chosen.checked_steps(vlm.shape)
     check_questions(questions)
     picture = read_picture(image)
-    if isinstance(vlm, Hosted):
-        from deltaprune.ask_hosted import hosted_rows
-
-        return hosted_rows(vlm, cast(Any, processor), picture, questions, runs, max_new_tokens, say)
     pixels = processor.encode_images([picture]).to(vlm.device)
     say("warming up (the first run on a machine compiles the kernels)")
     sides = {label: side_of(chosen.checked_steps(vlm.shape)) for label, chosen in runs.items()}

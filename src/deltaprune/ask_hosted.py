@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-import numpy as np
 from PIL.Image import Image
 from torch import Tensor
 
@@ -14,6 +13,8 @@ from deltaprune.hosted.config import about_images
 from deltaprune.hosted.grid import token_grid
 from deltaprune.hosted.model import Hosted
 from deltaprune.hosted.processor import HostedProcessor
+from deltaprune.inplace.attach import check_runnable
+from deltaprune.inplace.target import Target
 from deltaprune.mllm.processor import Inputs
 from deltaprune.steps import Method
 
@@ -30,6 +31,9 @@ def hosted_rows(
     """A row for each question and method; see `ask`. A picture's size decides how many visual tokens it has."""
     say("warming up")
     first = processor(images=picture, text=questions[0])
+    shape = vlm.config.with_visual(int(vlm.is_visual(first["input_ids"]).sum())).shape
+    for method in runs.values():
+        check_runnable(Target(vlm.model), method.checked_steps(shape))
     for method in runs.values():
         vlm.answer(first, min(2, max_new_tokens), method=method)
     rows = []
@@ -61,14 +65,14 @@ def _row(vlm: Hosted, processor: HostedProcessor, inputs: Inputs, asked: Asked, 
         after=[stage.after for stage in last.kept],
         text_tokens=text,
         new_tokens=last.ids.shape[1],
-        kept_origin=tuple(_places(vlm, inputs, stage.origin[0]) for stage in last.kept),
+        kept_origin=tuple(places(vlm, inputs, stage.origin[0]).numpy() for stage in last.kept),
         grid=token_grid(inputs, visual),
         picture=asked.picture,
         more=about_images(config, [method]),
     )
 
 
-def _places(vlm: Hosted, inputs: Inputs, origin: Tensor) -> np.ndarray:
-    """Columns of the prompt -> their indices among its visual tokens."""
+def places(vlm: Hosted, inputs: Inputs, origin: Tensor) -> Tensor:
+    """Columns of the prompt -> their indices among its visual tokens, on the CPU."""
     visual = vlm.is_visual(inputs["input_ids"])[0].cumsum(0) - 1
-    return visual[origin.cpu()].numpy()
+    return visual[origin.cpu()]

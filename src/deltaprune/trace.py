@@ -9,7 +9,7 @@
 | `decay` | layer or row | A, of the layer | A dt (T, H) | g (T, H) | - |
 | `erase` | row | - | - | beta (T, H) | - |
 | `attention` | row | - | - | - | what the last row pays to it, softmax |
-| `output` | row | y, before the gate | | | |
+| `output` | row | y, before the gate | C h + D x, before the gate | S q, before the gate | - |
 | `hidden` | row | the residual stream after the final norm | the same | the same | the same |
 """
 

@@ -46,6 +46,30 @@ MORE = {
     "llava_onevision": {"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
 }
 SAVED = ("qwen3_5", "qwen3_5_moe", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision")  # by transformers
+PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of two of these, as `OFFICIAL`
+    "internvl": (
+        {
+            "image_processor_type": "GotOcr2ImageProcessorFast",
+            "size": {"height": 32, "width": 32},
+            "crop_to_patches": True,
+            "min_patches": 1,
+            "max_patches": 4,
+        },
+        {"processor_class": "InternVLProcessor", "image_seq_length": 16},
+    ),
+    "llava_onevision": (
+        {
+            "image_processor_type": "LlavaOnevisionImageProcessor",
+            "size": {"height": 16, "width": 16},
+            "image_grid_pinpoints": [[16, 16], [32, 32]],
+        },
+        {
+            "processor_class": "LlavaOnevisionProcessor",
+            "num_image_tokens": 16,
+            "vision_feature_select_strategy": "full",
+        },
+    ),
+}
 OFFICIAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # preprocessor_config.json, processor_config.json
     "smolvlm": (
         {
@@ -160,6 +184,15 @@ def write(folder: Path, name: str, pixels: int = 1024, **text: Any) -> Path:
         image_processor=pictures(name, pixels), tokenizer=words, chat_template=template, **MORE.get(name, {})
     ).save_pretrained(folder)
     return folder
+
+
+def republish(folder: Path, name: str) -> None:
+    """A folder that transformers saved in the published layout: a file for pictures, videos and the processor each."""
+    pixels, processor = PUBLISHED[name]
+    kind = processor["processor_class"].replace("Processor", "VideoProcessor")
+    (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
+    (folder / "video_preprocessor_config.json").write_text(json.dumps({"video_processor_type": kind}))
+    (folder / "processor_config.json").write_text(json.dumps(processor))
 
 
 def publish(folder: Path, words: Any, template: str, pixels: Mapping[str, Any], processor: Mapping[str, Any]) -> None:

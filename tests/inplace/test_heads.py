@@ -22,13 +22,13 @@ n, H, G, N, P = 9, 4, 2, 5, 3
 IMAGE = 6  # rows 1 to 6 are visual
 
 
-def rows() -> Rows:
+def rows(n: int = n, image: int = IMAGE) -> Rows:
     visual = torch.zeros(n, dtype=torch.bool)
-    visual[1 : 1 + IMAGE] = True
+    visual[1 : 1 + image] = True
     return Rows.mixed([torch.zeros(n, 2)], [visual])
 
 
-def trace(erases: bool) -> Trace:
+def trace(erases: bool, n: int = n) -> Trace:
     noise = torch.Generator().manual_seed(0)
     key, query = (torch.randn(n, G, N, generator=noise) for _ in range(2))
     if erases:
@@ -114,6 +114,47 @@ def test_what_the_state_knows(erases: bool) -> None:
     got = Retention()(rows(), told)
     torch.testing.assert_close(got[image], torch.stack(wanted), rtol=1e-4, atol=1e-5)
     assert set(got[: image.start].tolist() + got[image.stop :].tolist()) == {2.0}
+
+
+@kinds
+@pytest.mark.parametrize("image", [63, 64, 65, 150])
+def test_several_chunks_of_rows(erases: bool, image: int) -> None:
+    """Against the recurrence row by row, of an image that ends at, before and behind a chunk's end."""
+    told, length = trace(erases, image + 3), image + 3
+    key = told["key"].unflatten(1, (G, N)).repeat_interleave(H // G, 1)
+    query = told["query"].repeat_interleave(H // G, 1)
+    value, weight, kept = told["value"].unflatten(1, (H, P)), told["delta"], told["decay"].exp()
+    erase = told["erase"] if erases else torch.zeros_like(weight)
+
+    def after(j: int, state: Tensor) -> Tensor:
+        k, e, w, g = key[j], erase[j, :, None, None], weight[j, :, None, None], kept[j, :, None, None]
+        held = torch.einsum("hn,hnp->hp", k, state)
+        return g * (state - e * k[:, :, None] * held[:, None]) + w * k[:, :, None] * value[j, :, None]
+
+    def read(probe: Tensor, state: Tensor) -> Tensor:
+        return torch.einsum("hn,hnp->hp", probe, state).flatten()
+
+    def psi(a: Tensor, b: Tensor) -> Tensor:
+        return (1 - normalize(a, dim=0) @ normalize(b, dim=0)) / 2
+
+    p, paid = query[-1], []
+    for j in range(length - 1, -1, -1):
+        along = (p * key[j]).sum(-1)
+        paid.insert(0, (along * weight[j]).abs().mean())
+        p = kept[j, :, None] * (p - (erase[j] * along)[:, None] * key[j])
+    torch.testing.assert_close(HiddenAttention()(rows(length, image), told), torch.stack(paid), rtol=1e-4, atol=1e-7)
+    states, wanted = [torch.zeros(H, N, P)], []
+    for j in range(1, 1 + image):
+        states.append(after(j, states[-1]))
+    for j in range(1, 1 + image):
+        turned = [
+            psi(read(query[t], states[j]), read(query[t], states[j - 1])) for t in range(j, min(j + 4, 1 + image))
+        ]
+        given = value[j] if erases else value[j] * weight[j, :, None]
+        known = 1 - psi(read(key[j], states[-1]), given.flatten())
+        wanted.append(0.9 * known + 0.1 * torch.stack(turned).mean())
+    got = Retention()(rows(length, image), told)[1 : 1 + image]
+    torch.testing.assert_close(got, torch.stack(wanted), rtol=1e-5, atol=1e-5)
 
 
 @kinds

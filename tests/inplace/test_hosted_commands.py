@@ -50,6 +50,15 @@ def test_ask_takes_a_score_that_the_layers_tell(cli: Cli, folder: Folder, scene:
     assert (ran.code, "which no layer before it provides" in ran.err) == (2, True)
 
 
+def test_ask_drops_the_patches_that_are_named(cli: Cli, folder: Folder, scene: Path) -> None:
+    """Of as many as the picture has, 16."""
+    asked = ("ask", "--model", folder("qwen3_5"), scene, "What?", "--max-new-tokens", 1)
+    _, some, all_but_one = cli(*asked, "--method", "chosen:drop=0-4", "--method", "chosen:drop=0-14", "--json").rows
+    assert [some["kept"], all_but_one["kept"]] == [[11], [1]]
+    ran = cli(*asked, "--method", "chosen:drop=16")
+    assert (ran.code, "There is no patch 16: a picture has 16, numbered 0 to 15" in ran.err) == (2, True)
+
+
 def test_overlay_needs_a_grid(cli: Cli, folder: Folder, scene: Path, tmp_path: Path) -> None:
     ran = cli("ask", "--model", folder("llava_onevision"), scene, "What?", "--overlay", tmp_path / "o.png")
     assert (ran.code, ran.out) == (2, "")

@@ -80,6 +80,35 @@ def test_what_was_saved_is_read_again(folder: Folder, name: str, tmp_path: Path)
     assert all(torch.equal(got[key], wanted[key]) for key in wanted)
 
 
+TILES = {  # family, width, height -> visual tokens, by hand
+    ("internvl", 96, 48): (2 + 1) * 16,  # two tiles side by side and the whole
+    ("internvl", 24, 24): 16,  # fits a tile
+    ("internvl", 200, 20): (4 + 1) * 16,  # as flat as four tiles allow
+    ("llava_onevision", 24, 24): 16 + 8 * (8 + 1),  # the whole, and 2 x 2 tiles with a new line behind each row
+    ("llava_onevision", 96, 48): 16 + 4 * (8 + 1),  # the upper and lower quarter of the tiles are empty
+    ("llava_onevision", 16, 16): 16 + 4 * (4 + 1),  # one tile
+}
+
+
+@pytest.mark.parametrize(("name", "width", "height"), TILES)
+def test_published_settings_of_tiles(folder: Folder, tmp_path: Path, name: str, width: int, height: int) -> None:
+    """Alone and beside a picture of another shape in a batch, pruned."""
+    shutil.copytree(folder(name), tmp_path, dirs_exist_ok=True)
+    folders.republish(tmp_path, name)
+    vlm, processor = dp.load(tmp_path)
+    pictures, asked = [noise(width, height), noise(30, 70)], ["What?", "Why is it so?"]
+    method = "dtp:keep=0.5,early=2,late=4,score=last_attention"
+    together = vlm.start(processor(images=pictures, text=asked), method=method)
+    for b in (0, 1):
+        inputs = processor(images=pictures[b], text=asked[b])
+        alone = vlm.start(inputs, method=method)
+        torch.testing.assert_close(together.logits[b : b + 1], alone.logits, rtol=0, atol=1e-4)
+        tokens = int(vlm.is_visual(inputs["input_ids"]).sum())
+        assert [stage.counts[0] for stage in alone.kept] == [tokens // 2, 0]
+        assert [stage.counts[b] for stage in together.kept] == [tokens // 2, 0]
+        assert tokens == TILES.get((name, *pictures[b].size), tokens)
+
+
 def test_a_processor_needs_no_file_of_its_own(folder: Folder, tmp_path: Path) -> None:
     """Then the usual settings are taken: 224 pixels are 32 x 32 patches, the fewest that Nemotron-H takes."""
     shutil.copytree(folder("nemotron_h_omni"), tmp_path, dirs_exist_ok=True)

@@ -130,11 +130,8 @@ def test_a_client_that_goes_away_ends_its_answer(served: Served, pictures: list[
 
 
 def test_what_the_commands_do_not_serve(cli: Cli, folder: Callable[[str], Path]) -> None:
-    for more in (("--engine", "ray"), ("--studio",)):
-        ran = cli("serve", "--model", folder("qwen3_5"), *more)
-        assert (ran.code, ran.out) == (2, "")
-        assert "which is served by one process and without the studio" in ran.err
-    ran = cli("studio", "--model", folder("qwen3_5"))
-    assert (ran.code, "`deltaprune ask --overlay` draws what it keeps" in ran.err) == (2, True)
+    ran = cli("serve", "--model", folder("qwen3_5"), "--engine", "ray")
+    assert (ran.code, ran.out) == (2, "")
+    assert "which is served by one process: leave out --engine ray" in ran.err
     ran = cli("serve", "--model", folder("internvl"), "--method", "dtp", "--port", "0")
     assert (ran.code, "needs step, which no layer before it provides" in ran.err) == (2, True)

@@ -47,7 +47,7 @@ def test_a_score_that_no_layer_tells() -> None:
     assert "needs attention, which no layer before it provides" in refused(
         dp.FastV(after=2, score="last_attention"), make("qwen3_5")
     )
-    assert "which no layer before it provides" in refused(dp.DTP(score="output"), make("qwen3_5"))
+    assert "which no layer before it provides" in refused(dp.DTP(score="output"), make("qwen2_5_vl"))
     assert "which no layer before it provides" in refused(dp.DTP(score="stateful"), make("lfm2_vl"))
 
 

@@ -34,6 +34,13 @@ def test_as_many_are_left_as_were_not_dropped(n: int) -> None:
     assert [stage.counts((VISUAL,), (VISUAL,)) for stage in steps] == ([(VISUAL - n,)] if n else [])
 
 
+@pytest.mark.parametrize(("n_image", "left"), [(40, 36), (17, 13), (6, 3), (3, 2)])
+def test_an_image_of_another_size(n_image: int, left: int) -> None:
+    """A model whose images have as many tokens as their size asks for: a number beyond the image chooses nothing."""
+    (stage,) = ChosenPruning("0+4-5+16").steps(SHAPE)
+    assert stage.counts((n_image,), (n_image,)) == (left,)
+
+
 def test_a_text_a_list_and_a_number_name_the_same() -> None:
     assert ChosenPruning("3-5") == ChosenPruning([5, 4, 3]) == parse("chosen:drop=3-5")
     assert ChosenPruning("7") == ChosenPruning(7) == parse("chosen:drop=7")

@@ -54,9 +54,10 @@ def test_the_page_names_nothing_elsewhere(tiny: tuple[VLM, Processor]) -> None:
 
 
 def test_every_place_is_filled(tiny: tuple[VLM, Processor]) -> None:
-    shown = view.everything(Session(*tiny), {})
+    session = Session(*tiny)
+    shown = view.everything(session, {})
     with gr.Blocks():
-        places = page.lay_out("", ["dtp"], ["delta"], 4)
+        places = page.lay_out("", ["dtp"], ["delta"], session.door)
     assert set(events.view_names(places)) <= shown.keys()
     assert set(page.updates(places, shown)) == {places[n] for n in events.view_names(places)}
     assert set(events.DRAWN) - {"notice"} <= view.drawings(Session(*tiny)).keys()

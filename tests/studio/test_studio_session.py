@@ -14,6 +14,7 @@ from deltaprune.mllm.processor import Processor
 from deltaprune.scores.readout import ReadoutNorm
 from deltaprune.studio import result as measuring
 from deltaprune.studio.layers import DROPPED, KEPT
+from deltaprune.studio.own import OwnDoor
 from deltaprune.studio.result import Result
 from deltaprune.studio.session import Session
 from deltaprune.studio.sight import EXAMPLES
@@ -55,6 +56,7 @@ def test_a_row_is_what_ask_gives(session: Session, tiny: tuple[VLM, Processor], 
     ours = result(session, "A")
     theirs = ask(*tiny, session.sight.image, [session.question], ours.method, NEW)[-1]
     assert ours.answer == theirs.answer
+    assert ours.grid is not None
     assert ours.tokens == (ours.grid[0] * ours.grid[1], *(theirs.kept or ()))
     assert list(ours.after) == theirs.after
     assert ours.macs_share == theirs.macs_share
@@ -65,13 +67,13 @@ def test_a_row_is_what_ask_gives(session: Session, tiny: tuple[VLM, Processor], 
 
 def test_what_was_measured_is_not_measured_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
-    measured = measuring.measured
+    measured = OwnDoor.measured
 
     def counted(*args, **kwargs) -> Result:
-        runs.append(args[4])
+        runs.append(args[3])
         return measured(*args, **kwargs)
 
-    monkeypatch.setattr("deltaprune.studio.session.measured", counted)
+    monkeypatch.setattr(OwnDoor, "measured", counted)
     session.rows()
     session.change("A", keep=0.25)
     session.rows()
@@ -86,7 +88,7 @@ def test_a_budget_that_the_model_can_meet_is_the_first(session: Session) -> None
     assert result(session, "B").macs_share <= session.settings["B"].budget
     below = f"freeze:budget={session.settings['B'].budget - 0.05:.2f}"
     with pytest.raises(UserError, match="cannot be met"):
-        parse(below).checked_steps(session.vlm.shape)
+        parse(below).checked_steps(session.door.shape)
 
 
 def test_patches_are_dropped_by_hand_and_brought_back(session: Session, tiny: tuple[VLM, Processor]) -> None:

@@ -90,7 +90,7 @@ def serve(
     if studio and engine == "ray":
         raise UserError("--studio needs the model in this process: leave out --engine ray, or run deltaprune studio.")
     _check_extra(engine)
-    _check_hosted(model, engine, studio)
+    _check_hosted(model, engine)
     from deltaprune.methods import parse
     from deltaprune.serve.run import listen, run
     from deltaprune.serve.settings import Settings
@@ -155,14 +155,13 @@ def _on_ray(
     return app_for(replicated, settings, Metrics())
 
 
-def _check_hosted(model: str, engine: str, studio: bool) -> None:
+def _check_hosted(model: str, engine: str) -> None:
     """Check that a folder of transformers' own is asked for nothing but its answers, else a `UserError`."""
     from deltaprune.hosted.recognise import is_hosted
 
-    if (engine == "ray" or studio) and is_hosted(model):
+    if engine == "ray" and is_hosted(model):
         raise UserError(
-            f"{model} is a model of transformers' own, which is served by one process and without the studio: leave "
-            "out --engine ray and --studio."
+            f"{model} is a model of transformers' own, which is served by one process: leave out --engine ray."
         )
 
 

@@ -27,13 +27,6 @@ def studio(
     """
     if not 1 <= port <= 65535:
         raise UserError(f"--port {port} is not a port: it is a whole number from 1 to 65535, such as 7860.")
-    from deltaprune.hosted.recognise import is_hosted
-
-    if is_hosted(model):
-        raise UserError(
-            f"The studio shows models of deltaprune's own, whose pictures come before the questions; {model} is one of "
-            "transformers' own: `deltaprune ask --overlay` draws what it keeps, and `deltaprune serve` answers for it."
-        )
     with Working("starting") as working:
         from deltaprune.studio.app import check_port, own_app, serve, warm_up
 

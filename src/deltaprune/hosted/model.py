@@ -231,9 +231,10 @@ class Hosted(Switchable):
 
     @contextmanager
     def _hooked(self, method: Method, ids: Int[Tensor, "B T"]) -> Iterator[Target | None]:
-        """The model pruned by a method, its steps found with this model's plan."""
-        steps = method.checked_steps(self.shape)
-        if not steps or not bool(self.is_visual(ids).any()):
+        """The model pruned by a method, its steps found with this model's plan and the largest image's tokens."""
+        n_visual = int(self.is_visual(ids).sum(1).max())
+        steps = method.checked_steps(self.config.with_visual(n_visual).shape if n_visual else self.shape)
+        if not steps or not n_visual:
             yield None
             return
         with Found(steps)(self.model) as target:

@@ -23,6 +23,7 @@ from transformers.masking_utils import create_causal_mask
 from deltaprune.errors import UserError
 from deltaprune.inplace.call import Call
 from deltaprune.inplace.inputs import Inputs
+from deltaprune.inplace.probes import OUTPUT
 from deltaprune.inplace.target import Target
 from deltaprune.inplace.writing import Passing, writing_hooks
 from deltaprune.pruner import Pruner
@@ -96,7 +97,8 @@ class Attached:
 
     def __init__(self, target: Target, steps: tuple[Step, ...], hooks: ExitStack):
         self.target, self.steps = target, steps
-        readers = set(Pruner(target, steps).reads.values())
+        pruner = Pruner(target, steps)
+        readers = set(pruner.reads.values())
         passes = passes_of(steps)
         handles = [
             target.model.register_forward_pre_hook(self._begin, with_kwargs=True),
@@ -110,6 +112,9 @@ class Attached:
                 handles.append(layer.register_forward_hook(self._leaving))
             if l in readers or writes:
                 handles.append(target.mixers[l].register_forward_pre_hook(self._mixing(l), with_kwargs=True))
+            gate = target.blocks[l].gate
+            if l in readers and gate is not None and pruner.needs(l) >= OUTPUT:
+                handles.append(target.mixers[l].get_submodule(gate).register_forward_pre_hook(self._gating(l)))
             if writes:
                 handles += self._writing(l)
         for handle in handles:
@@ -156,6 +161,14 @@ class Attached:
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             call = self._call()
             return None if call is None else with_hidden(args, kwargs, lambda x, handed: call.mix(l, x, handed))
+
+        return hook
+
+    def _gating(self, l: int) -> Any:
+        def hook(gate: nn.Module, args: tuple[Any, ...]) -> None:
+            call = self._call()
+            if call is not None:
+                call.overhear(l, args[0])
 
         return hook
 

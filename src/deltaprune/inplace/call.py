@@ -13,7 +13,7 @@ from deltaprune.inplace.families import Added
 from deltaprune.inplace.inputs import Inputs
 from deltaprune.inplace.layout import Layout
 from deltaprune.inplace.masks import Masks, New
-from deltaprune.inplace.probes import Seen
+from deltaprune.inplace.probes import OUTPUT, Seen
 from deltaprune.inplace.probes.attention import Attention
 from deltaprune.inplace.target import Target
 from deltaprune.inplace.views import Split, View, taken
@@ -52,9 +52,15 @@ class Call:
             self.rows = rows_of(inputs.visual, inputs.lengths)
         self.continued = False  # whether the cache held rows before this call
         self._split: Split | None = None  # of the view
+        self._awaiting: tuple[int, Trace] | None = None  # a layer whose output is still to be heard
 
     def enter(self, l: int, hidden: Tensor, handed: dict[str, Any]) -> Tensor:
         """What enters layer l in place of `hidden`; `handed` are the layer's other arguments, put right in place."""
+        if self._awaiting is not None:
+            raise UserError(
+                f"Layer {self._awaiting[0]} ran as one kernel that gives no output before the gate, as in training: "
+                "call model.eval() first, or take another score."
+            )
         if l in self.added:
             more = self.added.pop(l)().to(hidden.device, hidden.dtype)
             hidden = hidden + (more if self.view.columns is None else taken(more, self.view.columns))
@@ -126,10 +132,25 @@ class Call:
             keys=layer.keys if layer is not None and layer.is_initialized else None,
             keys_valid=layer.valid if isinstance(layer, PrunedLayer) else self.inputs.earlier,
         )
-        told = self.target.blocks[l](self.target.mixers[l], seen, needs)
-        whole = self.target.blocks[l].of_layer
-        rows = {role: view.layout.pack(told[role]) for role in needs - whole}
-        self.pruner.tell(l, Trace(rows, {role: told[role] for role in needs & whole}))
+        probe = self.target.blocks[l]
+        known = needs if probe.gate is None else needs - OUTPUT
+        told = probe(self.target.mixers[l], seen, known)
+        rows = {role: view.layout.pack(told[role]) for role in known - probe.of_layer}
+        trace = Trace(rows, {role: told[role] for role in known & probe.of_layer})
+        if known == needs:
+            self.pruner.tell(l, trace)
+        else:
+            self._awaiting = l, trace
+
+    def overhear(self, l: int, output: Tensor) -> None:
+        """The role `output` of layer l, whose mixer hands it to its gate as `(B W ..., n)`."""
+        if self._awaiting is None or self._awaiting[0] != l:  # it decodes
+            return
+        (_, trace), self._awaiting = self._awaiting, None
+        layout = self.view.layout
+        assert self.pruner is not None
+        rows = output.reshape(len(layout.lengths), layout.width, -1).float()
+        self.pruner.tell(l, trace.told(output=layout.pack(rows)))
 
     def finish(self) -> None:
         """After the last layer: what was kept, and whether every score was finite."""

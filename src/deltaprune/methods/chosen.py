@@ -12,6 +12,16 @@ from deltaprune.scores.chosen import Chosen
 from deltaprune.steps import Method, Shape, Stage
 
 
+@dataclass(frozen=True)
+class Unlisted:
+    """A count rule: what is left of an image, whatever its size, when the listed tokens are gone."""
+
+    drop: tuple[int, ...]
+
+    def __call__(self, keep: float, n_image: int) -> int:
+        return n_image - sum(j < n_image for j in self.drop)
+
+
 @registry.register("chosen")
 @dataclass(frozen=True)
 class ChosenPruning(Method):
@@ -41,7 +51,7 @@ class ChosenPruning(Method):
                 f"There is no patch {drop[-1]}: a picture has {shape.n_visual}, numbered 0 to {shape.n_visual - 1}."
             )
         left = shape.n_visual - len(drop)
-        return (Stage(self.after, left / shape.n_visual, Chosen(drop) if left else None),)
+        return (Stage(self.after, left / shape.n_visual, Chosen(drop) if left else None, count=Unlisted(drop)),)
 
     def _patches(self) -> tuple[int, ...]:
         return () if self.drop is None else numbers_of("drop", self.drop, "patches")

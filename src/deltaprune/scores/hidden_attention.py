@@ -28,7 +28,7 @@ class HiddenAttention(Score):
     comes with the question, after the image.
 
     Of layers with heads it is the same row by their own recurrence, mean over heads; gated DeltaNet, which erases as it
-    writes, is computed row by row from the last one, see `_heads.paid`.
+    writes, is computed in chunks of rows from the last one, see `_heads.paid`.
 
     Shape (T,), range [0, inf). Sees text: yes, the last token is the question's. Source: the paper, eqs. 3-5, after Ali
     et al. (arXiv 2403.01590).

@@ -37,7 +37,8 @@ class Retention(Score):
     Deviations: the state is that of the visual rows alone, starting from zero, and the last rows' windows end with the
     image, so that nothing depends on the question. Which state V-CoLA takes for the final one is not known to us.
 
-    It runs the recurrence once more, row by row in plain torch: about (3 + 2 window) E N multiplications a token.
+    It runs the recurrence once more in plain torch: row by row, about (3 + 2 window) E N multiplications a token; of
+    layers with heads in chunks of rows, see `_heads.retained`.
     """
 
     paper: ClassVar[str] = "V-CoLA, R_imp and R_uni"

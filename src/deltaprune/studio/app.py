@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from deltaprune.errors import UserError
+from deltaprune.hosted.model import Hosted
+from deltaprune.hosted.processor import HostedProcessor
 from deltaprune.mllm.processor import Processor
 from deltaprune.studio import view
-from deltaprune.studio.choices import method_names, score_names
+from deltaprune.studio.choices import method_names
+from deltaprune.studio.door import door_of
 from deltaprune.studio.pictures import icon
 from deltaprune.studio.session import Session
 from deltaprune.vlm import VLM
@@ -16,12 +19,13 @@ from deltaprune.vlm import VLM
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
 
+Loaded = tuple[VLM, Processor] | tuple[Hosted, HostedProcessor]  # what `load` gave
 LARGEST = "40mb"  # of a picture file
 
 
 def mount(
     app: "FastAPI",
-    model: tuple[VLM, Processor],
+    model: Loaded,
     path: str = "/studio",
     loads: Mapping[str, str] | None = None,
 ) -> "FastAPI":
@@ -51,12 +55,11 @@ def mount(
     from deltaprune.studio.look import CSS, HEAD, THEME
     from deltaprune.studio.page import lay_out
 
-    vlm, processor = model
-    given = dict(loads or {})
-    header = view.header(given.get("source", vlm.config.name), vlm.shape.n_layers, vlm.shape.n_visual)
+    door, given = door_of(*model), dict(loads or {})
+    header = view.header(given.get("source", door.name), door.about, door.warning)
     with gr.Blocks(title="deltaprune studio", analytics_enabled=False) as page:
-        places = lay_out(header, method_names(), score_names(vlm.model.lm.blocks), vlm.shape.n_layers)
-        wire(page, places, vlm, processor, given)
+        places = lay_out(header, method_names(), door.scores(), door)
+        wire(page, places, model, given)
     if "/favicon.ico" not in {getattr(route, "path", None) for route in app.routes}:  # browsers ask for it on their own
         app.get("/favicon.ico", include_in_schema=False)(_icon)
     return gr.mount_gradio_app(
@@ -82,7 +85,7 @@ def _icon() -> "Response":
     return Response(icon(), media_type="image/png")
 
 
-def own_app(model: tuple[VLM, Processor], loads: Mapping[str, str] | None = None) -> "FastAPI":
+def own_app(model: Loaded, loads: Mapping[str, str] | None = None) -> "FastAPI":
     """An app with nothing but the studio, to which its root leads."""
     try:
         from fastapi import FastAPI
@@ -100,7 +103,7 @@ def own_app(model: tuple[VLM, Processor], loads: Mapping[str, str] | None = None
     return mount(app, model, loads=loads)
 
 
-def warm_up(model: tuple[VLM, Processor]) -> None:
+def warm_up(model: Loaded) -> None:
     """Run what a visitor's first look runs, so that compiling the kernels does not fall on it."""
     Session(*model)
 

@@ -8,7 +8,7 @@ from deltaprune.methods import fields_of, parse
 from deltaprune.methods import registry as methods
 from deltaprune.methods.freeze import BUDGET
 from deltaprune.plan import Shape
-from deltaprune.protocols import Block
+from deltaprune.protocols import Layer
 from deltaprune.pruner import HIDDEN
 from deltaprune.scores import registry as scores
 
@@ -104,7 +104,7 @@ def method_names() -> list[str]:
     return [name for name in methods.names() if name != BY_HAND]
 
 
-def score_names(blocks: Sequence[Block]) -> list[str]:
+def score_names(blocks: Sequence[Layer]) -> list[str]:
     """Every score that some layer can serve and that needs no list of patches."""
     offers = HIDDEN.union(*(block.offers for block in blocks))
     return [name for name in scores.names() if name != BY_HAND and scores[name]().needs <= offers]

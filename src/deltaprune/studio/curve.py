@@ -35,18 +35,19 @@ def spread_curve(std: Float[np.ndarray, "L"], stages: Mapping[int, str], frozen:
     The axis is logarithmic where one layer would press the others flat, as in `analysis.figures.spread_curve`.
 
     Args:
-        std: first layer to last.
+        std: first layer to last; a layer that does not give the score has NaN, and no dot.
         stages: `after` -> what that stage leaves, in words; "" for a line alone.
         frozen: layers counted from 1 in which visual rows are not updated.
         layer: after how many layers the patches are drawn; 0 marks none.
     """
-    steep = bool(std.min() > 0 and std.max() > 10 * np.median(std))
-    shown = np.log10(std) if steep else std
-    low, high = (float(shown.min()), float(shown.max())) if steep else (0.0, float(max(shown.max(), 1e-12)))
+    known = std[np.isfinite(std)] if np.isfinite(std).any() else np.zeros(1)
+    steep = bool(known.min() > 0 and known.max() > 10 * np.median(known))
+    shown, ends = (np.log10(std), np.log10(known)) if steep else (std, known)
+    low, high = (float(ends.min()), float(ends.max())) if steep else (0.0, float(max(ends.max(), 1e-12)))
     axes = _Axes(len(std), low, high)
-    ends = {n(axes.y(end) + 4): 10**end if steep else end for end in (low, high)}
+    marks = {n(axes.y(end) + 4): 10**end if steep else end for end in (low, high)}
     scale = "spread (std), log scale" if steep else "spread (std)"
-    texts = "".join(f'<text x="{n(LEFT - 6)}" y="{y}" text-anchor="end">{end:.2g}</text>' for y, end in ends.items())
+    texts = "".join(f'<text x="{n(LEFT - 6)}" y="{y}" text-anchor="end">{end:.2g}</text>' for y, end in marks.items())
     return svg(
         WIDTH,
         HEIGHT,
@@ -59,11 +60,11 @@ def spread_curve(std: Float[np.ndarray, "L"], stages: Mapping[int, str], frozen:
 
 def _line(axes: _Axes, values: Float[np.ndarray, "L"], layer: int) -> str:
     """The curve, a dot for each layer, a ring for the layer shown."""
-    points = [(axes.x(k), axes.y(float(value))) for k, value in enumerate(values, start=1)]
-    line = " ".join(f"{n(x)},{n(y)}" for x, y in points)
+    points = {k: (axes.x(k), axes.y(float(value))) for k, value in enumerate(values, start=1) if math.isfinite(value)}
+    line = " ".join(f"{n(x)},{n(y)}" for x, y in points.values())
     dots = "".join(
         f'<circle cx="{n(x)}" cy="{n(y)}" r="{6 if k == layer else 2.6}" class="{"now" if k == layer else "dot"}"/>'
-        for k, (x, y) in enumerate(points, start=1)
+        for k, (x, y) in points.items()
     )
     return f'<polyline points="{line}" class="curve"/>{dots}'
 

@@ -6,17 +6,15 @@ from typing import Any
 
 import gradio as gr
 
-from deltaprune.mllm.processor import Processor
 from deltaprune.studio import view
 from deltaprune.studio.choices import CONTROLS
 from deltaprune.studio.page import Places, updates
 from deltaprune.studio.session import COMPARED, Session
-from deltaprune.vlm import VLM
 
 SWITCH = "() => { document.body.classList.toggle('dark'); }"
 
 
-def wire(page: gr.Blocks, places: Places, vlm: VLM, processor: Processor, loads: Mapping[str, str]) -> None:
+def wire(page: gr.Blocks, places: Places, model: tuple[Any, Any], loads: Mapping[str, str]) -> None:
     """Connect every control; one step runs at a time, so that what is timed is not disturbed."""
     state = gr.State(None)
     every = [places[name] for name in view_names(places)]
@@ -25,16 +23,16 @@ def wire(page: gr.Blocks, places: Places, vlm: VLM, processor: Processor, loads:
     run["api_visibility"] = "private"
 
     def opened() -> dict[Any, Any]:
-        session = Session(vlm, processor)
+        session = Session(*model)
         return {state: session, **updates(places, view.everything(session, loads))}
 
     def step(do: Callable[..., None], session: Session | None, *values: Any) -> dict[Any, Any]:
-        session = session or Session(vlm, processor)
+        session = session or Session(*model)
         do(session, *values)
         return {state: session, **updates(places, view.everything(session, loads))}
 
     def draw(session: Session | None, layer: int) -> dict[Any, Any]:
-        session = session or Session(vlm, processor)
+        session = session or Session(*model)
         session.look(layer=layer)
         return updates(places, view.drawings(session) | {"notice": view.notice(session.notice)})
 

@@ -8,20 +8,20 @@ import gradio as gr
 
 from deltaprune.studio import view
 from deltaprune.studio.choices import CONTROLS
+from deltaprune.studio.door import Door
 from deltaprune.studio.session import COMPARED, SHOWN
 
 ASSETS = Path(__file__).parent / "assets"
-PREFIX = "Setting A runs the picture once; later questions start from its prefix."
 Places = dict[str, Any]  # a component by the name of its place
 
 
-def lay_out(header: str, methods: Sequence[str], scores: Sequence[str], n_layers: int) -> Places:
+def lay_out(header: str, methods: Sequence[str], scores: Sequence[str], door: Door) -> Places:
     """Build the page in the open `gr.Blocks` and return its places.
 
     Args:
         header: HTML.
         methods, scores: the names to choose from.
-        n_layers: the layer slider's end.
+        door: to the model.
     """
     places: Places = {}
     with gr.Row(elem_classes="dp-head"):
@@ -36,10 +36,10 @@ def lay_out(header: str, methods: Sequence[str], scores: Sequence[str], n_layers
             with gr.Column(elem_classes="dp-card dp-second"):
                 gr.HTML("<h2>Answers</h2>")
                 places["answers"] = gr.HTML()
-            places |= _layers(n_layers)
+            places |= _layers(door.shape.n_layers)
             with gr.Row(equal_height=False):
-                places |= _spread(scores)
-                places |= _asked()
+                places |= _spread(scores, door.score)
+                places |= _asked(door.asking)
             places |= _share()
     return places
 
@@ -114,20 +114,20 @@ def _layers(n_layers: int) -> Places:
     }
 
 
-def _spread(scores: Sequence[str]) -> Places:
+def _spread(scores: Sequence[str], first: str) -> Places:
     with gr.Column(elem_classes="dp-card", min_width=340):
         gr.HTML("<h2>Spread of the score</h2>")
         score = gr.Dropdown(
-            list(scores), label="Score of the heat map and of this curve", value="delta", elem_id="dp-heat-score"
+            list(scores), label="Score of the heat map and of this curve", value=first, elem_id="dp-heat-score"
         )
         curve = gr.HTML(elem_id="dp-curve", elem_classes="dp-drawing")
     return {"score": score, "curve": curve}
 
 
-def _asked() -> Places:
+def _asked(how: str) -> Places:
     with gr.Column(elem_classes="dp-card", min_width=340):
         gr.HTML("<h2>Questions about this picture</h2>")
-        gr.HTML(f'<p class="dp-note">{PREFIX}</p>')
+        gr.HTML(f'<p class="dp-note">{how}</p>')
         return {"asked": gr.HTML()}
 
 

@@ -11,25 +11,29 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 from jaxtyping import Float32
+from PIL.Image import Image
 
-from deltaprune.analysis import layer_scores
 from deltaprune.ask import check_questions
 from deltaprune.errors import NotFinite, UserError
-from deltaprune.methods import parse
-from deltaprune.mllm.processor import Inputs, Processor
-from deltaprune.prefix import ImagePrefix
-from deltaprune.scores import as_score
-from deltaprune.studio.choices import BY_HAND, fitting
+from deltaprune.hosted.model import Hosted
+from deltaprune.hosted.processor import HostedProcessor
+from deltaprune.mllm.processor import Processor
+from deltaprune.studio.choices import BY_HAND, Setting
+from deltaprune.studio.door import door_of
 from deltaprune.studio.layers import KEPT, last_choice, patch_at
-from deltaprune.studio.result import Asked, Result, asked_from, grid_of, measured
+from deltaprune.studio.result import Asked, Result
 from deltaprune.studio.share import spans
-from deltaprune.studio.sight import EXAMPLES, Sight
+from deltaprune.studio.sight import EXAMPLES, read
 from deltaprune.vlm import VLM
 
 UNPRUNED, HAND = "Unpruned", "By hand"
 COMPARED = ("A", "B")
 FIRST = ("dtp", "freeze")  # what A and B begin with
 SHOWN = (*COMPARED, HAND)
+NO_GRID = (
+    "The visual tokens of this picture are no grid over it, because the model's processor cuts it into tiles: they are "
+    "counted, but cannot be drawn or chosen by hand."
+)
 REMEMBERED = 50  # questions in the list on the page
 P = ParamSpec("P")
 
@@ -52,9 +56,10 @@ class Session:
     """What one visitor looks at. It opens with the first example and its question.
 
     Args:
-        vlm, processor: what `load` gave.
+        vlm, processor: what `load` gave, also of a transformers model.
 
     Attributes:
+        door: what is asked of the model.
         notice: the last step's mistake in one sentence, else "".
         sight: the picture.
         question: about it.
@@ -66,11 +71,13 @@ class Session:
         asked: the questions asked about this picture, the first one first.
     """
 
-    def __init__(self, vlm: VLM, processor: Processor):
-        self.vlm, self.processor = vlm, processor
+    def __init__(self, vlm: VLM | Hosted, processor: Processor | HostedProcessor):
+        self.door = door_of(vlm, processor)
         self.notice = ""
-        self.settings = {name: fitting(method, vlm.shape) for name, method in zip(COMPARED, FIRST, strict=True)}
-        self.shown, self.score = "A", "delta"
+        self.sight = self.door.look(EXAMPLES[0].name, EXAMPLES[0].image)
+        settings = (self.door.setting(method, self.sight) for method in FIRST)
+        self.settings: dict[str, Setting] = dict(zip(COMPARED, settings, strict=True))
+        self.shown, self.score = "A", self.door.score
         self.layer = self._first_stage()
         self._warm: set[str] = set()
         self.open_example(0)
@@ -79,7 +86,7 @@ class Session:
     def open(self, path: str | None) -> None:
         """Take a picture file; the question stays and is asked again. None, a file that was taken away, is ignored."""
         if path is not None:
-            self._look_at(Sight.read(path, self.vlm, self.processor), self.question)
+            self._look_at(*read(path), self.question)
 
     @told
     def open_example(self, number: int) -> None:
@@ -87,13 +94,13 @@ class Session:
         if not 0 <= number < len(EXAMPLES):
             raise UserError(f"There is no example {number}: they are numbered 0 to {len(EXAMPLES) - 1}.")
         example = EXAMPLES[number]
-        self._look_at(Sight.of(example.name, example.image, self.vlm, self.processor), example.question)
+        self._look_at(example.name, example.image, example.question)
 
-    def _look_at(self, sight: Sight, question: str) -> None:
-        self.sight = sight
+    def _look_at(self, name: str, image: Image, question: str) -> None:
+        self.sight = self.door.look(name, image)
         self.dropped: frozenset[int] = frozenset()
         self.asked: list[Asked] = []
-        self._prefix: tuple[str, ImagePrefix] | None = None
+        self._held: tuple[str, Any] | None = None
         self._ask(question)
 
     @told
@@ -112,15 +119,15 @@ class Session:
         whole = rows["A"] if isinstance(rows["A"], Result) else rows[UNPRUNED]
         if isinstance(whole, str):
             raise UserError(whole)
-        held = self._prefix[1] if self._prefix is not None and self._prefix[0] == whole.method else None
-        asked, prefix = asked_from(self.vlm, self.processor, self.sight, question, whole.method, held)
-        self._prefix = whole.method, prefix
+        held = self._held[1] if self._held is not None and self._held[0] == whole.method else None
+        asked, held = self.door.asked(self.sight, question, whole, held)
+        self._held = whole.method, held
         self.asked = [*self.asked, asked][-REMEMBERED:]
 
     @told
     def choose(self, which: str, method: str) -> None:
         """Another method for A or B, with its own defaults."""
-        self.settings[which] = fitting(method, self.vlm.shape)
+        self.settings[which] = self.door.setting(method, self.sight)
         self.shown = which
 
     @told
@@ -132,14 +139,14 @@ class Session:
     @told
     def toggle(self, x: float, y: float) -> None:
         """Drop the patch at a point of the picture by hand, or bring it back; see `patch_at`."""
-        self.dropped ^= {patch_at(x, y, grid_of(self.vlm, parse("none")))}
+        self.dropped ^= {patch_at(x, y, self._grid())}
         self.shown = HAND
 
     @told
     def start_by_hand(self) -> None:
         """Drop by hand what the shown setting drops, to go on from there."""
         result = self.result
-        if result is not None and result.grid != grid_of(self.vlm, parse("none")):
+        if result is not None and result.grid != self._grid():
             raise UserError(f"{result.method} makes the picture smaller and has other patches: show another setting.")
         self.dropped = frozenset() if result is None else last_choice(result.states)
         self.shown = HAND
@@ -154,7 +161,7 @@ class Session:
     def look(self, shown: str | None = None, layer: int | None = None, score: str | None = None) -> None:
         """What is drawn; None leaves it as it is."""
         self.shown = self.shown if shown is None else shown
-        self.layer = self.layer if layer is None else min(max(int(layer), 0), self.vlm.shape.n_layers)
+        self.layer = self.layer if layer is None else min(max(int(layer), 0), self.door.shape.n_layers)
         if score is not None:
             self._heat_of(score)
             self.score = score
@@ -177,32 +184,45 @@ class Session:
         return found if isinstance(found, Result) else None
 
     @property
-    def states(self) -> tuple[np.ndarray, tuple[int, int]]:
-        """The state of each patch `(P,)` at the layer shown, and the grid; all kept where the setting has no result."""
+    def states(self) -> tuple[np.ndarray, tuple[int, int] | None]:
+        """The state of each patch `(P,)` at the layer shown, all kept where the setting has no result; and the grid,
+        None where they are no grid over the picture.
+        """
         result = self.result
         if result is not None:
             return result.states[self.layer], result.grid
-        grid = grid_of(self.vlm, parse("none"))
-        return np.full(grid[0] * grid[1], KEPT, dtype=np.uint8), grid
+        return np.full(self.door.tokens(self.sight), KEPT, dtype=np.uint8), self.grid
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of patches without a method."""
+        return self.door.grid(self.sight)
+
+    def _grid(self) -> tuple[int, int]:
+        """The same where patches are chosen on it."""
+        grid = self.grid
+        if grid is None:
+            raise UserError(NO_GRID)
+        return grid
 
     @property
     def heat(self) -> Float32[np.ndarray, "L P"]:
-        """The chosen score of each patch as each layer gives it, without pruning, for this question."""
+        """The chosen score of each patch as each layer gives it, without pruning, for this question; NaN in a layer
+        that does not give it.
+        """
         return self._heat_of(self.score)
 
     def _heat_of(self, score: str) -> Float32[np.ndarray, "L P"]:
         if score not in self._heat:
-            inputs = Inputs({**self.sight.pixels, **self.sight.ask(self.processor, self.question)})
-            self._heat[score] = layer_scores(self.vlm, inputs, as_score(score)).scores[:, 0]
+            self._heat[score] = self.door.heat(self.sight, self.question, score)
         return self._heat[score]
 
     def _result(self, text: str) -> Result | str:
         """Measured once for a picture and a question."""
         if text not in self._results:
             kind = text.partition(":")[0] + text.partition("score=")[2]
-            given = (self.vlm, self.processor, self.sight, self.question, text)
             try:
-                self._results[text] = measured(*given, warm=kind in self._warm)
+                self._results[text] = self.door.measured(self.sight, self.question, text, kind in self._warm)
                 self._warm.add(kind)
             except (UserError, NotFinite) as error:
                 self._results[text] = " ".join(str(error).split())
@@ -210,5 +230,5 @@ class Session:
 
     def _first_stage(self) -> int:
         """Where the page opens: after the layers that see all tokens, where the model's plan says so."""
-        plan = self.vlm.shape.plan
-        return self.vlm.shape.n_layers // 2 if plan is None else plan.early
+        plan = self.door.shape.plan
+        return self.door.shape.n_layers // 2 if plan is None else plan.early

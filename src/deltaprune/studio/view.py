@@ -10,7 +10,7 @@ from deltaprune.studio import pictures, share, tables
 from deltaprune.studio.choices import CONTROLS
 from deltaprune.studio.curve import spread_curve
 from deltaprune.studio.layers import DROPPED, KEPT, WORDS, WRITTEN
-from deltaprune.studio.session import COMPARED, Session
+from deltaprune.studio.session import COMPARED, NO_GRID, Session
 from deltaprune.studio.sight import EXAMPLES
 
 View = dict[str, Any]
@@ -42,20 +42,21 @@ def drawings(session: Session) -> View:
     uri, size = session.sight.uri, session.sight.image.size
     states, grid = session.states
     heat, k = session.heat, session.layer
-    whole = _square(heat.shape[1])
-    row = heat[max(k, 1) - 1]
+    row, whole = heat[max(k, 1) - 1], session.grid
+    ends = pictures.heat_range(row) if np.isfinite(row).all() else None
+    drawn, told = (grid, states) if grid is not None else ((1, 1), np.full(1, KEPT, dtype=np.uint8))
     return {
         "layer": k,
         "patches": {
-            "svg": pictures.patches(uri, size, grid, states),
-            "rows": grid[0],
-            "columns": grid[1],
-            "states": states.tolist(),
-            "words": list(WORDS),
+            "svg": pictures.patches(uri, size, drawn, told),
+            "rows": drawn[0],
+            "columns": drawn[1],
+            "states": told.tolist(),
+            "words": list(WORDS) if grid is not None else ["the patches of this picture are not drawn"],
         },
-        "counts": counts(session, states),
-        "heat": pictures.heat_map(uri, size, whole, row),
-        "about_heat": about_heat(session.score, max(k, 1), pictures.heat_range(row)),
+        "counts": counts(session, states) + ("" if grid is not None else f'<p class="dp-note">{NO_GRID}</p>'),
+        "heat": pictures.heat_map(uri, size, whole, row) if ends is not None and whole is not None else "",
+        "about_heat": about_heat(session.score, max(k, 1), ends, whole is not None),
         "curve": curve(session, heat),
     }
 
@@ -83,13 +84,15 @@ def counts(session: Session, states: np.ndarray) -> str:
     return f'<p class="dp-where"><b>{escape(session.shown)}</b>, {where}</p><ul class="dp-legend">{entries}</ul>'
 
 
-def about_heat(score: str, layer: int, ends: tuple[float, float]) -> str:
-    """The heat map's legend."""
+def about_heat(score: str, layer: int, ends: tuple[float, float] | None, drawn: bool) -> str:
+    """The heat map's legend; `ends` is None where the layer does not give the score."""
+    where = f'<p class="dp-where"><b>{escape(score)}</b>, in layer {layer}, without pruning</p>'
+    if ends is None:
+        return f'{where}<p class="dp-note">No stage behind layer {layer} can read this score: move the slider.</p>'
     low, high = (f"{end:.3g}" for end in ends)
-    return (
-        f'<p class="dp-where"><b>{escape(score)}</b>, in layer {layer}, without pruning</p>'
-        f'<p class="dp-scale"><span>{low}</span><i></i><span>{high}</span></p>'
-    )
+    if not drawn:
+        return f'{where}<p class="dp-note">{low} to {high}; without a grid there is no map.</p>'
+    return f'{where}<p class="dp-scale"><span>{low}</span><i></i><span>{high}</span></p>'
 
 
 def about_picture(session: Session) -> str:
@@ -114,12 +117,10 @@ def notice(sentence: str) -> str:
     return f'<p role="alert" class="dp-alert">{escape(sentence)}</p>' if sentence else ""
 
 
-def header(name: str, n_layers: int, n_visual: int) -> str:
-    """The page's head: which model it is."""
-    return (
-        "<h1>deltaprune <span>studio</span></h1>"
-        f"<p>Model <b>{escape(name)}</b>: {n_layers} layers, {n_visual} visual tokens an image</p>"
-    )
+def header(name: str, about: str, warning: str) -> str:
+    """The page's head: which model it is, and what has to be known of it."""
+    warned = f'<p class="dp-note">{escape(warning)}</p>' if warning else ""
+    return f"<h1>deltaprune <span>studio</span></h1><p>Model <b>{escape(name)}</b>: {escape(about)}</p>{warned}"
 
 
 def example_buttons() -> str:
@@ -130,8 +131,3 @@ def example_buttons() -> str:
         for i, example in enumerate(EXAMPLES)
     )
     return f'<div class="dp-examples" role="group" aria-label="Examples">{buttons}</div>'
-
-
-def _square(n_patches: int) -> tuple[int, int]:
-    side = round(n_patches**0.5)
-    return side, side

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from deltaprune.registry import Registry
 
+OUTPUT = frozenset({"output"})  # of rows that are read from the state; one that only writes has none
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -56,6 +58,8 @@ class Probe(ABC):
             MLP, whose rows do not see each other).
         offers: the roles of a `Trace` that it can fill.
         of_layer: those of them that it gives for the layer as a whole.
+        gate: the part of the mixer that is called with the recurrence's output and the gate, where the role `output` is
+            read; None where the probe fills that role, or nothing does.
         writes_alone: whether it has a `write`.
         shortest: rows of text between images that such a mixer takes as it takes a whole prompt.
     """
@@ -64,11 +68,12 @@ class Probe(ABC):
     offers: ClassVar[frozenset[str]] = frozenset()
     offers_writing: ClassVar[frozenset[str]] = frozenset()
     of_layer: ClassVar[frozenset[str]] = frozenset()
+    gate: ClassVar[str | None] = None
     writes_alone: ClassVar[bool] = False
     shortest: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
-        cls.offers_writing = cls.offers  # all rows enter a mixer that image rows only write to
+        cls.offers_writing = cls.offers - OUTPUT  # all rows enter a mixer that image rows only write to
 
     @abstractmethod
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:

@@ -23,11 +23,13 @@ CHUNK = 64  # rows that `last_state` takes at once
 class GatedDelta(Probe):
     """step, delta: beta = sigmoid(b), the write gate, one a head `(H,)`; alpha = exp(-exp(A_log) softplus(a + dt_bias))
     only forgets, and is no measure of what is written. key, query: k and q after the convolution, of unit norm in each
-    head; k side by side, q apart `(G, K)`. value: v after it. decay: log alpha, one a head.
+    head; k side by side, q apart `(G, K)`. value: v after it. decay: log alpha, one a head. output: S_t q_t, the heads
+    side by side.
     """
 
     sees = "state"
-    offers = frozenset({"step", "delta", "key", "value", "query", "decay", "erase"})
+    offers = frozenset({"step", "delta", "key", "value", "query", "decay", "erase", "output"})
+    gate = "norm"
     writes_alone = True
 
     def __call__(self, mixer: Any, seen: Seen, needs: frozenset[str]) -> Mapping[str, Tensor]:

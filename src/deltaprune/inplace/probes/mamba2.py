@@ -19,11 +19,12 @@ from deltaprune.inplace.probes._convolution import causal_convolution, continued
 class Mamba2(Probe):
     """step, delta: dt = softplus(dt + dt_bias), not below the layer's lower limit `(H,)`; its projection alone is
     computed again. key, value, query: B, x and C after the convolution; the groups of B side by side, those of C apart
-    `(G, N)`. decay: A dt, the logarithm of what is kept, one a head.
+    `(G, N)`. decay: A dt, the logarithm of what is kept, one a head. output: C h + D x, the heads side by side.
     """
 
     sees = "state"
-    offers = frozenset({"step", "delta", "key", "value", "query", "decay"})
+    offers = frozenset({"step", "delta", "key", "value", "query", "decay", "output"})
+    gate = "norm"
     writes_alone = True
     shortest = 2  # a single row is computed as in decoding, where Nemotron-H has no lower limit of dt
 
