@@ -161,7 +161,7 @@ def test_calibrate_writes_a_plan_that_is_read(cli: Cli, folder: Folder, scene: P
     ran = cli("cost", "--model", folder("qwen3_vl"), "--plan", path)
     assert (ran.code, "was made for another model" in ran.err) == (2, True)
     ran = cli("calibrate", "--model", model, "--budget", 0.5, "--one-shot")
-    assert (ran.code, "leave out --one-shot, --contribution and --in." in ran.err) == (2, True)
+    assert (ran.code, "leave out --one-shot, --contribution, --fitprune and --in." in ran.err) == (2, True)
 
 
 def test_calibrate_finds_what_freeze_may_freeze(cli: Cli, scene: Path, tmp_path: Path) -> None:

@@ -102,9 +102,10 @@ def calibrate(
         vlm, processor, run = load_to_measure(options, where, working)
         on, pictures = Measuring(vlm, processor, chosen, asked, working, run), (split, seed, samples)
         if isinstance(vlm, Hosted):
-            if one_shot or contribution or unit != "macs":
+            if one_shot or contribution or fitprune or unit != "macs":
                 raise UserError(
-                    f"{model} is a model of transformers' own: leave out --one-shot, --contribution and --in."
+                    f"{model} is a model of transformers' own: leave out --one-shot, --contribution, --fitprune and "
+                    "--in."
                 )
             found = plan_in_place(on, rule, eta, {"benchmark": benchmark, "split": split, "seed": seed})
             if budget is not None:
