@@ -143,6 +143,17 @@ def test_cut_from_wider_rows_into_given_memory(backend, form):
     assert torch.allclose(out.double(), truth(x, weight), atol=1e-4)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("rows", [1, MOST_ROWS["int4"] + 1])
+def test_rounded_results_in_a_wider_type(backend, form, rows):
+    weight, x = made(form, 30, 96, torch.bfloat16), torch.randn(rows, 96).bfloat16()
+    wide = quantized_matmul(x, weight, torch.empty(rows, 30), backend)
+    assert wide.dtype == torch.float32
+    assert torch.equal(wide.bfloat16().float(), wide), "rounded once to the type of x"
+    assert torch.equal(wide, quantized_matmul(x, weight, backend=backend).float())
+
+
 def test_matvec_takes_it():
     weight, x = made("int4", 30, 64), torch.randn(2, 64)
     assert torch.equal(matvec(x, weight), quantized_matmul(x, weight))

@@ -26,7 +26,8 @@ def matvec(
         backend: a backend's name; None takes the best one for the device.
     """
     if isinstance(weight, Quantized):
-        return quantized_matmul(x, weight, backend=backend).to(dtype or x.dtype)
+        out = torch.empty(len(x), len(weight), dtype=dtype or x.dtype, device=x.device)
+        return quantized_matmul(x, weight, out, backend)
     if x.shape[1] != weight.shape[1] or x.dtype != weight.dtype:
         told = f"x {tuple(x.shape)} {x.dtype}, weight {tuple(weight.shape)} {weight.dtype}"
         raise ValueError(f"`matvec`: shapes or types do not fit: {told}.")

@@ -22,7 +22,7 @@ def quantized_matmul(
     Args:
         x: the rows, in the weight's `dtype`; they may be cut from wider ones.
         weight: the matrix.
-        out: where to, contiguous; by default new memory.
+        out: where to, contiguous, in a type that holds the rounded results; by default new memory in the type of `x`.
         backend: a backend's name; None takes the best one for the device.
     """
     if x.shape[1] != weight.shape[1] or x.dtype != weight.dtype:

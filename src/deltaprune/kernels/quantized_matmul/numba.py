@@ -10,7 +10,7 @@ from torch import Tensor
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
 from deltaprune.kernels._numba import compiled, launch
-from deltaprune.kernels._numba_products import stretch
+from deltaprune.kernels._numba_products import round_rows, stretch
 from deltaprune.kernels._numba_quantized import operand, product
 from deltaprune.kernels._numba_vectors import BYTES
 from deltaprune.kernels._numba_widen import widen_matrix
@@ -21,11 +21,13 @@ MOST_ROWS = {"int8": 40, "int4": 48 if BYTES else 24}  # of bfloat16; with more,
 
 @compiled(parallel=True)
 def _matmul(weight, width, x, batch, out, height, threads):
-    """All flat: `x (batch, width)` and `out (batch, height)` float32."""
+    """All flat: `x (batch, width)` and `out (batch, height)` float32, the latter rounded to the rows' type."""
     read, unit = operand(x, weight, width, batch), stretch(height, batch, threads)
     for block in prange((height + unit - 1) // unit):
         first = block * unit
-        product(weight, width, first, min(height, first + unit), read, width, batch, out, height)
+        last = min(height, first + unit)
+        product(weight, width, first, last, read, width, batch, out, height)
+        round_rows(out, height, batch, first, last, weight[2][0])
 
 
 def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
@@ -34,7 +36,8 @@ def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
     if 0 in (batch, height):
         return out
     if x.dtype == torch.bfloat16 and batch > MOST_ROWS[weight.form]:
-        return torch.mm(x.detach(), widened(weight).t(), out=out)
+        whole = torch.mm(x.detach(), widened(weight).t(), out=out if out.dtype == x.dtype else None)
+        return out if whole is out else out.copy_(whole)
     into = out if out.dtype == torch.float32 and out.is_contiguous() else torch.empty(batch, height)
     given = x.detach().float().contiguous().view(-1).numpy()
     sizes = batch, into.view(-1).numpy(), height, torch.get_num_threads()

@@ -10,7 +10,7 @@ from deltaprune.kernels.quantized import Quantized
 def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
     """See `quantized_matmul`."""
     kind = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return out.copy_(x.to(kind) @ weight.dequantized(kind).t())
+    return out.copy_((x.to(kind) @ weight.dequantized(kind).t()).to(x.dtype))
 
 
 BACKEND = Backend(
