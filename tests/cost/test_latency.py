@@ -88,7 +88,7 @@ def test_a_short_prompt_is_held_against_the_longer_of_its_floors(
     vlm = tiny[0]
     ran = iter([9.0, 8.0, 7.0])
     monkeypatch.setattr(ShortPrompt, "times", lambda self, label: ShortTimes(next(ran), products))
-    monkeypatch.setattr(latency, "copy_bandwidth", lambda device: 1e6)
+    monkeypatch.setattr(latency, "copy_bandwidth", lambda device, rounds: 1e6)
     (row,), _ = bench(vlm, {"none": dp.NoPruning()}, rounds=2)
     assert row.short_ms == 7.5
     reading = 1e-3 * sum(4 * p.numel() for block in vlm.model.lm.blocks for p in block.parameters())

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from deltaprune.cost.timing import forget_peak, peak_bytes, spread, timed
+from deltaprune.cost.timing import forget_peak, peak_bytes, release_freed, spread, timed
 from deltaprune.cost.verify import verify_kernels
 from deltaprune.cuda_graphs.step import stepping
 from deltaprune.errors import UserError
@@ -53,6 +53,7 @@ def growth(
         for length in lengths:
             x = torch.randn(length, lm.config.d_model, generator=torch.Generator().manual_seed(length)).to(device)
             tokens = Rows.pack([x[:0]], [x])
+            release_freed()
             forget_peak(device)
             done, ms = timed(lambda tokens=tokens: prefill(lm, tokens, graphed=False), device)
             peaks[length].append(peak_bytes(device))

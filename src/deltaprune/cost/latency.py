@@ -119,8 +119,8 @@ def bench(
     runs |= {peer.name: (lambda peer=peer: peer_round(vlm, peer, pixels, ids, new_tokens)) for peer in peers}
     check_peers(vlm, peers, pixels, ids)
     short = short_prompt(lm, list(methods), peers)
-    times, peaks = _alternate(vlm, runs, floors, short, rounds, new_tokens, on_round)
-    bandwidth = copy_bandwidth(vlm.device)
+    times, peaks, copied = _alternate(vlm, runs, floors, short, rounds, new_tokens, on_round)
+    bandwidth = median(copied)
     reading = tuple(1000 * read / bandwidth for read in (weight_bytes(lm), layer_bytes(lm)))
     rows = []
     for label, rounds_of in times.items():
@@ -140,10 +140,13 @@ def _alternate(
     rounds: int,
     new_tokens: int,
     on_round: Callable[[int, int], None] | None,
-) -> tuple[dict[str, list[Round]], dict[str, int]]:
-    """Run all contestants in turn, round after round: times of the measured rounds, and peak memory."""
+) -> tuple[dict[str, list[Round]], dict[str, int], list[float]]:
+    """Run all contestants in turn, round after round: times of the measured rounds, peak memory, copy bandwidths.
+
+    The bandwidth is measured in each round, since a shared machine's memory is at times half as fast.
+    """
     times: dict[str, list[Round]] = {label: [] for label in runs}
-    peaks = dict.fromkeys(runs, 0)
+    peaks, copied = dict.fromkeys(runs, 0), []
     first = unmeasured(vlm.device)
     for i in range(first + rounds):
         for label, run in runs.items():
@@ -154,9 +157,10 @@ def _alternate(
             measured.short, measured.short_products = short.times(label)
             measured.total = measured.vision + measured.prefill + new_tokens * measured.decode
             times[label] += [measured] if i >= first else []
+        copied += [copy_bandwidth(vlm.device, rounds=1)] if i >= first else []
         if on_round:
             on_round(i + 1, first + rounds)
-    return times, peaks
+    return times, peaks, copied
 
 
 def _ratios(times: Mapping[str, list[Round]]) -> dict[str, float]:
