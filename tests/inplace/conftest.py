@@ -5,6 +5,7 @@ from pathlib import Path
 
 import folders
 import pytest
+from gradio_leftovers import collected as collected
 from running import cli as cli
 from running import scene as scene
 

@@ -140,6 +140,7 @@ def test_scores_of_no_picture_and_of_no_layer() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="There is no Chromium at /usr/bin/chromium")

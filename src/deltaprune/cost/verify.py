@@ -31,7 +31,8 @@ from deltaprune.rows import cumulate
 LENGTHS = (1, 64, 0, 200, 3)  # of a ragged batch, one sample of it empty
 CHANNELS, STATES, TAPS, RANK = 96, 16, 4, 6
 WIDTH = 64  # of the quantized matrices, whose groups need a multiple of 32
-MANY = 40  # rows that a quantized matrix meets; three of them take another path, see `quantized_matmul`
+MANY = 50  # rows that a quantized matrix meets; three of them take another path, see `quantized_matmul`
+LARGE = 4096, 1026  # a matrix that few rows meet on a path of its own, see `matmul`
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}  # of the largest value: 2 to 4 roundings
 F32 = torch.float32
 
@@ -130,6 +131,9 @@ def cases(
         weights = (Quantized(*quantize(draw(48, WIDTH), form), dtype) for form in FORMS)
         return Case(_in_every_form, (draw(MANY, WIDTH), *weights), dtype)
 
+    def multiplied() -> Case:
+        return Case(_small_and_large, (rows(), draw(2 * e, e) / 10, draw(3, LARGE[1]), draw(*LARGE) / 10), dtype)
+
     def step() -> Case:
         states = draw(1, e, STATES, kind=F32), draw(1, e, taps - 1)
         return Case(layer_step, (draw(1, e, kind=F32), weights(), *states, False), dtype)
@@ -144,7 +148,7 @@ def cases(
         "rms_norm": lambda: Case(rms_norm, (rows(F32), per_channel(), 1e-5, rows(), dtype), F32),
         "residual_add": lambda: Case(residual_add, (rows(F32), rows()), F32),
         "hidden_attention": attention,
-        "matmul": lambda: Case(matmul, (rows(), draw(2 * e, e) / 10), dtype),
+        "matmul": multiplied,
         "matvec": lambda: Case(matvec, (draw(1, e), draw(2 * e, e) / 10), dtype),
         "quantized_matmul": quantized,
         "layer_step": step,
@@ -192,6 +196,11 @@ def _wide(given: Any) -> Any:
 def _in_every_form(x: Tensor, int8: Quantized, int4: Quantized, backend: str | None) -> tuple[Tensor, ...]:
     """The products of both forms, of few rows and of many."""
     return tuple(quantized_matmul(part, each, backend=backend) for part in (x[:3], x) for each in (int8, int4))
+
+
+def _small_and_large(x: Tensor, small: Tensor, few: Tensor, large: Tensor, backend: str | None) -> tuple[Tensor, ...]:
+    """The products of many rows with a small matrix, and of few with a large one."""
+    return matmul(x, small, backend=backend), matmul(few, large, backend=backend)
 
 
 def _relative(got: Tensor, want: Tensor) -> float:
