@@ -11,10 +11,9 @@ from llvmlite import ir
 from numba.core import types
 
 from deltaprune.kernels._numba import instruction
-from deltaprune.kernels._numba_lines import everywhere, power_of_two, read, write
-from deltaprune.kernels._numba_vectors import INDEX, WIDTH, WORD, fused
+from deltaprune.kernels._numba_lines import WORDS, everywhere, power_of_two, read, write
+from deltaprune.kernels._numba_vectors import INDEX, WIDTH, fused
 
-WORDS = ir.VectorType(WORD, WIDTH)
 _ARGUMENTS: tuple[str, ...] = (
     "a", "delta", "du", "before", "after", "projected", "y", "i", "channel", "sample", "B", "C"
 )  # fmt: skip

@@ -6,11 +6,11 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
+from deltaprune.kernels._numba_lines import WORDS
 from deltaprune.kernels._numba_vectors import BYTE, FLOAT, HALF, INDEX, LINE, WIDTH, WORD, fused
 from deltaprune.kernels.quantized import GROUP, OFFSET
 
 AHEAD = 512  # bytes of a row that are asked for before they are needed
-WORDS = ir.VectorType(WORD, WIDTH)
 
 
 def words(value: int) -> ir.Constant:
