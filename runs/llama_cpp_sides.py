@@ -57,7 +57,7 @@ class Ours:
         cast = {name: t if kept_in_float32(name) else t.to(dtype) for name, t in tensors.items()}
         if kind in FORMS:
             self.lm.prepare_quantized(kind)
-            cast = dict(quantize_stream(cast.items(), quantized_in_lm(config.n_layers, kind)))
+            cast = dict(quantize_stream(cast.items(), quantized_in_lm(config, kind)))
         self.lm.load_state_dict(cast, assign=True)
         self.lm.eval().requires_grad_(False)
 

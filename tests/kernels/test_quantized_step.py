@@ -8,15 +8,17 @@ from deltaprune.kernels.layer_step.numba import MOST_SAMPLES
 from deltaprune.kernels.quantized import FORMS, quantize
 
 
-def made(form: str, dtype: torch.dtype, d: int = 96, e: int = 192, n: int = 16, r: int = 6, w: int = 4) -> LayerWeights:
-    def matrix(rows: int, columns: int) -> Quantized:
+def made(
+    form: str, dtype: torch.dtype, d: int = 96, e: int = 192, n: int = 16, r: int = 32, w: int = 4
+) -> LayerWeights:
+    def matrix(rows: int, columns: int, form: str = form) -> Quantized:
         numbers, scale = quantize(torch.randn(rows, columns) * columns**-0.5, form)
         return Quantized(numbers, scale, dtype)
 
     return LayerWeights(
         norm=torch.randn(d), in_proj=matrix(2 * e, d), conv=torch.randn(e, w).to(dtype),
         conv_bias=torch.randn(e).to(dtype),
-        x_proj=(torch.randn(r + 2 * n, e) * e**-0.5).to(dtype), dt_proj=torch.randn(e, r).to(dtype),
+        x_proj=matrix(r + 2 * n, e, "int8"), dt_proj=matrix(e, r, "int8"),
         dt_bias=torch.randn(e) - 2, A_log=torch.randn(e, n), D=torch.randn(e), out_proj=matrix(d, e), eps=1e-5,
     )  # fmt: skip
 

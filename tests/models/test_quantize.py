@@ -68,15 +68,16 @@ def undone(vlm: VLM, like: VLM) -> VLM:
     return VLM(plain, vlm.eos_id)
 
 
-def test_only_the_large_matrices_of_the_lm_are_quantized(tiny: Loaded, loaded: Loaded, form: str) -> None:
+def test_only_matrices_of_the_lm_are_quantized(tiny: Loaded, loaded: Loaded, form: str) -> None:
     state, before = loaded[0].model.state_dict(), tiny[0].model.state_dict()
     kinds = {name.partition("layers.0.")[2]: state[name].dtype for name in state if "layers.0." in name}
     assert kinds["mixer.in_proj.weight"] == kinds["mixer.out_proj.weight"]
     assert kinds["mixer.in_proj.weight"] == (torch.int8 if form == "int8" else torch.uint8)
     assert state["lm.backbone.embedding.weight"].dtype == kinds["mixer.in_proj.weight"]
     same = [name for name in before if name not in quantized_names(loaded[0].config)]
-    assert any("x_proj" in name for name in same)
-    assert any("dt_proj" in name for name in same)
+    assert kinds["mixer.x_proj.weight"] == torch.int8
+    assert any("dt_proj.weight" in name for name in same)  # its rows are no whole groups here
+    assert any("conv1d.weight" in name for name in same)
     assert any(name.startswith("vision.") for name in same)
     assert all(torch.equal(state[name], before[name]) for name in same)
 
@@ -200,6 +201,22 @@ def test_a_plain_folder_says_nothing_of_it(folder: Path) -> None:
 def test_what_does_not_go_together(folder: Path, how: dict[str, str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         dp.load(folder, **how)
+
+
+def test_step_sizes_come_from_int8_in_either_form(tiny: Loaded, form: str) -> None:
+    like = random_mllm(replace(tiny[0].config, lm=replace(tiny[0].config.lm, dt_rank=32)))
+    model = quantize_model(like, form)
+    forms = quantized_names(model.config)
+    assert {name.rpartition("mixer.")[2]: own for name, own in forms.items() if "layers.0." in name} == {
+        "in_proj.weight": form,
+        "x_proj.weight": "int8",
+        "dt_proj.weight": "int8",
+        "out_proj.weight": form,
+    }
+    assert torch.equal(model.lm.blocks[0].mixer.dt_proj.bias, like.lm.blocks[0].mixer.dt_proj.bias)
+    inputs = asked(tiny[1])
+    got, want = logits(VLM(model, 0), inputs), logits(undone(VLM(model, 0), VLM(like, 0)), inputs)
+    assert (got - want).norm() <= 1e-5 * want.norm()
 
 
 def test_widths_that_have_no_groups(tiny: Loaded) -> None:

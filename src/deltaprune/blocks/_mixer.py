@@ -28,11 +28,11 @@ class Mixer(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the rows and products; dt_proj is never quantized."""
-        return self.dt_proj.weight.dtype
+        """Of the rows and products; the convolution is never quantized."""
+        return self.conv1d.weight.dtype
 
-    def matrix(self, name: Literal["in_proj", "out_proj"]) -> Float[Tensor, "n k"] | Quantized:
-        """The weight of a projection that may be quantized."""
+    def matrix(self, name: Literal["in_proj", "x_proj", "dt_proj", "out_proj"]) -> Float[Tensor, "n k"] | Quantized:
+        """The weight of a projection, all of which may be quantized."""
         return matrix(getattr(self, name), self.dtype)
 
     def reset_parameters(self, config: MambaConfig) -> None:

@@ -36,9 +36,9 @@ def scan_inputs(mixer: Mixer, u: Tensor, rows: Rows, conv: Tensor | None) -> Sca
     """From the input half of in_proj `(T, E)` to what the scan takes; `conv` is the convolution's state before."""
     assert mixer.conv1d.bias is not None
     u, conv = causal_conv1d(u, mixer.conv1d.weight[:, 0], mixer.conv1d.bias, rows.cu_seqlens, conv)
-    rank, states = mixer.dt_proj.in_features, mixer.A_log.shape[1]
-    dt, b, c = product("x_proj", u, mixer.x_proj.weight).split([rank, states, states], dim=-1)
-    dt = product("dt_proj", dt, mixer.dt_proj.weight)  # its bias is added inside the scan: Delta = softplus(dt + bias)
+    into_dt, states = mixer.matrix("dt_proj"), mixer.A_log.shape[1]
+    dt, b, c = product("x_proj", u, mixer.matrix("x_proj")).split([into_dt.shape[1], states, states], dim=-1)
+    dt = product("dt_proj", dt, into_dt)  # its bias is added inside the scan: Delta = softplus(dt + bias)
     return ScanInputs(u, dt, b, c, -torch.exp(mixer.A_log.float()), conv)
 
 

@@ -154,8 +154,9 @@ class MambaBlock(nn.Module):
         """The weights of its matrix products, in order; a row that only writes takes no gate, no readout, no output."""
         m, cfg = self.mixer, self.config
         if how == "write":
-            return m.matrix("in_proj")[: cfg.d_inner], m.x_proj.weight[: cfg.rank + cfg.d_state], m.dt_proj.weight
-        return m.matrix("in_proj"), m.x_proj.weight, m.dt_proj.weight, m.matrix("out_proj")
+            x_proj = m.matrix("x_proj")[: cfg.rank + cfg.d_state]
+            return m.matrix("in_proj")[: cfg.d_inner], x_proj, m.matrix("dt_proj")
+        return m.matrix("in_proj"), m.matrix("x_proj"), m.matrix("dt_proj"), m.matrix("out_proj")
 
     def macs(self, how: Literal["full", "write"] = "full") -> Mapping[str, float]:
         """Multiply-accumulates of one row by component, see `MambaConfig.macs`."""
@@ -182,8 +183,8 @@ class MambaBlock(nn.Module):
             in_proj=m.matrix("in_proj"),
             conv=m.conv1d.weight[:, 0],
             conv_bias=m.conv1d.bias,
-            x_proj=m.x_proj.weight,
-            dt_proj=m.dt_proj.weight,
+            x_proj=m.matrix("x_proj"),
+            dt_proj=m.matrix("dt_proj"),
             dt_bias=m.dt_proj.bias,
             A_log=m.A_log,
             D=m.D,

@@ -67,7 +67,7 @@ class Checkpoint:
                     f"The checkpoint holds {weight.dtype} in {name}: of quantized weights, only those that `deltaprune "
                     "convert --quantize` wrote can be read."
                 )
-        own = self.weights["lm.backbone.layers.0.mixer.dt_proj.weight"].dtype
+        own = self.weights["lm.backbone.layers.0.mixer.conv1d.weight"].dtype
         name = str(own if wanted is None else wanted).removeprefix("torch.")
         if name == "float16" and self.config.quantize is not None:
             raise UserError(

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from deltaprune.blocks.quantized import PROJECTIONS
+from deltaprune.blocks.quantized import forms_in_mixer
+from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.checkpoints.mamba_lm import EMBEDDING
 from deltaprune.errors import UserError, did_you_mean
 from deltaprune.kernels.quantized import FORMS, GROUP, quantize
@@ -14,17 +15,17 @@ from deltaprune.mllm.network import MLLM, MLLMConfig, blank, restore_buffers
 SCALE = ".scale"
 
 
-def quantized_in_lm(n_layers: int, form: str) -> dict[str, str]:
-    """The weights of an LM of so many layers that are int8 or int4 under a form: name -> which."""
-    mixers = (f"backbone.layers.{l}.mixer." for l in range(n_layers))
-    return {EMBEDDING: form, **{f"{mixer}{name}.weight": form for mixer in mixers for name in PROJECTIONS}}
+def quantized_in_lm(config: MambaConfig, form: str) -> dict[str, str]:
+    """The weights of an LM of these sizes that are int8 or int4 under a form: name -> which."""
+    mixers, forms = (f"backbone.layers.{l}.mixer." for l in range(config.n_layers)), forms_in_mixer(config, form)
+    return {EMBEDDING: form, **{f"{mixer}{name}.weight": own for mixer in mixers for name, own in forms.items()}}
 
 
 def quantized_names(config: MLLMConfig) -> dict[str, str]:
     """The weights that a quantized model of these sizes has in int8 or int4: name -> which."""
     if config.quantize is None:
         return {}
-    return {f"lm.{name}": form for name, form in quantized_in_lm(config.lm.n_layers, config.quantize).items()}
+    return {f"lm.{name}": form for name, form in quantized_in_lm(config.lm, config.quantize).items()}
 
 
 def scale_of(name: str) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune.blocks.mamba1 import MambaBlock
-from deltaprune.blocks.quantized import PROJECTIONS, QuantizedWeight, matrix
+from deltaprune.blocks.quantized import QuantizedWeight, forms_in_mixer, matrix
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.kernels import matvec, without_autocast
 from deltaprune.protocols import State
@@ -41,13 +41,14 @@ class MambaLM(nn.Module):
             block.reset_parameters()
 
     def prepare_quantized(self, form: str) -> None:
-        """Put modules for int8 or int4 weights, still empty, in place of in_proj, out_proj and embedding."""
+        """Put modules for int8 or int4 weights, still empty, in place of the embedding and the layers' projections."""
         lm = self.config
         self.backbone.add_module("embedding", QuantizedWeight(lm.padded_vocab, lm.d_model, form))
         for block in self.blocks:
-            for name in PROJECTIONS:
-                outputs, inputs = getattr(block.mixer, name).weight.shape
-                setattr(block.mixer, name, QuantizedWeight(outputs, inputs, form))
+            for name, own in forms_in_mixer(lm, form).items():
+                plain = getattr(block.mixer, name)
+                outputs, inputs = plain.weight.shape
+                setattr(block.mixer, name, QuantizedWeight(outputs, inputs, own, plain.bias))
 
     images_first: ClassVar[bool] = True
 

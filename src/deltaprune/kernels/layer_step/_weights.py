@@ -19,8 +19,8 @@ class LayerWeights:
     in_proj: Float[Tensor, "M d"] | Quantized
     conv: Float[Tensor, "E W"]
     conv_bias: Float[Tensor, "E"]
-    x_proj: Float[Tensor, "P E"]
-    dt_proj: Float[Tensor, "E R"]
+    x_proj: Float[Tensor, "P E"] | Quantized
+    dt_proj: Float[Tensor, "E R"] | Quantized
     dt_bias: Float[Tensor, "E"]
     A_log: Float[Tensor, "E N"]
     D: Float[Tensor, "E"]

@@ -97,8 +97,8 @@ def step(x: Tensor, w: LayerWeights, ssm: Tensor, conv: Tensor, in_place: bool) 
 def _held(w: LayerWeights) -> tuple[Any, ...]:
     """The weights as the compiled step takes them, in its order."""
     return (
-        _float(w.norm), np.float32(w.eps), _matrix(w.in_proj), _flat(w.conv), _flat(w.conv_bias), _flat(w.x_proj),
-        _flat(w.dt_proj), _float(w.dt_bias), decays(_float(w.A_log), *w.A_log.shape), _float(w.D), _matrix(w.out_proj),
+        _float(w.norm), np.float32(w.eps), _matrix(w.in_proj), _flat(w.conv), _flat(w.conv_bias), _matrix(w.x_proj),
+        _matrix(w.dt_proj), _float(w.dt_bias), decays(_float(w.A_log), *w.A_log.shape), _float(w.D), _matrix(w.out_proj),
     )  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from deltaprune.kernels._device import on_device_of
 from deltaprune.kernels._triton import DEVICES, DTYPES, FUSED, PRIORITY, processors, why_not
 from deltaprune.kernels.layer_step import reference
 from deltaprune.kernels.layer_step._weights import LayerWeights
-from deltaprune.kernels.quantized import Quantized
 
 MOST_ROWS = 4  # samples up to which a product is bound by reading its weights one row after the other
 CHANNELS = 32  # per program of the scan
@@ -38,7 +37,8 @@ def step(
     x: Tensor, w: LayerWeights, ssm: Tensor, conv: Tensor, in_place: bool, how: Plan = Plan()
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `layer_step`; more than `MOST_ROWS` samples go through the operations one by one."""
-    if isinstance(w.in_proj, Quantized) or isinstance(w.out_proj, Quantized):
+    projections = [p for p in (w.in_proj, w.x_proj, w.dt_proj, w.out_proj) if isinstance(p, Tensor)]
+    if len(projections) < 4:  # the others are quantized
         return reference.step(x, w, ssm, conv, in_place)
     if not 0 < len(x) <= MOST_ROWS or w.conv.shape[1] not in (2, 3, 4):
         return reference.step(x, w, ssm, conv, in_place)
@@ -63,7 +63,7 @@ def step(
         tile = {"BATCH": batch, "K": inputs, "ROWS": max(1, rows), "LANES": lanes, "num_warps": how.warps}
         return (-(-outputs // tile["ROWS"]),), tile
 
-    w_in, w_x, w_dt, w_out = (t.contiguous() for t in (w.in_proj, w.x_proj, w.dt_proj, w.out_proj))
+    w_in, w_x, w_dt, w_out = (p.contiguous() for p in projections)
     taps, tap_bias, gain, bias, A_log, D = (
         t.contiguous() for t in (w.conv, w.conv_bias, w.norm, w.dt_bias, w.A_log, w.D)
     )
