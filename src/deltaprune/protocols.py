@@ -90,24 +90,6 @@ class Block(Layer, Protocol):
 
 
 @runtime_checkable
-class Step(Protocol):
-    """A block's step, see `Block.step`."""
-
-    def __call__(self, x: Float[Tensor, "B d"], state: Any, in_place: bool = False) -> tuple[Float[Tensor, "B d"], Any]:
-        """One row of every sample."""
-        ...
-
-
-@runtime_checkable
-class Prepared(Protocol):
-    """A block whose step can hold on to its weights, so that a token in a row of many does not look them up."""
-
-    def prepared_step(self) -> Step:
-        """Its step with the weights of now; valid as long as nobody replaces or writes to them."""
-        ...
-
-
-@runtime_checkable
 class DecaysOverGaps(Protocol):
     """A block in which the state decays over dropped rows as well, where `Rows.beside` says how many: `merge.Align`."""
 
@@ -136,3 +118,23 @@ class Model(Layers, Protocol):
     def embed(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]: ...
 
     def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]: ...
+
+
+@runtime_checkable
+class Step(Protocol):
+    """Decoding of one token of every sample, see `walk.decode`."""
+
+    def __call__(
+        self, ids: Int[Tensor, "B"], states: Sequence[Any], in_place: bool = False
+    ) -> tuple[Float[Tensor, "B V"], list[Any]]:
+        """Its logits and the new states; `in_place` may write over `states`."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A model whose step can hold on to its weights, so that a token in a row of many does not look them up."""
+
+    def prepared_step(self) -> Step:
+        """Its step with the weights of now; valid as long as nobody replaces or writes to them."""
+        ...

@@ -1,6 +1,7 @@
 """The only loop over layers: prefill, prefixes, calibration, analysis and decoding all go through it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -57,7 +58,6 @@ def decode(
     ids: Int[Tensor, "B"],
     states: Sequence[State],
     in_place: bool = False,
-    steps: Sequence[Step] | None = None,
 ) -> tuple[Float[Tensor, "B V"], list[State]]:
     """One token of every sample: its logits and the new states.
 
@@ -66,20 +66,19 @@ def decode(
         ids: the tokens.
         states: what came before them, of each block.
         in_place: they may be written over.
-        steps: what `prepared` gave, for many tokens in a row; None looks up the weights for this one.
     """
 
     def step(l: int, block: Block, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         assert state is not None
-        return (block.step if steps is None else steps[l])(x, state, in_place)
+        return block.step(x, state, in_place)
 
     x, new = walk_through(model, model.embed(ids), states, step)
     return model.logits(x), new
 
 
-def prepared(model: Model) -> list[Step]:
-    """Each block's step; its weights are looked up now, where the block can, and not again at each token."""
-    return [block.prepared_step() if isinstance(block, Prepared) else block.step for block in model.blocks]
+def prepared(model: Model) -> Step:
+    """`decode` of a model for many tokens in a row, as fast as the model can."""
+    return model.prepared_step() if isinstance(model, Prepared) else partial(decode, model)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ float32 where the original casts them to the weights' dtype; the SSM state is al
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -38,7 +37,7 @@ from deltaprune.kernels import (
     lent,
     residual_add,
 )
-from deltaprune.protocols import State, Step
+from deltaprune.protocols import State
 from deltaprune.rows import GAP, Rows, cumulate
 from deltaprune.trace import Trace
 
@@ -196,18 +195,8 @@ class MambaBlock(nn.Module):
         self, x: Float[Tensor, "B d"], state: MambaState, in_place: bool = False
     ) -> tuple[Float[Tensor, "B d"], MambaState]:
         """One token of every sample, as a prefill of B sequences of length 1; `in_place` may write over `state`."""
-        return _step(self.weights, x, state, in_place)
-
-    def prepared_step(self) -> Step:
-        """See `Prepared`."""
-        return partial(_step, self.weights)
-
-
-def _step(
-    weights: LayerWeights, x: Float[Tensor, "B d"], state: MambaState, in_place: bool = False
-) -> tuple[Float[Tensor, "B d"], MambaState]:
-    x, ssm, conv = layer_step(x, weights, state.ssm, state.conv, in_place)
-    return x, MambaState(ssm=ssm, conv=conv)
+        x, ssm, conv = layer_step(x, self.weights, state.ssm, state.conv, in_place)
+        return x, MambaState(ssm=ssm, conv=conv)
 
 
 @blocks.register("mamba1")

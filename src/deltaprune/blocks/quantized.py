@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deltaprune.blocks.sizes import MambaConfig
-from deltaprune.kernels.quantized import GROUP, Quantized, dequantize
+from deltaprune.kernels.quantized import GROUP, Quantized
 
 
 def forms_in_mixer(config: MambaConfig, form: str) -> dict[str, str]:
@@ -35,8 +35,7 @@ class QuantizedWeight(nn.Module):
 
     def forward(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b k"]:
         """Some of its rows, float32, as an embedding gives them."""
-        rows = dequantize(self.weight[ids.reshape(-1)], self.scale[ids.reshape(-1)])
-        return rows.reshape(*ids.shape, -1)
+        return self.matrix(torch.float32).rows(ids)
 
 
 def matrix(module: nn.Module, dtype: torch.dtype) -> Float[Tensor, "n k"] | Quantized:

@@ -12,6 +12,7 @@ from deltaprune.kernels import (
     Quantized,
     Scan,
     ScanState,
+    TokenWeights,
     causal_conv1d,
     hidden_attention,
     layer_step,
@@ -24,6 +25,7 @@ from deltaprune.kernels import (
     select,
     selective_scan,
     softmax_attention,
+    token_step,
 )
 from deltaprune.kernels.quantized import FORMS, quantize
 from deltaprune.rows import cumulate
@@ -138,6 +140,10 @@ def cases(
         states = draw(1, e, STATES, kind=F32), draw(1, e, taps - 1)
         return Case(layer_step, (draw(1, e, kind=F32), weights(), *states, False), dtype)
 
+    def token() -> Case:
+        lm, ids = TokenWeights(draw(48, e), [weights(), weights()], per_channel(), 1e-5), torch.tensor([3, 40])
+        return Case(_decoded, (ids.to(device), lm, draw(2, e, STATES, kind=F32), draw(2, e, taps - 1)), dtype)
+
     def looks() -> Case:
         return Case(softmax_attention, (*(draw(1, 3, total, 16) for _ in range(3)), 0.25), dtype)
 
@@ -153,6 +159,7 @@ def cases(
         "quantized_matmul": quantized,
         "layer_step": step,
         "softmax_attention": looks,
+        "token_step": token,
     }
 
 
@@ -196,6 +203,12 @@ def _wide(given: Any) -> Any:
 def _in_every_form(x: Tensor, int8: Quantized, int4: Quantized, backend: str | None) -> tuple[Tensor, ...]:
     """The products of both forms, of few rows and of many."""
     return tuple(quantized_matmul(part, each, backend=backend) for part in (x[:3], x) for each in (int8, int4))
+
+
+def _decoded(ids: Tensor, lm: TokenWeights, ssm: Tensor, conv: Tensor, backend: str | None) -> tuple[Tensor, ...]:
+    """The logits and new states of a token where all layers come from the same state."""
+    logits, states = token_step(ids, lm, [(ssm, conv)] * len(lm.layers), backend=backend)
+    return logits, *(tensor for pair in states for tensor in pair)
 
 
 def _small_and_large(x: Tensor, small: Tensor, few: Tensor, large: Tensor, backend: str | None) -> tuple[Tensor, ...]:

@@ -136,12 +136,12 @@ def _by_type(pairs: list[tuple[Tensor, Tensor]]) -> list[list[tuple[Tensor, Tens
 
 def _eager(model: Model, states: list[State]) -> Step:
     """The same without a graph. From the second token on the states are its own, and are written over."""
-    states, steps, own = list(states), prepared(model), False
+    states, decoded, own = list(states), prepared(model), False
 
     @torch.no_grad()
     def step(ids: Tensor) -> Tensor:
         nonlocal own
-        logits, states[:] = decode(model, ids, states, own, steps)
+        logits, states[:] = decoded(ids, states, own)
         own = True
         return logits
 

@@ -27,3 +27,5 @@ from deltaprune.kernels.scan_state import scan_state as scan_state
 from deltaprune.kernels.selective_scan import Scan as Scan
 from deltaprune.kernels.selective_scan import selective_scan as selective_scan
 from deltaprune.kernels.softmax_attention import softmax_attention as softmax_attention
+from deltaprune.kernels.token_step import TokenWeights as TokenWeights
+from deltaprune.kernels.token_step import token_step as token_step

@@ -14,16 +14,16 @@ from deltaprune.kernels.quantized import GROUP
 
 
 def _widener() -> Any:
-    """Row r of the matrix, numbers times scales rounded once, to its place in `out`: float32, or bfloat16 as int16."""
+    """Row r of the matrix, numbers times scales rounded once, to out[to:]: float32, or bfloat16 as int16."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
         named = {"weight": 0, "scale": 1, "out": 4}
         arrays = {n: context.make_array(signature.args[i])(context, builder, args[i]).data for n, i in named.items()}
-        (_, _, r, width, _), rounds = args, signature.args[4].dtype == types.int16
+        (_, _, r, width, _, to), rounds = args, signature.args[4].dtype == types.int16
         bits = 8 if signature.args[0].dtype == types.int8 else 4
         at = builder.mul(r, width)
         row = builder.gep(arrays["weight"], [builder.udiv(at, number(8 // bits))])
-        into = builder.gep(arrays["out"], [at])
+        into = builder.gep(arrays["out"], [to])
 
         def group(i: Any, _: Sequence[Any]) -> list[Any]:
             if bits == 8:
@@ -44,13 +44,14 @@ def _widener() -> Any:
         loop(builder, number(0), width, GROUP, [], group)
         return context.get_dummy_value()
 
-    def widen_row(typingctx, weight, scale, r, width, out):
-        return types.void(weight, scale, types.intp, types.intp, out), emit
+    def widen_row(typingctx, weight, scale, r, width, out, to):
+        n = types.intp
+        return types.void(weight, scale, n, n, out, n), emit
 
     return intrinsic(widen_row)
 
 
-_widen_row = _widener()
+widen_row = _widener()
 
 
 @compiled(parallel=True)
@@ -58,4 +59,4 @@ def widen_matrix(weight, scale, rows, width, out):
     """The whole matrix in the type of `out`, all flat."""
     for r in prange(rows):
         full_width()
-        _widen_row(weight, scale, r, width, out)
+        widen_row(weight, scale, r, width, out, r * width)

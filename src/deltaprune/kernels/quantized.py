@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 GROUP = 32  # numbers of an int4 row that share a scale; the width of every quantized matrix is a multiple of it
@@ -69,6 +69,11 @@ class Quantized:
     def __getitem__(self, rows: slice) -> "Quantized":
         """Some of its rows; no copy."""
         return replace(self, numbers=self.numbers[rows], scale=self.scale[rows])
+
+    def rows(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b k"]:
+        """Some of its rows, float32, as an embedding gives them."""
+        rows = dequantize(self.numbers[ids.reshape(-1)], self.scale[ids.reshape(-1)])
+        return rows.reshape(*ids.shape, -1)
 
     def dequantized(self, dtype: torch.dtype | None = None) -> Float[Tensor, "n k"]:
         """The matrix that it stands for, rounded to a type, its own by default."""

@@ -1,6 +1,7 @@
 """The Mamba-1 LM: embedding, blocks, final norm, tied head. The loop over its blocks is in `walk.py`."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -8,11 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deltaprune.blocks.mamba1 import MambaBlock
+from deltaprune.blocks.mamba1 import MambaBlock, MambaState
 from deltaprune.blocks.quantized import QuantizedWeight, forms_in_mixer, matrix
 from deltaprune.blocks.sizes import MambaConfig
-from deltaprune.kernels import matvec, without_autocast
-from deltaprune.protocols import State
+from deltaprune.kernels import TokenWeights, matvec, token_step, without_autocast
+from deltaprune.protocols import State, Step
 from deltaprune.walk import all_logits, decode
 
 
@@ -90,6 +91,30 @@ class MambaLM(nn.Module):
         """Decode one token of every sample, see `walk.decode`."""
         return decode(self, ids, states, in_place)
 
+    def prepared_step(self) -> Step:
+        """See `Prepared`."""
+        weights = TokenWeights(
+            embedding=matrix(self.backbone.embedding, self.dtype),
+            layers=[block.weights for block in self.blocks],
+            norm=self.backbone.norm_f.weight,
+            eps=self.config.norm_eps,
+        )
+        return partial(_token, weights=weights, vocabulary=self.config.vocab_size)
+
     def forward(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L V"]:
         """Logits of every position of a rectangular batch of text, without pruning."""
         return all_logits(self, ids)
+
+
+@without_autocast
+def _token(
+    ids: Int[Tensor, "B"],
+    states: Sequence[MambaState],
+    in_place: bool = False,
+    *,
+    weights: TokenWeights,
+    vocabulary: int,
+) -> tuple[Float[Tensor, "B V"], list[MambaState]]:
+    """`walk.decode` in one call."""
+    logits, new = token_step(ids, weights, [(state.ssm, state.conv) for state in states], in_place)
+    return logits[:, :vocabulary], [MambaState(ssm=ssm, conv=conv) for ssm, conv in new]
