@@ -16,6 +16,7 @@ from deltaprune.generate import NonFiniteLogits, Sampling, finite, generate, gre
 from deltaprune.mllm.lm import MambaLM
 from deltaprune.mllm.processor import Processor
 from deltaprune.prefill import Prefilled, prefill
+from deltaprune.protocols import Step
 from deltaprune.rows import Rows
 
 PICTURE = Image.radial_gradient("L").convert("RGB")
@@ -26,6 +27,33 @@ SAMPLERS = [greedy, Sampling(), Sampling(0.5, 3, 0.9)]
 def lm() -> MambaLM:
     torch.manual_seed(1)
     return MambaLM(MambaConfig(d_model=16, n_layers=2, vocab_size=32, d_state=4)).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def spoiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[torch.Tensor, int], None]], None]:
+    """Let a function write to the logits of each token, the prompt's first; it is told how many came before."""
+
+    def install(spoil: Callable[[torch.Tensor, int], None]) -> None:
+        logits, prepared, calls = MambaLM.logits, MambaLM.prepared_step, []
+
+        def written(found: torch.Tensor) -> torch.Tensor:
+            spoil(found, len(calls))
+            calls.append(found)
+            return found
+
+        def step_of(lm: MambaLM) -> Step:
+            step = prepared(lm)
+
+            def spoiled_step(ids: torch.Tensor, states: Any, in_place: bool = False) -> tuple[torch.Tensor, list[Any]]:
+                found, new = step(ids, states, in_place)
+                return written(found), new
+
+            return spoiled_step
+
+        monkeypatch.setattr(MambaLM, "logits", lambda lm, x: written(logits(lm, x)))
+        monkeypatch.setattr(MambaLM, "prepared_step", step_of)
+
+    return install
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +90,15 @@ def test_float16_that_overflows_says_so(tiny: tuple[dp.VLM, Processor], tmp_path
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("which", [0, 1, 3])
-def test_at_any_token(
-    lm: MambaLM, prefilled: Prefilled, monkeypatch: pytest.MonkeyPatch, sampler: Callable, which: int
-) -> None:
+def test_at_any_token(lm: MambaLM, prefilled: Prefilled, spoiled: Callable, sampler: Callable, which: int) -> None:
     """The tokens before it are handed out, it is not."""
-    logits, calls, given = MambaLM.logits, [], []
+    given = []
 
-    def broken(lm: MambaLM, x: torch.Tensor) -> torch.Tensor:
-        found = logits(lm, x)
-        calls.append(found)
-        if len(calls) == which + 1:
+    def broken(found: torch.Tensor, before: int) -> None:
+        if before == which:
             found[1, 3] = torch.nan
-        return found
 
-    monkeypatch.setattr(MambaLM, "logits", broken)
+    spoiled(broken)
     with pytest.raises(NonFiniteLogits, match="the weights or the activations are broken"):
         given.extend(stream(lm, prefilled, -1, 4, sampler))  # takes over what comes before the error
     assert len(given) == which
@@ -83,19 +106,18 @@ def test_at_any_token(
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_row_that_has_ended_is_not_asked(
-    lm: MambaLM, prefilled: Prefilled, monkeypatch: pytest.MonkeyPatch, sampler: Callable
+    lm: MambaLM, prefilled: Prefilled, spoiled: Callable, sampler: Callable
 ) -> None:
     """What becomes of its state is of no account: a batch answers as its rows do alone."""
-    logits, calls = MambaLM.logits, []
+    calls = []
 
-    def ending(lm: MambaLM, x: torch.Tensor) -> torch.Tensor:
-        found = logits(lm, x)
-        calls.append(found)
-        found[1] = torch.where(torch.arange(32) == 7, 0.0, -1e9) if len(calls) == 1 else torch.nan
-        return found
+    def ending(found: torch.Tensor, before: int) -> None:
+        calls.append(before)
+        found[1] = torch.where(torch.arange(32) == 7, 0.0, -1e9) if before == 0 else torch.nan
 
-    monkeypatch.setattr(MambaLM, "logits", ending)
+    spoiled(ending)
     ids = generate(lm, prefilled, 7, 5, sampler)
+    assert len(calls) > 1
     assert ids[1].tolist() == [7] * ids.shape[1]
     assert ids.shape[1] > 1
 
