@@ -3,14 +3,15 @@
 16 vectors share a register: lane v of line i holds numbers 2 i and 2 i + 1 of vector v. Each pair of a row of the
 matrix goes into all lanes, so that the matrix is read once and as it lies in memory. oneDNN, torch's own, reorders it
 at every call, which for few vectors takes as long as the product. A tile is a few rows by up to four lines, with its
-sums in registers.
+sums in registers. Up to 8 vectors at the end are half a line: they lie in both halves of the registers, which meet two
+neighbouring rows of the tile at once.
 
 A sum is made in oneDNN's order for these processors: pair after pair through `SUMMED` of them, and then the sums of
 such blocks, one after the other. Hence the bits are those that torch gives many vectors, where rows are longer than a
 block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ from deltaprune.kernels._numba import compiled, full_width, instruction, narrow
 from deltaprune.kernels._numba_lines import WORDS, expect
 from deltaprune.kernels._numba_vectors import INDEX, LINE, WIDTH, WORD, fused_pairs, loop
 
-HEIGHTS = {1: 12, 2: 8, 3: 8, 4: 6}  # rows of a tile by lines of vectors: as many sums as LLVM keeps in registers
-MOST = WIDTH * max(HEIGHTS)  # vectors
+HALF = WIDTH // 2
+HEIGHTS = 12, 12, 8, 8, 8, 8, 6, 6  # even numbers: rows of a tile by half lines, so that all sums stay in registers
+MOST = HALF * len(HEIGHTS)  # vectors
 BLOCK = 96  # rows of the matrix per unit of work
 SUMMED = 512  # pairs of a block of a sum
 UNROLLED = 8  # pairs at a time
@@ -32,51 +34,80 @@ AHEAD = 256  # pairs, a kibibyte: how far ahead a row is asked for
 PACKED = 128  # pairs that a unit of work packs
 
 
-def _tile(height: int, lines: int) -> Any:
-    """sums[to + r wide + WIDTH v + lane] += Σ_i weight[at + r step + i] · x[x_at + v x_step + WIDTH i + lane].
+def _tile(height: Callable[[int], int]) -> Any:
+    """sums[to + r wide + v] += Σ_i weight[at + r step + i] · x[line(v) x_step + x_at + WIDTH i + lane(v)], all r and v.
 
     `weight` and packed `x` hold pairs of bfloat16 as int32, `·` multiplies two pairs and adds both products, `sums` is
-    float32; r < height, v < lines, i < count.
+    float32; r < height(halves), v < 8 halves, i < count.
     """
-    places = [(r, v) for r in range(height) for v in range(lines)]
 
     def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        at, step, x_at, x_step, count, to, wide = (args[i] for i in (1, 2, 4, 5, 6, 8, 9))
-        weight, x, sums = _data(context, builder, signature, args, (0, 3, 7))
-        rows = [_along(builder, weight, at, step, r) for r in range(height)]
-        columns = [_along(builder, x, x_at, x_step, v) for v in range(lines)]
-        results = [_along(builder, sums, to, wide, r, WIDTH * v) for r, v in places]
-        nothing, zero = ir.Constant(WORDS, ir.Undefined), ir.Constant(WORD, 0)
-
-        def pair(i: Any, totals: Sequence[Any]) -> list[Any]:
-            shift, new = builder.mul(i, ir.Constant(INDEX, WIDTH)), []
-            vectors = [_load(builder, builder.gep(column, [shift]), WORDS) for column in columns]
-            for r, row in enumerate(rows):
-                one = builder.insert_element(nothing, builder.load(builder.gep(row, [i]), align=4), zero)
-                same = builder.shuffle_vector(one, nothing, ir.Constant(WORDS, [0] * WIDTH))
-                new += [fused_pairs(builder, same, x, totals[r * lines + v]) for v, x in enumerate(vectors)]
-            return new
-
-        def pairs(i: Any, totals: Sequence[Any]) -> list[Any]:
-            for row in rows:
-                expect(builder, row, builder.add(i, ir.Constant(INDEX, AHEAD)), level=3)
-            for k in range(UNROLLED):
-                totals = pair(builder.add(i, ir.Constant(INDEX, k)), totals)
-            return list(totals)
-
-        whole = builder.and_(count, ir.Constant(INDEX, -UNROLLED))
-        totals = [ir.Constant(LINE, [0.0] * WIDTH)] * len(places)
-        totals = loop(builder, ir.Constant(INDEX, 0), whole, UNROLLED, totals, pairs)
-        for place, total in zip(results, loop(builder, whole, count, 1, totals, pair), strict=True):
-            total = builder.fadd(_load(builder, place, LINE), total)
-            builder.store(total, builder.bitcast(place, LINE.as_pointer()), align=4)
+        after = builder.append_basic_block("after")
+        choice = builder.switch(args[0], after)
+        for halves in range(1, MOST // HALF + 1):
+            case = builder.append_basic_block(f"halves{halves}")
+            choice.add_case(ir.Constant(INDEX, halves), case)
+            builder.position_at_end(case)
+            arrays = _data(context, builder, signature, args, (1, 4, 8))
+            _multiply(builder, height(halves), halves, arrays, args)
+            builder.branch(after)
+        builder.position_at_end(after)
         return context.get_dummy_value()
 
-    def tile(typingctx, weight, at, step, x, x_at, x_step, count, sums, to, wide):
+    def tile(typingctx, halves, weight, at, step, x, x_at, x_step, count, sums, to, wide):
         n = types.intp
-        return types.void(weight, n, n, x, n, n, n, sums, n, n), emit
+        return types.void(n, weight, n, n, x, n, n, n, sums, n, n), emit
 
     return intrinsic(tile)
+
+
+def _multiply(builder: Any, height: int, halves: int, arrays: Sequence[Any], args: Sequence[Any]) -> None:
+    """The tile for so many half lines."""
+    at, step, x_at, x_step, count, to, wide = (args[i] for i in (2, 3, 5, 6, 7, 9, 10))
+    weight, x, sums = arrays
+    lines, shared = divmod(halves, 2)
+    rows = [_along(builder, weight, at, step, r) for r in range(height)]
+    columns = [_along(builder, x, x_at, x_step, v) for v in range(lines + shared)]
+    neighbours = [tuple(range(r, min(r + 2, height))) for r in range(0, height, 2)] if shared else []
+    nothing, zero = ir.Constant(WORDS, ir.Undefined), ir.Constant(WORD, 0)
+    everywhere = [0] * WIDTH
+    low, high = (ir.Constant(WORDS, [first] * HALF + [second] * HALF) for first, second in ((-1, 0), (0, -1)))
+
+    def pair(i: Any, totals: Sequence[Any]) -> list[Any]:
+        shift = builder.mul(i, ir.Constant(INDEX, WIDTH))
+        vectors = [_load(builder, builder.gep(column, [shift]), WORDS) for column in columns]
+        ones = [builder.insert_element(nothing, builder.load(builder.gep(row, [i]), align=4), zero) for row in rows]
+        same = [builder.shuffle_vector(one, nothing, ir.Constant(WORDS, everywhere)) for one in ones]
+        both = [builder.or_(builder.and_(same[r[0]], low), builder.and_(same[r[-1]], high)) for r in neighbours]
+        factors = [(word, vector) for word in same for vector in vectors[:lines]]
+        factors += [(word, vectors[-1]) for word in both]
+        return [fused_pairs(builder, *each, total) for each, total in zip(factors, totals, strict=True)]
+
+    def pairs(i: Any, totals: Sequence[Any]) -> list[Any]:
+        for row in rows:
+            expect(builder, row, builder.add(i, ir.Constant(INDEX, AHEAD)), level=3)
+        for k in range(UNROLLED):
+            totals = pair(builder.add(i, ir.Constant(INDEX, k)), totals)
+        return list(totals)
+
+    whole = builder.and_(count, ir.Constant(INDEX, -UNROLLED))
+    totals = [ir.Constant(LINE, [0.0] * WIDTH)] * (height * lines + len(neighbours))
+    totals = loop(builder, ir.Constant(INDEX, 0), whole, UNROLLED, totals, pairs)
+    totals = loop(builder, whole, count, 1, totals, pair)
+    for k, total in enumerate(totals[: height * lines]):
+        r, v = divmod(k, lines)
+        _add(builder, _along(builder, sums, to, wide, r, WIDTH * v), total)
+    for some, total in zip(neighbours, totals[height * lines :], strict=True):
+        for r, first in zip(some, (0, HALF), strict=False):
+            lanes = ir.Constant(ir.VectorType(WORD, HALF), list(range(first, first + HALF)))
+            place = _along(builder, sums, to, wide, r, WIDTH * lines)
+            _add(builder, place, builder.shuffle_vector(total, total, lanes))
+
+
+def _add(builder: Any, place: Any, total: Any) -> None:
+    """Add a vector to what lies at a place."""
+    total = builder.fadd(_load(builder, place, total.type), total)
+    builder.store(total, builder.bitcast(place, total.type.as_pointer()), align=4)
 
 
 def _data(context: Any, builder: Any, signature: Any, args: Sequence[Any], which: Sequence[int]) -> list[Any]:
@@ -96,12 +127,22 @@ def _load(builder: Any, pointer: Any, form: Any) -> Any:
 
 
 @instruction
-def _turn(typingctx, x, at, step, out, to, out_step):
-    """out[to + j out_step + i] = x[at + i step + j]: 16 by 16 words of 32 bits, whatever they are."""
+def _turn(typingctx, x, at, step, known, out, to, out_step):
+    """out[to + j out_step + i] = x[at + row(i) step + j], i, j < 16: words of 32 bits, whatever they are.
+
+    row(i) is i, or the last of the `known` ones; of up to 8 the second half repeats the first.
+    """
 
     def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        x, out = _data(context, builder, signature, args, (0, 3))
-        lines = [_load(builder, _along(builder, x, args[1], args[2], i), WORDS) for i in range(WIDTH)]
+        x, out = _data(context, builder, signature, args, (0, 4))
+        _, at, step, known, _, to, out_step = args
+        half = builder.icmp_signed("<=", known, ir.Constant(INDEX, HALF))
+        end = builder.sub(known, ir.Constant(INDEX, 1))
+        lines = []
+        for i in range(WIDTH):
+            row = builder.select(half, ir.Constant(INDEX, i % HALF), ir.Constant(INDEX, i))
+            row = builder.select(builder.icmp_signed("<", row, end), row, end)
+            lines.append(_load(builder, builder.gep(x, [builder.add(at, builder.mul(step, row))]), WORDS))
         for s in (1, 2, 4, 8):  # blocks of s by s change places
             low = [j - s + WIDTH if j & s else j for j in range(WIDTH)]
             high = [j + WIDTH if j & s else j + s for j in range(WIDTH)]
@@ -110,55 +151,32 @@ def _turn(typingctx, x, at, step, out, to, out_step):
                     pair = lines[i], lines[i + s]
                     lines[i], lines[i + s] = (builder.shuffle_vector(*pair, ir.Constant(WORDS, m)) for m in (low, high))
         for j, line in enumerate(lines):
-            place = _along(builder, out, args[4], args[5], j)
+            place = _along(builder, out, to, out_step, j)
             builder.store(line, builder.bitcast(place, WORDS.as_pointer()), align=4)
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(x, n, n, out, n, n), emit
+    return types.void(x, n, n, n, out, n, n), emit
 
 
-_1x1, _1x2, _1x3, _1x4 = (_tile(1, lines) for lines in HEIGHTS)
-_hx1, _hx2, _hx3, _hx4 = (_tile(height, lines) for lines, height in HEIGHTS.items())
-_H1, _H2, _H3, _H4 = HEIGHTS.values()
-
-
-@compiled()
-def _tile_of(lines, tall, weight, at, step, x, x_step, count, sums, to, wide):
-    """A tile, or one row where it is not `tall`, block of sums after block of sums."""
-    for i in range(0, count, SUMMED):
-        row, x_at, some = at + i, i * WIDTH, min(SUMMED, count - i)
-        if lines == 4 and tall:
-            _hx4(weight, row, step, x, x_at, x_step, some, sums, to, wide)
-        elif lines == 3 and tall:
-            _hx3(weight, row, step, x, x_at, x_step, some, sums, to, wide)
-        elif lines == 2 and tall:
-            _hx2(weight, row, step, x, x_at, x_step, some, sums, to, wide)
-        elif tall:
-            _hx1(weight, row, step, x, x_at, x_step, some, sums, to, wide)
-        elif lines == 4:
-            _1x4(weight, row, step, x, x_at, x_step, some, sums, to, wide)
-        elif lines == 3:
-            _1x3(weight, row, step, x, x_at, x_step, some, sums, to, wide)
-        elif lines == 2:
-            _1x2(weight, row, step, x, x_at, x_step, some, sums, to, wide)
-        else:
-            _1x1(weight, row, step, x, x_at, x_step, some, sums, to, wide)
+_rows, _row = _tile(lambda halves: HEIGHTS[halves - 1]), _tile(lambda halves: 1)
 
 
 @compiled()
-def _block(weight, at, step, height, packed, lines, count, sums):
-    """sums (height, WIDTH lines) = a block of rows times all lines: first whole tiles, whose rows lie far apart."""
-    tall = _H4 if lines == 4 else _H3 if lines == 3 else _H2 if lines == 2 else _H1
-    tiles, wide = height // tall, lines * WIDTH
+def _block(weight, at, step, height, packed, halves, count, sums):
+    """sums (height, HALF halves) = a block of rows times all vectors: first whole tiles, whose rows lie far apart."""
+    tall = HEIGHTS[halves - 1]
+    tiles, wide, line = height // tall, halves * HALF, count * WIDTH
     for i in range(height * wide):
         sums[np.uintp(i)] = np.float32(0)
     for t in range(tiles):
-        _tile_of(
-            lines, True, weight, at + t * step, tiles * step, packed, count * WIDTH, count, sums, t * wide, tiles * wide
-        )  # fmt: skip
+        for i in range(0, count, SUMMED):
+            begin, some = at + t * step + i, min(SUMMED, count - i)
+            _rows(halves, weight, begin, tiles * step, packed, i * WIDTH, line, some, sums, t * wide, tiles * wide)
     for r in range(tiles * tall, height):
-        _tile_of(lines, False, weight, at + r * step, step, packed, count * WIDTH, count, sums, r * wide, wide)
+        for i in range(0, count, SUMMED):
+            begin, some = at + r * step + i, min(SUMMED, count - i)
+            _row(halves, weight, begin, step, packed, i * WIDTH, line, some, sums, r * wide, wide)
 
 
 @compiled()
@@ -169,7 +187,7 @@ def _deliver(sums, wide, count, height, turned, out, at, out_step):
     for b in range(0, count, WIDTH):
         some = min(WIDTH, count - b)
         for r in range(0, whole, WIDTH):
-            _turn(sums, r * wide + b, wide, turned, 0, WIDTH)
+            _turn(sums, r * wide + b, wide, WIDTH, turned, 0, WIDTH)
             for i in range(some):
                 to, come = np.uintp(at + (b + i) * out_step + r), np.uintp(i * WIDTH)
                 for j in range(WIDTH):
@@ -181,15 +199,18 @@ def _deliver(sums, wide, count, height, turned, out, at, out_step):
 
 @compiled()
 def _pack(x, x_step, batch, line, first, last, count, packed):
-    """Pairs `first` to `last` of the vectors of a line -> packed (line, pair, vector); 0 where there is no vector."""
+    """Pairs `first` to `last` of the vectors of a line -> packed (line, pair, vector).
+
+    Those of half a line twice; where there is no vector, the last one's, of which nothing is read.
+    """
     at, to = line * WIDTH * x_step, line * WIDTH * count
-    known = min(WIDTH, batch - line * WIDTH)
-    whole = first + (last - first) // WIDTH * WIDTH if known == WIDTH else first
+    known, whole = min(WIDTH, batch - line * WIDTH), first + (last - first) // WIDTH * WIDTH
     for i in range(first, whole, WIDTH):
-        _turn(x, at + i, x_step, packed, to + i * WIDTH, WIDTH)
-    for v in range(WIDTH):
+        _turn(x, at + i, x_step, known, packed, to + i * WIDTH, WIDTH)
+    for lane in range(WIDTH):
+        v = min(known - 1, lane % HALF if known <= HALF else lane)
         for i in range(whole, last):
-            packed[np.uintp(to + i * WIDTH + v)] = x[np.uintp(at + v * x_step + i)] if v < known else np.int32(0)
+            packed[np.uintp(to + i * WIDTH + lane)] = x[np.uintp(at + v * x_step + i)]
 
 
 @compiled(parallel=True)
@@ -198,12 +219,12 @@ def pairs_product(weight, step, x, x_step, batch, count, packed, out, height):
 
     `packed` is room for the pairs of all vectors, at most `MOST`, whose number is rounded up to a multiple of 16.
     """
-    lines, parts = (batch + WIDTH - 1) // WIDTH, (count + PACKED - 1) // PACKED
+    halves, lines, parts = (batch + HALF - 1) // HALF, (batch + WIDTH - 1) // WIDTH, (count + PACKED - 1) // PACKED
     for part in prange(lines * parts):
         first = part % parts * PACKED
         _pack(x, x_step, batch, part // parts, first, min(count, first + PACKED), count, packed)
     for block in prange((height + BLOCK - 1) // BLOCK):
         first, tall = block * BLOCK, min(BLOCK, height - block * BLOCK)
-        sums, turned = np.empty(BLOCK * MOST, np.float32), np.empty(WIDTH * WIDTH, np.float32)
-        _block(weight, first * step, step, tall, packed, lines, count, sums)
-        _deliver(sums, lines * WIDTH, batch, tall, turned, out, first, height)
+        sums, turned = np.empty(BLOCK * MOST + HALF, np.float32), np.empty(WIDTH * WIDTH, np.float32)
+        _block(weight, first * step, step, tall, packed, halves, count, sums)
+        _deliver(sums, halves * HALF, batch, tall, turned, out, first, height)
