@@ -3,10 +3,47 @@
 import numpy as np
 
 from deltaprune.kernels._numba import compiled, full_width, narrow, softplus, sum_lanes, widen
+from deltaprune.kernels._numba_turn import turn
+from deltaprune.kernels._numba_vectors import WIDTH
 
 GROUP = 2  # blocks that one unit of work runs one after the other
 LANES = 64  # channels per block; with 32 the constants of `exp` are loaded as often as they are used
 ROWS = 32  # tokens that are opened together
+
+
+@compiled()
+def turn_in(states, first, width, into):
+    """`states (channels, N)`, `width` of its rows -> the columns of `into (N, LANES)`."""
+    order = states.shape[1]
+    if order == WIDTH and width == LANES:
+        for i in range(0, LANES, WIDTH):
+            turn(states, (first + i) * order, order, WIDTH, into, i, LANES)
+    else:
+        for i in range(width):
+            for n in range(order):
+                into[n, i] = states[first + i, n]
+
+
+@compiled()
+def turn_out(columns, states, first, width):
+    """The inverse."""
+    order = states.shape[1]
+    if order == WIDTH and width == LANES:
+        for i in range(0, LANES, WIDTH):
+            turn(columns, i, LANES, WIDTH, states, (first + i) * order, order)
+    else:
+        for i in range(width):
+            for n in range(order):
+                states[first + i, n] = columns[n, i]
+
+
+@compiled()
+def scaled(numbers, factor):
+    """All numbers of a matrix times a factor, in place."""
+    full_width()
+    for n in range(numbers.shape[0]):
+        for i in range(numbers.shape[1]):
+            numbers[n, i] *= factor
 
 
 @compiled()

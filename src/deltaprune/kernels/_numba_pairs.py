@@ -20,11 +20,11 @@ from numba import prange
 from numba.core import types
 from numba.extending import intrinsic
 
-from deltaprune.kernels._numba import compiled, full_width, instruction, narrow
+from deltaprune.kernels._numba import compiled, full_width, narrow
 from deltaprune.kernels._numba_lines import WORDS, expect
+from deltaprune.kernels._numba_turn import HALF, along, data, load, turn
 from deltaprune.kernels._numba_vectors import INDEX, LINE, WIDTH, WORD, fused_pairs, loop
 
-HALF = WIDTH // 2
 HEIGHTS = 12, 12, 8, 8, 8, 8, 6, 6  # even numbers: rows of a tile by half lines, so that all sums stay in registers
 MOST = HALF * len(HEIGHTS)  # vectors
 BLOCK = 96  # rows of the matrix per unit of work
@@ -48,7 +48,7 @@ def _tile(height: Callable[[int], int]) -> Any:
             case = builder.append_basic_block(f"halves{halves}")
             choice.add_case(ir.Constant(INDEX, halves), case)
             builder.position_at_end(case)
-            arrays = _data(context, builder, signature, args, (1, 4, 8))
+            arrays = data(context, builder, signature, args, (1, 4, 8))
             _multiply(builder, height(halves), halves, arrays, args)
             builder.branch(after)
         builder.position_at_end(after)
@@ -66,8 +66,8 @@ def _multiply(builder: Any, height: int, halves: int, arrays: Sequence[Any], arg
     at, step, x_at, x_step, count, to, wide = (args[i] for i in (2, 3, 5, 6, 7, 9, 10))
     weight, x, sums = arrays
     lines, shared = divmod(halves, 2)
-    rows = [_along(builder, weight, at, step, r) for r in range(height)]
-    columns = [_along(builder, x, x_at, x_step, v) for v in range(lines + shared)]
+    rows = [along(builder, weight, at, step, r) for r in range(height)]
+    columns = [along(builder, x, x_at, x_step, v) for v in range(lines + shared)]
     neighbours = [tuple(range(r, min(r + 2, height))) for r in range(0, height, 2)] if shared else []
     nothing, zero = ir.Constant(WORDS, ir.Undefined), ir.Constant(WORD, 0)
     everywhere = [0] * WIDTH
@@ -75,7 +75,7 @@ def _multiply(builder: Any, height: int, halves: int, arrays: Sequence[Any], arg
 
     def pair(i: Any, totals: Sequence[Any]) -> list[Any]:
         shift = builder.mul(i, ir.Constant(INDEX, WIDTH))
-        vectors = [_load(builder, builder.gep(column, [shift]), WORDS) for column in columns]
+        vectors = [load(builder, builder.gep(column, [shift]), WORDS) for column in columns]
         ones = [builder.insert_element(nothing, builder.load(builder.gep(row, [i]), align=4), zero) for row in rows]
         same = [builder.shuffle_vector(one, nothing, ir.Constant(WORDS, everywhere)) for one in ones]
         both = [builder.or_(builder.and_(same[r[0]], low), builder.and_(same[r[-1]], high)) for r in neighbours]
@@ -96,67 +96,18 @@ def _multiply(builder: Any, height: int, halves: int, arrays: Sequence[Any], arg
     totals = loop(builder, whole, count, 1, totals, pair)
     for k, total in enumerate(totals[: height * lines]):
         r, v = divmod(k, lines)
-        _add(builder, _along(builder, sums, to, wide, r, WIDTH * v), total)
+        _add(builder, along(builder, sums, to, wide, r, WIDTH * v), total)
     for some, total in zip(neighbours, totals[height * lines :], strict=True):
         for r, first in zip(some, (0, HALF), strict=False):
             lanes = ir.Constant(ir.VectorType(WORD, HALF), list(range(first, first + HALF)))
-            place = _along(builder, sums, to, wide, r, WIDTH * lines)
+            place = along(builder, sums, to, wide, r, WIDTH * lines)
             _add(builder, place, builder.shuffle_vector(total, total, lanes))
 
 
 def _add(builder: Any, place: Any, total: Any) -> None:
     """Add a vector to what lies at a place."""
-    total = builder.fadd(_load(builder, place, total.type), total)
+    total = builder.fadd(load(builder, place, total.type), total)
     builder.store(total, builder.bitcast(place, total.type.as_pointer()), align=4)
-
-
-def _data(context: Any, builder: Any, signature: Any, args: Sequence[Any], which: Sequence[int]) -> list[Any]:
-    """Pointers to the data of arrays among the arguments."""
-    return [context.make_array(signature.args[i])(context, builder, args[i]).data for i in which]
-
-
-def _along(builder: Any, array: Any, at: Any, step: Any, n: int, more: int = 0) -> Any:
-    """A pointer to array[at + n step + more]."""
-    place = builder.add(at, builder.mul(step, ir.Constant(INDEX, n)))
-    return builder.gep(array, [builder.add(place, ir.Constant(INDEX, more))])
-
-
-def _load(builder: Any, pointer: Any, form: Any) -> Any:
-    """The vector that begins here."""
-    return builder.load(builder.bitcast(pointer, form.as_pointer()), align=4)
-
-
-@instruction
-def _turn(typingctx, x, at, step, known, out, to, out_step):
-    """out[to + j out_step + i] = x[at + row(i) step + j], i, j < 16: words of 32 bits, whatever they are.
-
-    row(i) is i, or the last of the `known` ones; of up to 8 the second half repeats the first.
-    """
-
-    def emit(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
-        x, out = _data(context, builder, signature, args, (0, 4))
-        _, at, step, known, _, to, out_step = args
-        half = builder.icmp_signed("<=", known, ir.Constant(INDEX, HALF))
-        end = builder.sub(known, ir.Constant(INDEX, 1))
-        lines = []
-        for i in range(WIDTH):
-            row = builder.select(half, ir.Constant(INDEX, i % HALF), ir.Constant(INDEX, i))
-            row = builder.select(builder.icmp_signed("<", row, end), row, end)
-            lines.append(_load(builder, builder.gep(x, [builder.add(at, builder.mul(step, row))]), WORDS))
-        for s in (1, 2, 4, 8):  # blocks of s by s change places
-            low = [j - s + WIDTH if j & s else j for j in range(WIDTH)]
-            high = [j + WIDTH if j & s else j + s for j in range(WIDTH)]
-            for i in range(WIDTH):
-                if not i & s:
-                    pair = lines[i], lines[i + s]
-                    lines[i], lines[i + s] = (builder.shuffle_vector(*pair, ir.Constant(WORDS, m)) for m in (low, high))
-        for j, line in enumerate(lines):
-            place = _along(builder, out, to, out_step, j)
-            builder.store(line, builder.bitcast(place, WORDS.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    n = types.intp
-    return types.void(x, n, n, n, out, n, n), emit
 
 
 _rows, _row = _tile(lambda halves: HEIGHTS[halves - 1]), _tile(lambda halves: 1)
@@ -187,7 +138,7 @@ def _deliver(sums, wide, count, height, turned, out, at, out_step):
     for b in range(0, count, WIDTH):
         some = min(WIDTH, count - b)
         for r in range(0, whole, WIDTH):
-            _turn(sums, r * wide + b, wide, WIDTH, turned, 0, WIDTH)
+            turn(sums, r * wide + b, wide, WIDTH, turned, 0, WIDTH)
             for i in range(some):
                 to, come = np.uintp(at + (b + i) * out_step + r), np.uintp(i * WIDTH)
                 for j in range(WIDTH):
@@ -206,7 +157,7 @@ def _pack(x, x_step, batch, line, first, last, count, packed):
     at, to = line * WIDTH * x_step, line * WIDTH * count
     known, whole = min(WIDTH, batch - line * WIDTH), first + (last - first) // WIDTH * WIDTH
     for i in range(first, whole, WIDTH):
-        _turn(x, at + i, x_step, known, packed, to + i * WIDTH, WIDTH)
+        turn(x, at + i, x_step, known, packed, to + i * WIDTH, WIDTH)
     for lane in range(WIDTH):
         v = min(known - 1, lane % HALF if known <= HALF else lane)
         for i in range(whole, last):

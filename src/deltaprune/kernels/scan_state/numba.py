@@ -10,7 +10,18 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._numba import compiled, launch, rows
-from deltaprune.kernels._numba_blocks import GROUP, LANES, ROWS, mean_of_blocks, open_rows, sum_block, write_rows
+from deltaprune.kernels._numba_blocks import (
+    GROUP,
+    LANES,
+    ROWS,
+    mean_of_blocks,
+    open_rows,
+    scaled,
+    sum_block,
+    turn_in,
+    turn_out,
+    write_rows,
+)
 from deltaprune.kernels._numba_lines import LOG2E
 from deltaprune.kernels._numba_scan import open_to_write, write_state
 from deltaprune.kernels.scan_state._state import ScanState
@@ -23,7 +34,7 @@ def _block(room, fixed, first, start, stop, u, u_step, dt, dt_step, A, B, bias, 
 
     `room (2, ROWS, LANES)` and `fixed (2, N, LANES)` are work space.
     """
-    channels, order = A.shape
+    channels = len(A)
     width = min(LANES, channels - first)
     if width < LANES:  # what the block before left must not reach the lanes beyond the last channel: their Δ is 0
         room[:], fixed[:] = 0, 0
@@ -31,8 +42,9 @@ def _block(room, fixed, first, start, stop, u, u_step, dt, dt_step, A, B, bias, 
     shift = np.zeros(LANES, np.float32)
     for i in range(width):
         shift[i] = bias[first + i]
-        for n in range(order):
-            a[n, i], h[n, i] = LOG2E * A[first + i, n], state[first + i, n]
+    turn_in(A, first, width, a)
+    scaled(a, LOG2E)
+    turn_in(state, first, width, h)
     us, ds = room[0], room[1]
     for t0 in range(start, stop, ROWS):
         count = min(ROWS, stop - t0)
@@ -46,9 +58,7 @@ def _block(room, fixed, first, start, stop, u, u_step, dt, dt_step, A, B, bias, 
         if len(sums) > 0:
             sum_block(ds, count, sums, t0)
         write_state(h, a, ds, us, B, t0, count)
-    for i in range(width):
-        for n in range(order):
-            state[first + i, n] = h[n, i]
+    turn_out(h, state, first, width)
 
 
 @compiled(parallel=True)

@@ -13,7 +13,18 @@ from torch import Tensor
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
 from deltaprune.kernels._numba import compiled, full_width, launch, narrow, rows, silu, widen
-from deltaprune.kernels._numba_blocks import GROUP, LANES, ROWS, mean_of_blocks, open_rows, sum_block, write_rows
+from deltaprune.kernels._numba_blocks import (
+    GROUP,
+    LANES,
+    ROWS,
+    mean_of_blocks,
+    open_rows,
+    scaled,
+    sum_block,
+    turn_in,
+    turn_out,
+    write_rows,
+)
 from deltaprune.kernels._numba_lines import LOG2E
 from deltaprune.kernels._numba_scan import open_to_read, read_state
 from deltaprune.kernels.selective_scan._scan import Scan
@@ -51,7 +62,7 @@ def _block(
 
     `room (3, ROWS, LANES)` and `fixed (2, N, LANES)` are work space.
     """
-    channels, order = A.shape
+    channels = len(A)
     width = min(LANES, channels - first)
     if width < LANES:  # what the block before left must not reach the lanes beyond the last channel: their Δ is 0
         room[:], fixed[:] = 0, 0
@@ -59,8 +70,9 @@ def _block(
     skip, shift = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
     for i in range(width):
         skip[i], shift[i] = D[first + i], bias[first + i]
-        for n in range(order):
-            a[n, i], h[n, i] = LOG2E * A[first + i, n], state[first + i, n]
+    turn_in(A, first, width, a)
+    scaled(a, LOG2E)
+    turn_in(state, first, width, h)
     us, ds, ys = room[0], room[1], room[2]
     for t0 in range(start, stop, ROWS):
         count = min(ROWS, stop - t0)
@@ -79,9 +91,7 @@ def _block(
         if len(y) > 0:
             write_rows(ys, y, at, channels, count, width)
         _gate(ys, z, z_at, z_step, out, at, channels, count, width)
-    for i in range(width):
-        for n in range(order):
-            state[first + i, n] = h[n, i]
+    turn_out(h, state, first, width)
 
 
 @compiled(parallel=True)
