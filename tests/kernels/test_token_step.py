@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from backends import backends
 from torch import Tensor
 
 from deltaprune.blocks.mamba1 import MambaState
@@ -45,13 +46,15 @@ def distance(got: Tensor, want: Tensor) -> float:
     return ((got.double() - want.double()).norm() / want.double().norm()).item()
 
 
+@pytest.mark.parametrize("backend", backends("token_step"))
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch", [1, 3, MOST_SAMPLES, MOST_SAMPLES + 1])
-def test_one_launch_is_the_layers_one_by_one(kind: str, batch: int) -> None:
+def test_a_token_is_the_layers_one_by_one(backend: str, kind: str, batch: int) -> None:
     lm, ids = made(kind), torch.randint(CONFIG.vocab_size, (batch,))
     given = states(lm, batch)
     kept = [tensor.clone() for state in given for tensor in state.tensors().values()]
-    got, ours = lm.prepared_step()(ids, given)
+    with use(token_step=backend):
+        got, ours = lm.prepared_step()(ids, given)
     want, theirs = decode(lm, ids, given)
     assert got.shape == want.shape
     most = APART[kind.rpartition(" x ")[2]]

@@ -14,7 +14,7 @@ from deltaprune.blocks._gaps import weave
 from deltaprune.blocks._mixer import Mixer
 from deltaprune.blocks._phases import Index
 from deltaprune.blocks._products import product
-from deltaprune.kernels import Scan, ScanState, causal_conv1d, scan_state, selective_scan
+from deltaprune.kernels import Scan, ScanState, causal_conv1d, empty, scan_state, selective_scan
 from deltaprune.rows import GAP, Rows
 from deltaprune.trace import Trace
 
@@ -39,7 +39,15 @@ def scan_inputs(mixer: Mixer, u: Tensor, rows: Rows, conv: Tensor | None) -> Sca
     into_dt, states = mixer.matrix("dt_proj"), mixer.A_log.shape[1]
     dt, b, c = product("x_proj", u, mixer.matrix("x_proj")).split([into_dt.shape[1], states, states], dim=-1)
     dt = product("dt_proj", dt, into_dt)  # its bias is added inside the scan: Delta = softplus(dt + bias)
-    return ScanInputs(u, dt, b, c, -torch.exp(mixer.A_log.float()), conv)
+    return ScanInputs(u, dt, b, c, _decay(mixer.A_log), conv)
+
+
+def _decay(A_log: Tensor) -> Tensor:
+    """A = -exp(A_log), float32; on a CPU in memory that the layers share, see `reuse`."""
+    A_log = A_log.float()
+    if A_log.device.type != "cpu" or (torch.is_grad_enabled() and A_log.requires_grad):
+        return -torch.exp(A_log)
+    return torch.exp(A_log, out=empty("decay", A_log.shape, A_log.dtype)).neg_()
 
 
 def scan_rows(
