@@ -22,16 +22,20 @@ def inputs(processor: HFProcessor) -> dict[str, Any]:
 
 def break_step(monkeypatch: pytest.MonkeyPatch, which: int, value: float) -> list[int]:
     """The logits of the decode step number `which` hold one such value; gives a list that counts the steps."""
-    step, steps = MambaLM.step, []
+    step, prepared, steps = MambaLM.step, MambaLM.prepared_step, []
 
-    def broken(*args: Any) -> Any:
-        logits, states = step(*args)
-        steps.append(len(steps) + 1)
-        if len(steps) == which:
-            logits[0, 3] = value
-        return logits, states
+    def breaking(step: Any) -> Any:
+        def broken(*args: Any) -> Any:
+            logits, states = step(*args)
+            steps.append(len(steps) + 1)
+            if len(steps) == which:
+                logits[0, 3] = value
+            return logits, states
 
-    monkeypatch.setattr(MambaLM, "step", broken)
+        return broken
+
+    monkeypatch.setattr(MambaLM, "step", breaking(step))
+    monkeypatch.setattr(MambaLM, "prepared_step", lambda lm: breaking(prepared(lm)))
     return steps
 
 
@@ -76,7 +80,7 @@ def test_a_gpu_is_asked_at_the_next_step(model: Model, inputs: dict, monkeypatch
     cache, one = model(**inputs)[NAME], {"input_ids": torch.full((3, 1), 5)}
     break_step(monkeypatch, 1, torch.nan)
     on_a_gpu(monkeypatch)
-    with cache.waiting(model.vlm):
+    with cache.generating(model.vlm):
         logits = cache.extend(model.vlm, one)
         assert not logits[0].any()  # a GPU could not go on after drawing from NaN
         assert logits[1:].all()

@@ -34,7 +34,8 @@ def run(backend: str, x: Tensor, weight: Tensor, out: Tensor | None = None) -> T
 
 SHAPES = {
     1: (1, 1), 3: (BLOCK + HEIGHT + 1, 33), 65: (11 * BLOCK, 64), PARTS + 5: (7, 1700), 16: (HIGH + 7, 2),
-    22: (HIGH + 7, 6), 32: (HIGH + 7, 14), 37: (HIGH + 5, 40), 48: (HIGH + 7, 16), 51: (7, 20), MOST: (99, 4 * SUMMED + 6), 66: (99, 340), 0: (3, 4), 2: (0, 4),
+    22: (HIGH + 7, 6), 32: (HIGH + 7, 14), 37: (HIGH + 5, 40), 48: (HIGH + 7, 16), 51: (7, 20),
+    MOST: (99, 4 * SUMMED + 6), 66: (99, 340), 0: (3, 4), 2: (0, 4),
 }  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, finite, overflowed
 from deltaprune.prefill import Prefilled
 from deltaprune.prefix import ImagePrefix
+from deltaprune.protocols import Step
 from deltaprune.vlm import VLM
+from deltaprune.walk import prepared
 
 NAMES = ("cache", "past_key_values")  # transformers renamed the second to the first in 5.24
 NAME = next(name for name in NAMES if name in {field.name for field in fields(CausalLMOutputWithPast)})
@@ -36,6 +38,7 @@ class StateCache:
     length: int = 0
     waits: bool = False
     _finite: Bool[Tensor, ""] | None = None
+    _step: Step | None = None  # within `generating`, where the weights stay what they are
 
     is_compileable = False  # asked by `generate`: there is nothing to gain from compiling a step,
     is_croppable = False  # and a recurrence cannot forget its last token
@@ -66,7 +69,7 @@ class StateCache:
         elif ids.shape[1] > 1 or (mask is not None and not bool(mask.all())):
             self.prefilled = vlm.start(inputs, text_follows=True, resume=self.prefilled)
         else:
-            logits, states = vlm.model.lm.step(ids[:, 0], list(self.prefilled.states))
+            logits, states = (self._step or vlm.model.lm.step)(ids[:, 0], list(self.prefilled.states))
             seen = tuple(n + 1 for n in self.prefilled.seen)
             self.prefilled = replace(self.prefilled, states=tuple(states), seen=seen)
             self.length += 1
@@ -81,13 +84,13 @@ class StateCache:
         return logits
 
     @contextmanager
-    def waiting(self, vlm: VLM) -> Iterator[None]:
-        """Within it each step is checked at the next one, see `waits`, and the last at the end."""
-        self.waits = _on_a_gpu(vlm)
+    def generating(self, vlm: VLM) -> Iterator[None]:
+        """Within it steps look up their weights once, and each is checked at the next one, see `waits`."""
+        self.waits, self._step = _on_a_gpu(vlm), prepared(vlm.model.lm)
         try:
             yield
         finally:
-            self.waits = False
+            self.waits, self._step = False, None
         self.check(vlm)
 
     def check(self, vlm: VLM) -> None:

@@ -196,7 +196,7 @@ class DeltapruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if cache is not None:
             kwargs[NAME] = cache
         generate: Any = super().generate  # pyright: ignore[reportAttributeAccessIssue]
-        with nullcontext() if cache is None else cache.waiting(self.vlm):
+        with nullcontext() if cache is None else cache.generating(self.vlm):
             return generate(inputs, generation_config, **kwargs)
 
     def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
