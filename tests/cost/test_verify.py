@@ -18,6 +18,7 @@ from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
 
 CPU = torch.device("cpu")
+SOME = ("layer_rows", "softmax_attention")  # numba's not on every processor and type
 OPS = {info.name for info in pkgutil.iter_modules(kernels.__path__) if info.ispkg}
 
 
@@ -45,8 +46,8 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_backends_pass_and_are_named(dtype: torch.dtype) -> None:
     plain = dict.fromkeys(OPS, "reference")
-    looks = select("deltaprune.kernels.softmax_attention", CPU, dtype=dtype).name  # not on every processor and type
-    assert verify_kernels(CPU, dtype) == {**dict.fromkeys(OPS, "numba"), "softmax_attention": looks}
+    some = {op: select(f"deltaprune.kernels.{op}", CPU, carries_state=True, dtype=dtype).name for op in SOME}
+    assert verify_kernels(CPU, dtype) == {**dict.fromkeys(OPS, "numba"), **some}
     with use("reference"):
         assert verify_kernels(CPU, dtype) == plain
 
@@ -81,7 +82,7 @@ def test_exact_is_the_reference_without_rounding(op: str) -> None:
     """In float64 throughout, but for a layer's weights, and apart from bfloat16 by its rounding alone."""
     case = cases(CPU, torch.bfloat16, lengths=(5, 0, 3), channels=6, taps=3)[op]()
     for exact, rounded in zip(case.exact(), case.run("reference"), strict=True):
-        assert exact.dtype == torch.float64 or op in ("layer_step", "token_step")
+        assert exact.dtype == torch.float64 or op in ("layer_rows", "layer_step", "token_step")
         assert (exact - rounded).abs().max() <= TOLERANCE[torch.bfloat16] * exact.abs().max()
 
 

@@ -33,6 +33,8 @@ from deltaprune.kernels import (
     LayerWeights,
     Quantized,
     causal_conv1d,
+    layer_rows,
+    layer_rows_fused,
     layer_step,
     lent,
     residual_add,
@@ -94,6 +96,10 @@ class MambaBlock(nn.Module):
         if len(rows.x) == 0:
             return rows, state or self.empty_state(len(rows.lengths)), Trace()
         inner, m = self.config.d_inner, self.mixer
+        if not needs and GAP not in rows.beside and layer_rows_fused(rows.x, m.matrix("in_proj")):
+            before = (state.ssm, state.conv) if state else (None, None)
+            x, ssm, conv = layer_rows(rows.x, self.weights, rows.cu_seqlens, *before)
+            return rows.with_x(x), MambaState(ssm=ssm, conv=conv), Trace()
         xz = product("in_proj", self._normed(rows), m.matrix("in_proj"))
         known, ssm = scan_inputs(m, xz[:, :inner], rows, state and state.conv), state and state.ssm
         if GAP in rows.beside:

@@ -15,6 +15,7 @@ from deltaprune.kernels import (
     TokenWeights,
     causal_conv1d,
     hidden_attention,
+    layer_rows,
     layer_step,
     matmul,
     matvec,
@@ -30,7 +31,7 @@ from deltaprune.kernels import (
 from deltaprune.kernels.quantized import FORMS, quantize
 from deltaprune.rows import cumulate
 
-LENGTHS = (1, 64, 0, 200, 3)  # of a ragged batch, one sample of it empty
+LENGTHS = (1, 60, 0, 200, 3)  # of a ragged batch, one sample of it empty
 CHANNELS, STATES, TAPS, RANK = 96, 16, 4, 6
 WIDTH = 64  # of the quantized matrices, whose groups need a multiple of 32
 MANY = 50  # rows that a quantized matrix meets; three of them take another path, see `quantized_matmul`
@@ -140,6 +141,12 @@ def cases(
         states = draw(1, e, STATES, kind=F32), draw(1, e, taps - 1)
         return Case(layer_step, (draw(1, e, kind=F32), weights(), *states, False), dtype)
 
+    def prompt() -> Case:
+        few, states = sum(lengths[:2]), (draw(2, e, STATES, kind=F32), draw(2, e, taps - 1))
+        return Case(
+            layer_rows, (draw(few, e, kind=F32), weights(), cumulate(tuple(lengths[:2]), device), *states), dtype
+        )
+
     def token() -> Case:
         lm, ids = TokenWeights(draw(48, e), [weights(), weights()], per_channel(), 1e-5), torch.tensor([3, 40])
         return Case(_decoded, (ids.to(device), lm, draw(2, e, STATES, kind=F32), draw(2, e, taps - 1)), dtype)
@@ -157,6 +164,7 @@ def cases(
         "matmul": multiplied,
         "matvec": lambda: Case(matvec, (draw(1, e), draw(2 * e, e) / 10), dtype),
         "quantized_matmul": quantized,
+        "layer_rows": prompt,
         "layer_step": step,
         "softmax_attention": looks,
         "token_step": token,

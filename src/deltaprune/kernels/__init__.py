@@ -14,6 +14,8 @@ from deltaprune.kernels._memory import lent as lent
 from deltaprune.kernels._memory import reuse as reuse
 from deltaprune.kernels.causal_conv1d import causal_conv1d as causal_conv1d
 from deltaprune.kernels.hidden_attention import hidden_attention as hidden_attention
+from deltaprune.kernels.layer_rows import layer_rows as layer_rows
+from deltaprune.kernels.layer_rows import layer_rows_fused as layer_rows_fused
 from deltaprune.kernels.layer_step import LayerWeights as LayerWeights
 from deltaprune.kernels.layer_step import layer_step as layer_step
 from deltaprune.kernels.matmul import matmul as matmul

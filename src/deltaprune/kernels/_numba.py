@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 _LOCK = threading.Lock()
-_SHARED = sorted(Path(__file__).parent.glob("_numba*.py"))
+_SHARED = sorted(Path(__file__).parent.glob("**/*numba*.py"))
 _STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _SHARED)).hexdigest()[:8]
 _WORK_PER_THREAD = 500_000  # steps, about a third of a millisecond: less is not worth waking a thread for
 
@@ -29,7 +29,7 @@ _WORK_PER_THREAD = 500_000  # steps, about a third of a millisecond: less is not
 def compiled(parallel: bool = False, reorders: bool = False) -> Callable[[Callable], Any]:
     """Decorator: `numba.njit`, kept on disk where a folder can be written, compiled anew in each process elsewhere.
 
-    numba's cache watches only the file of the kernel itself, so the shared files' hash goes into the kernel's name.
+    numba's cache watches only the file of the kernel itself, so the hash of all of them goes into the kernel's name.
     Functions under it carry no annotations; `unwrap` takes off the shape checks that jaxtyping's import hook adds in
     tests.
     """

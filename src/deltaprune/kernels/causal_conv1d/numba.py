@@ -18,7 +18,7 @@ USUAL = 4  # taps; all of them are then in one loop
 
 
 @compiled()
-def _turned(weight, bias, taps, shift):
+def turned_taps(weight, bias, taps, shift):
     """`weight` (E, W), flat -> `taps` (W, E), and `bias` -> `shift`, both float32."""
     width = len(taps)
     for e in range(len(bias)):
@@ -28,7 +28,7 @@ def _turned(weight, bias, taps, shift):
 
 
 @compiled()
-def _last(x, step, cu, past, out):
+def last_inputs(x, step, cu, past, out):
     """The last W - 1 inputs of each sequence, those of `past` (S, W - 1, E) included -> `out` (S, E, W - 1)."""
     sequences, kept, channels = past.shape
     for s in range(sequences):
@@ -88,7 +88,7 @@ def _unusual(x, step, weight, bias, start, s, t, past, total, out, first):
 
 
 @compiled(parallel=True)
-def _conv(x, step, weight, bias, cu, past, out):
+def convolve_rows(x, step, weight, bias, cu, past, out):
     """`weight` is (W, E); `past` the flat (S, W - 1, E) initial state; `out` the flat (T, E)."""
     width, channels = weight.shape
     length = cu[-1]
@@ -122,9 +122,9 @@ def conv(
     last = torch.empty(shape[0], channels, width - 1, dtype=x.dtype)
     taps, shift = np.empty((width, channels), np.float32), np.empty(channels, np.float32)
     bounds, (given, step) = cu_seqlens.numpy(), rows(x)
-    _turned(_flat(weight), _flat(bias), taps, shift)
-    launch(_conv, x.numel() * width, given, step, taps, shift, bounds, _flat(past), rows(out)[0])
-    _last(given, step, bounds, _flat(past).reshape(shape), _flat(last).reshape(last.shape))
+    turned_taps(_flat(weight), _flat(bias), taps, shift)
+    launch(convolve_rows, x.numel() * width, given, step, taps, shift, bounds, _flat(past), rows(out)[0])
+    last_inputs(given, step, bounds, _flat(past).reshape(shape), _flat(last).reshape(last.shape))
     return out, last
 
 

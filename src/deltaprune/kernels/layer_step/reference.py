@@ -1,15 +1,12 @@
-"""The step as the layer's own operations one after the other, each on the backend that is chosen for it."""
+"""The step as sequences of one row, whose operations run one after the other."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
-from deltaprune.kernels.causal_conv1d import causal_conv1d
+from deltaprune.kernels.layer_rows import reference
 from deltaprune.kernels.layer_step._weights import LayerWeights
-from deltaprune.kernels.matvec import matvec
-from deltaprune.kernels.rms_norm import rms_norm
-from deltaprune.kernels.selective_scan import selective_scan
 
 
 def step(
@@ -20,16 +17,8 @@ def step(
     in_place: bool,
 ) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B E N"], Float[Tensor, "B E W1"]]:
     """See `layer_step`; writes over nothing."""
-    kind = torch.float64 if w.in_proj.dtype == torch.float64 else torch.float32
     bounds = torch.arange(len(x) + 1, dtype=torch.int32, device=x.device)
-    _, normed = rms_norm(x, w.norm, w.eps, dtype=w.in_proj.dtype)
-    u, z = matvec(normed, w.in_proj).chunk(2, -1)
-    u, conv = causal_conv1d(u, w.conv, w.conv_bias, bounds, conv)
-    order = w.A_log.shape[1]
-    dt, b, c = matvec(u, w.x_proj).split([w.dt_proj.shape[1], order, order], -1)
-    A, D, bias = -torch.exp(w.A_log.to(kind)), w.D.to(kind), w.dt_bias.to(kind)
-    scan = selective_scan(u, matvec(dt, w.dt_proj), A, b, c, D, z, bias, bounds, initial_state=ssm)
-    return x + matvec(scan.out, w.out_proj), scan.state, conv
+    return reference.run(x, w, bounds, ssm, conv)
 
 
 BACKEND = Backend(

@@ -25,7 +25,7 @@ def _mean_square(x, at, width):
 
 
 @compiled(parallel=True)
-def _norm(x, x_step, weight, eps, out):
+def norm_rows(x, x_step, weight, eps, out):
     """Row by row."""
     width = len(weight)
     for t in prange(len(out) // width):
@@ -42,7 +42,7 @@ def norm(x: Tensor, weight: Tensor, eps: float, branch: Tensor | None, dtype: to
     stream = x.float() if branch is None else residual_add(x.float(), branch)
     out = empty("rms_norm.out", x.shape, dtype)
     gain = weight.detach().float().contiguous().numpy()
-    launch(_norm, x.numel() // 8, *rows(stream), gain, np.float32(eps), rows(out)[0])
+    launch(norm_rows, x.numel() // 8, *rows(stream), gain, np.float32(eps), rows(out)[0])
     return stream, out
 
 

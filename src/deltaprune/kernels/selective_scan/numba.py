@@ -95,7 +95,7 @@ def _block(
 
 
 @compiled(parallel=True)
-def _scan(u, u_step, dt, dt_step, z, z_step, A, B, C, D, bias, cu, out, state, delta, y, sums):
+def scan_rows(u, u_step, dt, dt_step, z, z_step, A, B, C, D, bias, cu, out, state, delta, y, sums):
     """`sums` is (blocks, T), or (blocks, 0) when nobody wants the mean."""
     sequences = len(cu) - 1
     blocks = sums.shape[0]
@@ -138,7 +138,7 @@ def scan(
     weights = (w.detach().float().contiguous().numpy() for w in (A, B, C, D, dt_bias))
     results = out.view(torch.int16) if out.dtype == torch.bfloat16 else out
     launch(
-        _scan, u.numel() * order, *rows(u), *rows(dt), *rows(z), *weights, cu_seqlens.numpy(),
+        scan_rows, u.numel() * order, *rows(u), *rows(dt), *rows(z), *weights, cu_seqlens.numpy(),
         results.numpy().reshape(-1), state.numpy(), delta.numpy().reshape(-1), y.numpy().reshape(-1), sums.numpy(),
     )  # fmt: skip
     mean_of_blocks(sums.numpy(), channels, mean.numpy())

@@ -1,0 +1,84 @@
+"""A short prefill of a layer in one call: as the layer's prefill, which the operations' own tests hold."""
+
+import pytest
+import torch
+from backends import backends
+from torch import Tensor
+
+from deltaprune.blocks.mamba1 import MambaBlock, MambaState
+from deltaprune.blocks.sizes import MambaConfig
+from deltaprune.kernels import layer_rows, use
+from deltaprune.kernels.layer_rows import MOST_ROWS
+from deltaprune.kernels.layer_rows import numba as fast
+from deltaprune.rows import Rows, cumulate
+
+LENGTHS = [(1,), (22,), (3, 1, 30), (0, 7), (MOST_ROWS,), (MOST_ROWS, 1)]
+
+
+def made(dtype: torch.dtype, **sizes: int) -> MambaBlock:
+    block = MambaBlock(MambaConfig(**{"d_model": 40, "n_layers": 1, "dt_rank": 6, **sizes}))
+    block.reset_parameters()
+    return block.to(dtype).requires_grad_(False)
+
+
+def states(block: MambaBlock, samples: int) -> MambaState:
+    empty = block.empty_state(samples)
+    return MambaState(ssm=torch.randn_like(empty.ssm), conv=torch.randn_like(empty.conv))
+
+
+def near(got: Tensor, want: Tensor, most: float) -> bool:
+    return bool(((got.double() - want.double()).norm() <= most * want.double().norm()).item())
+
+
+@pytest.mark.parametrize("backend", backends("layer_rows"))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_rows_are_a_prefill(backend: str, dtype: torch.dtype, lengths: tuple[int, ...]) -> None:
+    if backend == "numba" and (fast.BACKEND.probe() or dtype not in fast.BACKEND.dtypes):
+        pytest.skip("this processor or type has the reference")
+    block, bounds = made(dtype), cumulate(lengths)
+    x, state = torch.randn(sum(lengths), 40), states(block, len(lengths))
+    kept = state.ssm.clone(), state.conv.clone()
+    got = layer_rows(x, block.weights, bounds, state.ssm, state.conv, backend=backend)
+    with use(selective_scan="reference"):  # hence the operations one by one
+        rows, new, _ = block.prefill(Rows.pack([part[:0] for part in x.split(lengths)], list(x.split(lengths))), state)
+    for a, b in zip(got, (rows.x, new.ssm, new.conv), strict=True):
+        assert near(a, b, 1e-5 if dtype == torch.float32 else 2e-2)
+    assert torch.equal(state.ssm, kept[0]), "the caller's states are written to"
+    assert torch.equal(state.conv, kept[1]), "the caller's states are written to"
+
+
+@pytest.mark.skipif(fast.BACKEND.probe() is not None, reason="this processor has the reference")
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize("begins", [True, False])
+def test_the_bits_are_those_of_many_rows(lengths: tuple[int, ...], begins: bool) -> None:
+    """The same sequences among more rows than one launch takes."""
+    block, count = made(torch.bfloat16, d_model=1088, dt_rank=68), len(lengths)
+    parts = torch.randn(sum(lengths) + MOST_ROWS + 1, 1088).split((*lengths, MOST_ROWS + 1))
+    state = states(block, count + 1)
+    few = None if begins else MambaState(ssm=state.ssm[:count], conv=state.conv[:count])
+    rows, all_rows = (Rows.pack([part[:0] for part in some], list(some)) for some in (parts[:-1], parts))
+    got, ours, _ = block.prefill(rows, few)
+    want, theirs, _ = block.prefill(all_rows, None if begins else state)
+    assert torch.equal(got.x, want.x[: len(got.x)])
+    assert torch.equal(ours.ssm, theirs.ssm[:count])
+    assert torch.equal(ours.conv, theirs.conv[:count])
+
+
+@pytest.mark.skipif(fast.BACKEND.probe() is not None, reason="this processor has the reference")
+@pytest.mark.parametrize("sizes", [{"d_model": 1024}, {"dt_rank": 7}, {"d_conv": 1}], ids=str)
+def test_sizes_that_are_summed_otherwise_go_one_by_one(sizes: dict[str, int]) -> None:
+    block = made(torch.bfloat16, **sizes)
+    x = torch.randn(5, block.config.d_model)
+    rows = Rows.pack([x[:0]], [x])
+    together, _, _ = block.prefill(rows)
+    with use(layer_rows="reference"):
+        alone, _, _ = block.prefill(rows)
+    assert near(together.x, alone.x, 1e-3)
+
+
+def test_states_of_other_samples() -> None:
+    block = made(torch.float32)
+    state = states(block, 2)
+    with pytest.raises(ValueError, match="`layer_rows`: 1 sequences take states"):
+        layer_rows(torch.randn(3, 40), block.weights, cumulate((3,)), state.ssm, state.conv)
