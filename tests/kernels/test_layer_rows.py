@@ -7,18 +7,28 @@ from torch import Tensor
 
 from deltaprune.blocks.mamba1 import MambaBlock, MambaState
 from deltaprune.blocks.sizes import MambaConfig
+from deltaprune.checkpoints.quantize import quantize_stream, quantized_in_lm
 from deltaprune.kernels import layer_rows, use
 from deltaprune.kernels.layer_rows import MOST_ROWS
 from deltaprune.kernels.layer_rows import numba as fast
+from deltaprune.kernels.quantized import FORMS
+from deltaprune.kernels.quantized_matmul.numba import MOST_ROWS as READ
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.rows import Rows, cumulate
 
 LENGTHS = [(1,), (22,), (3, 1, 30), (0, 7), (MOST_ROWS,), (MOST_ROWS, 1)]
 
 
-def made(dtype: torch.dtype, **sizes: int) -> MambaBlock:
-    block = MambaBlock(MambaConfig(**{"d_model": 40, "n_layers": 1, "dt_rank": 6, **sizes}))
-    block.reset_parameters()
-    return block.to(dtype).requires_grad_(False)
+def made(dtype: torch.dtype, form: str | None = None, **sizes: int) -> MambaBlock:
+    """A block of these sizes, its weights of a type, or quantized beside rows of it."""
+    lm = MambaLM(MambaConfig(**{"d_model": 40, "n_layers": 1, "vocab_size": 8, "dt_rank": 6, **sizes}))
+    lm.reset_parameters()
+    lm = lm.to(dtype).requires_grad_(False)
+    if form is not None:
+        tensors = dict(quantize_stream(lm.state_dict().items(), quantized_in_lm(lm.config, form)))
+        lm.prepare_quantized(form)
+        lm.load_state_dict(tensors, assign=True)
+    return lm.blocks[0]
 
 
 def states(block: MambaBlock, samples: int) -> MambaState:
@@ -51,9 +61,12 @@ def test_rows_are_a_prefill(backend: str, dtype: torch.dtype, lengths: tuple[int
 @pytest.mark.skipif(fast.BACKEND.probe() is not None, reason="this processor has the reference")
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("begins", [True, False])
-def test_the_bits_are_those_of_many_rows(lengths: tuple[int, ...], begins: bool) -> None:
+@pytest.mark.parametrize("form", [None, *FORMS])
+def test_the_bits_are_those_of_many_rows(lengths: tuple[int, ...], begins: bool, form: str | None) -> None:
     """The same sequences among more rows than one launch takes."""
-    block, count = made(torch.bfloat16, d_model=1088, dt_rank=68), len(lengths)
+    block, count = made(torch.bfloat16, form, d_model=1088, dt_rank=64), len(lengths)
+    if form is not None and sum(lengths) <= READ[form]:
+        pytest.skip("so few rows read the numbers as they are")
     parts = torch.randn(sum(lengths) + MOST_ROWS + 1, 1088).split((*lengths, MOST_ROWS + 1))
     state = states(block, count + 1)
     few = None if begins else MambaState(ssm=state.ssm[:count], conv=state.conv[:count])

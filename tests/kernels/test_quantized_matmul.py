@@ -11,7 +11,7 @@ from deltaprune.kernels.quantized import FORMS, GROUP, dequantize, quantize
 from deltaprune.kernels.quantized_matmul.numba import MOST_ROWS, widened
 
 BACKENDS = backends("quantized_matmul")
-ROWS = sorted({1, 2, 3, 4, 7, *MOST_ROWS.values(), *(rows + 1 for rows in MOST_ROWS.values())})
+ROWS = sorted({1, 2, 3, 4, 7, 64, 65, *MOST_ROWS.values(), *(rows + 1 for rows in MOST_ROWS.values())})
 ROUNDED = {torch.float32: 1e-6, torch.bfloat16: 2**-8}
 STEP = {"int8": 1 / 127, "int4": 1 / 7}  # of the largest weight that shares a scale
 

@@ -15,15 +15,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import prange
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
+from deltaprune.kernels._memory import empty
 from deltaprune.kernels._numba import compiled, full_width, narrow
 from deltaprune.kernels._numba_lines import WORDS, expect
 from deltaprune.kernels._numba_turn import HALF, along, data, load, turn
 from deltaprune.kernels._numba_vectors import INDEX, LINE, WIDTH, WORD, fused_pairs, loop
+from deltaprune.kernels._numba_widen import widen_row
 
 HEIGHTS = 12, 12, 8, 8, 8, 8, 6, 6  # even numbers: rows of a tile by half lines, so that all sums stay in registers
 MOST = HALF * len(HEIGHTS)  # vectors
@@ -148,6 +151,11 @@ def _deliver(sums, wide, count, height, turned, out, at, out_step):
                 out[np.uintp(at + i * out_step + r)] = narrow(sums[np.uintp(r * wide + i)], out[0])
 
 
+def work_rooms(width: int, widens: bool) -> np.ndarray:
+    """What `pairs_product` takes as `rooms`; a matrix that is not quantized needs no space in them."""
+    return empty("pairs.rooms", (torch.get_num_threads(), BLOCK * width if widens else 0), torch.int16).numpy()
+
+
 @compiled()
 def _pack(x, x_step, batch, line, first, last, count, packed):
     """Pairs `first` to `last` of the vectors of a line -> packed (line, pair, vector).
@@ -164,18 +172,41 @@ def _pack(x, x_step, batch, line, first, last, count, packed):
             packed[np.uintp(to + i * WIDTH + lane)] = x[np.uintp(at + v * x_step + i)]
 
 
+def _opened(weight, first, tall, step, room) -> Any:
+    """Rows of a matrix as flat pairs, and where the first begins: a quantized matrix's are widened into `room`."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(_opened)
+def _open_rows(weight, first, tall, step, room):
+    if isinstance(weight, types.BaseTuple):
+        return lambda weight, first, tall, step, room: (_widened(weight[0], weight[1], first, tall, step, room), 0)
+    return lambda weight, first, tall, step, room: (weight, first * step)
+
+
+@compiled()
+def _widened(numbers, scale, first, tall, step, room):
+    for r in range(tall):
+        widen_row(numbers, scale, first + r, 2 * step, room, 2 * r * step)
+    return room.view(np.int32)
+
+
 @compiled(parallel=True)
-def pairs_product(weight, step, x, x_step, batch, count, packed, out, height):
+def pairs_product(weight, step, x, x_step, batch, count, packed, rooms, out, height):
     """out (batch, height) bfloat16 = rows of `count` pairs; all flat, bfloat16 as int16 and pairs of them as int32.
 
-    `packed` is room for the pairs of all vectors, at most `MOST`, whose number is rounded up to a multiple of 16.
+    `weight` may be the numbers and scales of a quantized matrix. `packed` is room for the pairs of all vectors, at most
+    `MOST`, whose number is rounded up to a multiple of 16; `rooms`, a row for each thread, for `BLOCK` widened rows.
     """
     halves, lines, parts = (batch + HALF - 1) // HALF, (batch + WIDTH - 1) // WIDTH, (count + PACKED - 1) // PACKED
     for part in prange(lines * parts):
         first = part % parts * PACKED
         _pack(x, x_step, batch, part // parts, first, min(count, first + PACKED), count, packed)
-    for block in prange((height + BLOCK - 1) // BLOCK):
-        first, tall = block * BLOCK, min(BLOCK, height - block * BLOCK)
+    blocks, threads = (height + BLOCK - 1) // BLOCK, len(rooms)
+    for thread in prange(threads):
         sums, turned = np.empty(BLOCK * MOST + HALF, np.float32), np.empty(WIDTH * WIDTH, np.float32)
-        _block(weight, first * step, step, tall, packed, halves, count, sums)
-        _deliver(sums, halves * HALF, batch, tall, turned, out, first, height)
+        for block in range(thread * blocks // threads, (thread + 1) * blocks // threads):
+            first, tall = block * BLOCK, min(BLOCK, height - block * BLOCK)
+            rows, at = _opened(weight, first, tall, step, rooms[thread])
+            _block(rows, at, step, tall, packed, halves, count, sums)
+            _deliver(sums, halves * HALF, batch, tall, turned, out, first, height)

@@ -61,6 +61,13 @@ def fused_pairs(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [c, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
 
 
+def rounded_pair(builder: Any, first: Any, second: Any) -> Any:
+    """The bits of 32 bfloat16, where `PAIRS`: two lines, rounded to nearest even; numbers below 1e-38 are 0."""
+    kind = ir.FunctionType(ir.VectorType(_Bfloat(), 2 * WIDTH), [LINE, LINE])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.cvtne2ps2bf16.512")
+    return builder.bitcast(builder.call(function, [second, first]), ir.VectorType(HALF, 2 * WIDTH))
+
+
 def total(builder: Any, line: Any) -> Any:
     """The sum of all lanes, by halves."""
     lanes = WIDTH

@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from deltaprune.kernels._numba import compiled, full_width
 from deltaprune.kernels._numba_groups import everywhere, int4, int8, narrowed, number, splat
-from deltaprune.kernels._numba_vectors import WIDTH, loop
+from deltaprune.kernels._numba_vectors import PAIRS, WIDTH, loop, rounded_pair
 from deltaprune.kernels.quantized import GROUP
 
 
@@ -34,9 +34,13 @@ def _widener() -> Any:
             else:
                 scale_at = builder.udiv(builder.add(at, i), number(GROUP))
                 halves, factor = int4(builder, row, i), everywhere(builder, arrays["scale"], scale_at)
-            for half, k in zip(halves, (0, WIDTH), strict=True):
-                value = builder.fmul(half, factor)
-                value = narrowed(builder, value) if rounds else value
+            first, second = (builder.fmul(half, factor) for half in halves)
+            values = {0: first, WIDTH: second}
+            if rounds and PAIRS:
+                values = {0: rounded_pair(builder, first, second)}
+            elif rounds:
+                values = {k: narrowed(builder, value) for k, value in values.items()}
+            for k, value in values.items():
                 where = builder.gep(into, [builder.add(i, number(k))])
                 builder.store(value, builder.bitcast(where, value.type.as_pointer()), align=2)
             return []

@@ -52,7 +52,7 @@ def layer_rows_fused(x: Float[Tensor, "T d"], weight: Float[Tensor, "M d"] | Qua
         x: the residual stream.
         weight: that of in_proj.
     """
-    if x.device.type != "cpu" or not 0 < len(x) <= MOST_ROWS or isinstance(weight, Quantized):
+    if x.device.type != "cpu" or not 0 < len(x) <= MOST_ROWS:
         return False
     if torch.is_grad_enabled() and weight.requires_grad:
         return False

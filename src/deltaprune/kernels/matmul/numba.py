@@ -13,7 +13,7 @@ from torch import Tensor
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
 from deltaprune.kernels._numba import launch, rows
-from deltaprune.kernels._numba_pairs import MOST, SUMMED, pairs_product
+from deltaprune.kernels._numba_pairs import MOST, SUMMED, pairs_product, work_rooms
 from deltaprune.kernels._numba_products import matrix_product
 from deltaprune.kernels._numba_vectors import PAIRS, PROCESSOR, TILES, WIDE, WIDTH
 from deltaprune.kernels.matmul import reference
@@ -46,11 +46,12 @@ def _paired(x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
     packed = empty("matmul.packed", (-(-count // WIDTH) * WIDTH * width // 2,), torch.int32).numpy()
     to = out.view(torch.int16).view(-1).numpy()
     work = weight.numel() * (1 + count // 4) // 16
-    launch(pairs_product, work, *rows(_pairs(weight)), *rows(_pairs(x)), count, width // 2, packed, to, height)
+    given, rooms = (*rows(pairs_of(weight)), *rows(pairs_of(x))), work_rooms(width, widens=False)
+    launch(pairs_product, work, *given, count, width // 2, packed, rooms, to, height)
     return out
 
 
-def _pairs(x: Tensor) -> Tensor:
+def pairs_of(x: Tensor) -> Tensor:
     """Rows of bfloat16 as pairs, int32; copied where they do not lie so."""
     x = x.detach()
     fits = x.stride(1) == 1 and x.storage_offset() % 2 == 0 and (x.stride(0) % 2 == 0 or len(x) == 1)

@@ -17,7 +17,7 @@ def quantized_matmul(
 
     Few rows are multiplied by the numbers as they are, in float32; on a CPU int4 numbers and bfloat16 rows in whole
     numbers, where the processor can: then each 32 numbers of a row are rounded to 1/254 of their largest. For many the
-    matrix is widened to the type of `x`, which in bfloat16 rounds each weight, and torch multiplies.
+    matrix is widened to the type of `x`, which in bfloat16 rounds each weight.
 
     Args:
         x: the rows, in the weight's `dtype`; they may be cut from wider ones.

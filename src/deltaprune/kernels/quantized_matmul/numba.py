@@ -1,6 +1,8 @@
 """The product on CPUs: few rows read the numbers at memory speed, many multiply a widened copy of the matrix.
 
-The copy lies in memory that the layers share, so that it is made in the cache where the matrix is small enough.
+The copy lies in memory that the layers share, so that it is made in the cache where the matrix is small enough. Up to
+64 bfloat16 rows, on processors whose products are ours (see `matmul`), meet a few widened rows at a time, which never
+leave the cache.
 """
 
 import torch
@@ -9,14 +11,19 @@ from torch import Tensor
 
 from deltaprune.kernels._backend import Backend
 from deltaprune.kernels._memory import empty
-from deltaprune.kernels._numba import compiled, launch
+from deltaprune.kernels._numba import compiled, launch, rows
+from deltaprune.kernels._numba_pairs import MOST, pairs_product, work_rooms
 from deltaprune.kernels._numba_products import round_rows, stretch
 from deltaprune.kernels._numba_quantized import operand, product
-from deltaprune.kernels._numba_vectors import BYTES
+from deltaprune.kernels._numba_vectors import BYTES, WIDTH
 from deltaprune.kernels._numba_widen import widen_matrix
+from deltaprune.kernels.matmul.numba import PAIRED, pairs_of
 from deltaprune.kernels.quantized import Quantized, flat, operands
 
-MOST_ROWS = {"int8": 40, "int4": 48 if BYTES else 24}  # of bfloat16; with more, torch is faster, also after widening
+MOST_ROWS = {  # of bfloat16; with more, the matrix is widened
+    "int8": 15 if PAIRED else 40,
+    "int4": (22 if PAIRED else 48) if BYTES else 24,
+}
 
 
 @compiled(parallel=True)
@@ -35,7 +42,10 @@ def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
     (batch, width), height = x.shape, len(weight)
     if 0 in (batch, height):
         return out
-    if x.dtype == torch.bfloat16 and batch > MOST_ROWS[weight.form]:
+    many = x.dtype == torch.bfloat16 and batch > MOST_ROWS[weight.form]
+    if many and PAIRED and batch <= MOST and out.dtype == x.dtype:
+        return _in_pairs(x, weight, out)
+    if many:
         whole = torch.mm(x.detach(), widened(weight).t(), out=out if out.dtype == x.dtype else None)
         return out if whole is out else out.copy_(whole)
     into = out if out.dtype == torch.float32 and out.is_contiguous() else torch.empty(batch, height)
@@ -43,6 +53,16 @@ def multiply(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
     sizes = batch, into.view(-1).numpy(), height, torch.get_num_threads()
     launch(_matmul, weight.numel() // 16, operands(weight), width, given, *sizes)
     return out if into is out else out.copy_(into)
+
+
+def _in_pairs(x: Tensor, weight: Quantized, out: Tensor) -> Tensor:
+    """bfloat16, of as many rows as `pairs_product` takes."""
+    (batch, width), height = x.shape, len(weight)
+    packed = empty("matmul.packed", (-(-batch // WIDTH) * WIDTH * width // 2,), torch.int32).numpy()
+    given, rooms = (*rows(pairs_of(x)), batch, width // 2, packed), work_rooms(width, widens=True)
+    work = weight.numel() * (1 + batch // 4) // 16
+    launch(pairs_product, work, flat(weight), width // 2, *given, rooms, rows(out)[0], height)
+    return out
 
 
 def widened(weight: Quantized) -> Tensor:
