@@ -16,7 +16,7 @@ FLOORS: list[set[str]] = [
     {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "switching", "vlm", "hosted", "load"},
     {"calibrate", "analysis", "cost"},
     {"benchmarks"},
-    {"ask", "ask_hosted", "evaluate", "hf", "lmms_eval", "serve", "studio", "cli", "__init__"},
+    {"ask", "evaluate", "hf", "lmms_eval", "serve", "studio", "cli", "__init__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODELS = ("blocks", "vision", "mllm", "checkpoints", "models", "cuda_graphs")
