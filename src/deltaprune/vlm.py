@@ -13,10 +13,11 @@ from deltaprune.checkpoints.checkpoint import chosen_device, kind
 from deltaprune.errors import UserError
 from deltaprune.generate import Sampler, Sampling, first_logits, generate, greedy
 from deltaprune.methods.none import NoPruning
-from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
+from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, which_image
 from deltaprune.mllm.network import MLLM, MLLMConfig
 from deltaprune.mllm.pictures import Pictures
 from deltaprune.mllm.processor import encode_images
+from deltaprune.packing import image_rows, prompt_rows
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.prefix import ImagePrefix, fingerprint
 from deltaprune.rows import Rows
@@ -106,7 +107,7 @@ class VLM(Switchable):
 
     @torch.no_grad()
     def pack(self, inputs: Mapping[str, Any], visual: Tensor | None = None) -> Rows:
-        """Processor outputs -> packed tokens, where the model is: each row's image, then its text, without padding.
+        """The processor's output -> packed rows, where the model is: each row's image, then its text, without padding.
 
         Args:
             inputs: what the processor gave.
@@ -115,16 +116,7 @@ class VLM(Switchable):
         Raises:
             UserError: padding between tokens, or an `image_index` that does not fit the images.
         """
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        mask = real_tokens(ids, mask).to(self.device)
-        ids = ids.to(self.device)
-        text = list(self.model.lm.embed(ids[mask]).split(mask.sum(1).tolist()))
-        visual = self.see(inputs) if visual is None else visual
-        if visual is None:
-            return Rows.pack([rows[:0] for rows in text], text)
-        index = which_image(inputs.get("image_index"), len(visual), len(ids))
-        key = inputs.get("image_key", torch.zeros(len(visual), dtype=torch.int64, device=ids.device))
-        return Rows.pack([visual[i] for i in index.tolist()], text, key[index.to(key.device)].to(self.device))
+        return prompt_rows(self.model.lm, inputs, self.see(inputs) if visual is None else visual)
 
     @torch.no_grad()
     def encode_image(
@@ -148,11 +140,9 @@ class VLM(Switchable):
         visual = self.see(images, method) if visual is None else visual
         if visual is None or len(visual) == 0:
             raise UserError("encode_image was given no image: pass one, or the processor's output for at least one.")
-        empty = visual.new_zeros(0, visual.shape[-1])
-        key = images.get("image_key")
-        tokens = Rows.pack(list(visual), [empty] * len(visual), None if key is None else key.to(self.device))
+        rows = image_rows(visual, images.get("image_key"))
         with self.pruned_by(method):
-            prefilled = prefill(self.model.lm, tokens, self.steps, awaits_text=True)
+            prefilled = prefill(self.model.lm, rows, self.steps, awaits_text=True)
             return ImagePrefix(prefilled, self.fingerprint, repr(self.method or NoPruning()))
 
     def start(
