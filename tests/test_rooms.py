@@ -12,7 +12,7 @@ FLOORS: list[set[str]] = [
     {"kernels"},
     {"scores", "methods"},
     {"protocols", "walk", "blocks", "vision"},
-    {"mllm", "checkpoints", "models", "cuda_graphs"},
+    {"mllm", "checkpoints", "models", "cuda_graphs", "fingerprint"},
     {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "packing", "switching", "vlm", "hosted", "load"},
     {"calibrate", "analysis", "cost"},
     {"benchmarks"},

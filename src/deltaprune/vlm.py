@@ -11,6 +11,7 @@ from torch import Tensor
 from deltaprune.answer import Answer, Look
 from deltaprune.checkpoints.checkpoint import chosen_device, kind
 from deltaprune.errors import UserError
+from deltaprune.fingerprint import Fingerprint
 from deltaprune.generate import Sampler, Sampling, first_logits, generate, greedy
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, which_image
@@ -19,7 +20,7 @@ from deltaprune.mllm.pictures import Pictures
 from deltaprune.mllm.processor import encode_images
 from deltaprune.packing import image_rows, prompt_rows
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.prefix import ImagePrefix, fingerprint
+from deltaprune.prefix import ImagePrefix
 from deltaprune.rows import Rows
 from deltaprune.steps import Method, Plan, Shape, Step, side_of
 from deltaprune.switching import Switchable
@@ -27,7 +28,7 @@ from deltaprune.timing import timed
 
 
 class VLM(Switchable):
-    """A model and its end-of-text id. Several threads may use one at the same time.
+    """A model and its end-of-text id, as `load` gives it. Several threads may use one at the same time.
 
         with dp.DTP(keep=0.5)(model):
             ids = model.generate(**processor(images=image, text=question), max_new_tokens=16)
@@ -38,12 +39,16 @@ class VLM(Switchable):
         prefilled = model.start(inputs, method=dp.DTP(keep=0.5))
         ids = model.continue_from(prefilled, max_new_tokens=16)
         print([kept.counts for kept in prefilled.kept])
+
+    Args:
+        model: the network, in evaluation mode.
+        eos_id: the id that ends an answer.
     """
 
     def __init__(self, model: MLLM, eos_id: int):
         self.model = model
         self.eos_id = eos_id
-        self._fingerprint: tuple[object, str] | None = None
+        self._fingerprint = Fingerprint()
 
     @property
     def config(self) -> MLLMConfig:
@@ -56,7 +61,11 @@ class VLM(Switchable):
         return self.config.shape
 
     def use_plan(self, plan: Plan) -> "VLM":
-        """Prune where `plan` says: from now on "plan" in a method's fields refers to it."""
+        """Prune where `plan` says: from now on "plan" in a method's fields refers to it. Returns this model.
+
+        Raises:
+            UserError: `plan` is not a `Plan`.
+        """
         if not isinstance(plan, Plan):
             raise UserError("use_plan takes a Plan: dp.load_plan(FILE, model.config) reads one from a file.")
         self.model.config = replace(self.config, plan=plan)
@@ -90,16 +99,19 @@ class VLM(Switchable):
     @property
     def fingerprint(self) -> str:
         """A hash of sizes, plan and weights; computed when first asked for, and again when one of them has changed."""
-        weights = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in self.model.parameters())
-        state = (self.config, weights)
-        known = self._fingerprint
-        if known is None or known[0] != state:
-            known = self._fingerprint = (state, fingerprint(self.model))
-        return known[1]
+        return self._fingerprint.of(self.model)
 
     @torch.no_grad()
     def see(self, inputs: Mapping[str, Any], method: Method | str | None = None) -> Tensor | None:
-        """The images' visual tokens `(I, P, d_model)`, None without images; P is smaller under a `steps.Shrink`."""
+        """The images' visual tokens `(I, P, d_model)`, None without images; P is smaller under a `steps.Shrink`.
+
+        Args:
+            inputs: the processor's output, of which the pixels are read.
+            method: in place of the active one, see `generate`.
+
+        Raises:
+            UserError: an unknown or unfit method.
+        """
         here = ((key, value.to(self.device)) for key, value in inputs.items() if key.startswith(PIXELS))
         pixels = {key.removeprefix(PIXELS): value for key, value in here}
         with self.pruned_by(method):
@@ -196,7 +208,17 @@ class VLM(Switchable):
         method: Method | str | None = None,
         visual: Tensor | None = None,
     ) -> Answer:
-        """The ids, what was kept, and how long each part took; takes and raises what `start` and `generate` do."""
+        """The ids, what was kept, and how many milliseconds each part took.
+
+        Args:
+            inputs, prefix, method, visual: as in `start`.
+            max_new_tokens: upper bound of an answer's length.
+            sampler: `greedy` or a `Sampling`.
+
+        Raises:
+            UserError: as `start`, or impossible sampling.
+            NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
+        """
         vision = 0.0
         if visual is None and prefix is None:
             visual, vision = timed(lambda: self.see(inputs, method), self.device)
@@ -216,7 +238,11 @@ class VLM(Switchable):
         return generate(self.model.lm, prefilled, self.eos_id, max_new_tokens, sampler)
 
     def next_logits(self, prefilled: Prefilled) -> Float[Tensor, "B V"]:
-        """The logits of the token after what `start` has read, checked to be finite."""
+        """The logits, float32, of the token after what `start` has read.
+
+        Raises:
+            NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
+        """
         return first_logits(self.model.lm, prefilled)
 
     def generate(

@@ -95,7 +95,7 @@ class Hosted(Switchable):
     @property
     def fingerprint(self) -> str:
         """A hash of configuration, plan and weights, large ones sampled."""
-        from deltaprune.prefix import digest
+        from deltaprune.fingerprint import digest
 
         plan = self.config.plan
         layers = [plan.early, plan.late, plan.withdrawal, [list(change) for change in plan.freezing]]
