@@ -1,15 +1,28 @@
 """From a processor's tensors and an image's visual tokens to packed rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deltaprune.mllm.inputs import real_tokens, which_image
+from deltaprune.errors import UserError
+from deltaprune.mllm.inputs import PIXELS, check_names, real_tokens, which_image
+from deltaprune.prefix import ImagePrefix
 from deltaprune.protocols import Model
 from deltaprune.rows import Rows
+
+
+def check_images(inputs: Mapping[str, Any], prefix: object, visual: Tensor | None, towers: Iterable[str]) -> None:
+    """Check that the images come once, as pixels of every tower, visual tokens or a prefix, else a `UserError`."""
+    if prefix is not None and not isinstance(prefix, ImagePrefix):
+        raise UserError(f"prefix={prefix!r:.60} is not an ImagePrefix: encode_image makes one, method= prunes.")
+    pixels = any(key.startswith(PIXELS) for key in inputs)
+    if prefix is not None and pixels:
+        raise UserError("A prefix stands in place of pixels: with prefix=..., pass processor(text=...) alone.")
+    seen = prefix is not None or (visual is not None and not pixels)
+    check_names(inputs, () if seen else towers)
 
 
 def prompt_rows(lm: Model, inputs: Mapping[str, Any], visual: Float[Tensor, "I P d"] | None) -> Rows:

@@ -9,16 +9,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deltaprune.answer import Answer, Look
-from deltaprune.checkpoints.checkpoint import chosen_device, kind
+from deltaprune.checkpoints.checkpoint import move
 from deltaprune.errors import UserError
 from deltaprune.fingerprint import Fingerprint
 from deltaprune.generate import Sampler, Sampling, first_logits, generate, greedy
 from deltaprune.methods.none import NoPruning
-from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, which_image
+from deltaprune.mllm.inputs import PIXELS, check_prompts, which_image
 from deltaprune.mllm.network import MLLM, MLLMConfig
 from deltaprune.mllm.pictures import Pictures
 from deltaprune.mllm.processor import encode_images
-from deltaprune.packing import image_rows, prompt_rows
+from deltaprune.packing import check_images, image_rows, prompt_rows
 from deltaprune.prefill import Prefilled, prefill
 from deltaprune.prefix import ImagePrefix
 from deltaprune.rows import Rows
@@ -82,13 +82,7 @@ class VLM(Switchable):
         Raises:
             UserError: torch cannot use the device, or int8 or int4 weights leave the CPU.
         """
-        if device is not None:
-            if chosen_device(device).type != "cpu" and self.config.quantize is not None:
-                raise UserError(f"{self.config.quantize} weights run on the CPU: they cannot move to {str(device)!r}.")
-            self.model.to(device=chosen_device(device))
-        if dtype is not None:
-            for name, weight in self.model.named_parameters():
-                weight.data = weight.data.to(kind(name, weight, dtype))
+        move(self.model, device, dtype)
         return self
 
     @property
@@ -183,15 +177,9 @@ class VLM(Switchable):
             UserError: a row without text, an unknown input, inputs that do not fit each other or the prefix, or an
                 unknown or unfit method.
         """
-        if prefix is not None and not isinstance(prefix, ImagePrefix):
-            raise UserError(f"prefix={prefix!r:.60} is not an ImagePrefix: encode_image makes one, method= prunes.")
         if not text_follows:
             check_prompts(inputs)
-        pixels = any(key.startswith(PIXELS) for key in inputs)
-        if prefix is not None and pixels:
-            raise UserError("A prefix stands in place of pixels: with prefix=..., pass processor(text=...) alone.")
-        seen = prefix is not None or (visual is not None and not pixels)
-        check_names(inputs, () if seen else self.config.towers)
+        check_images(inputs, prefix, visual, self.config.towers)
         with self.pruned_by(method):
             if prefix is not None:
                 prefix.check(self.fingerprint, repr(self.method or NoPruning()))
