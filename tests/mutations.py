@@ -177,7 +177,7 @@ MUTATIONS = (
     Mutation(
         "prefix: a damaged file is taken",
         f"{SRC}/prefix.py",
-        'if about.pop("sha256", None) != _digest(tensors, about):',
+        'if about.pop("sha256", None) != sha256(tensors, about):',
         'if about.pop("sha256", None) is None:',
         ("tests/test_prefix.py",),
     ),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deltaprune.ask import ask, repeated
+from deltaprune.ask import ask
+from deltaprune.ask.repeated import repeated
 from deltaprune.benchmarks.scenes import Scene
 from deltaprune.cost import share_of
 from deltaprune.errors import UserError

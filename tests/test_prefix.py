@@ -14,11 +14,13 @@ from safetensors.torch import load_file, save_file
 
 import deltaprune as dp
 from deltaprune import disk
+from deltaprune import fingerprint as fingerprint_module
 from deltaprune import prefix as prefix_module
+from deltaprune.fingerprint import fingerprint
 from deltaprune.methods import parse, registry
 from deltaprune.mllm.processor import Processor
 from deltaprune.prefill import Prefilled
-from deltaprune.prefix import ImagePrefix, fingerprint
+from deltaprune.prefix import ImagePrefix
 
 WORDS = ["How", "many", "red", "circles", "are", "there", "?"]
 SEEING_TEXT = {  # the prefix has to wait for the question
@@ -184,9 +186,9 @@ def test_the_fingerprint_follows_the_weights_and_the_plan(tiny: tuple[dp.VLM, Pr
 
 def test_large_tensors_are_sampled(tiny: tuple[dp.VLM, Processor], monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.arange(10)
-    monkeypatch.setattr(prefix_module, "SAMPLED", 4)
-    assert prefix_module._sample(values).tolist() == [0, 3, 6, 9]
-    assert prefix_module._sample(values[:4]).tolist() == [0, 1, 2, 3]
+    monkeypatch.setattr(fingerprint_module, "SAMPLED", 4)
+    assert fingerprint_module._sample(values).tolist() == [0, 3, 6, 9]
+    assert fingerprint_module._sample(values[:4]).tolist() == [0, 1, 2, 3]
 
 
 def change_metadata(file: Path, **changes: str) -> None:

@@ -12,11 +12,11 @@ FLOORS: list[set[str]] = [
     {"kernels"},
     {"scores", "methods"},
     {"protocols", "walk", "blocks", "vision"},
-    {"mllm", "checkpoints", "models", "cuda_graphs"},
-    {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "switching", "vlm", "hosted", "load"},
+    {"mllm", "checkpoints", "models", "cuda_graphs", "fingerprint"},
+    {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "packing", "switching", "vlm", "hosted", "load"},
     {"calibrate", "analysis", "cost"},
     {"benchmarks"},
-    {"ask", "ask_hosted", "evaluate", "hf", "lmms_eval", "serve", "studio", "cli", "__init__"},
+    {"ask", "evaluate", "hf", "lmms_eval", "serve", "studio", "cli", "__init__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODELS = ("blocks", "vision", "mllm", "checkpoints", "models", "cuda_graphs")

@@ -35,7 +35,12 @@ class Score(ABC):
 
     @abstractmethod
     def __call__(self, rows: Rows, trace: Trace) -> Float[Tensor, "T"]:
-        """Importance of every live row, float32."""
+        """Importance of every live row, text rows included: `(T,)` float32, finite; the highest are kept.
+
+        Args:
+            rows: the live rows of the batch, packed.
+            trace: the roles of `needs`, and those of `also` that the layer provides.
+        """
 
 
 class Reduce(ABC):
@@ -47,7 +52,12 @@ class Reduce(ABC):
 
     @abstractmethod
     def __call__(self, rows: Rows, kept: Selection) -> Rows:
-        """The rows with only the kept ones left."""
+        """The rows with only the kept ones left, in prompt order.
+
+        Args:
+            rows: all rows that reached the stage, packed.
+            kept: which of them stay, and each sample's ranking.
+        """
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A user's mistake. The message is one sentence: what was wrong, the rule, the nearest right answer."""
+    """A user's mistake. The message is one sentence: what was wrong, the rule, the nearest right answer.
+
+    It is a `ValueError`. A command prints it on stderr and ends with exit code 2.
+    """
 
 
 class NotFinite(ArithmeticError):

@@ -38,7 +38,8 @@ def load(
             the LM uses in float32 (A, D, dt's bias, the norms) stay in float32.
         device: the CPU by default. "auto" takes a GPU if there is one, else the CPU.
         quantize: "int8" or "int4" quantizes the LM's large matrices as they are read, for the CPU; towers, projector
-            and what the step sizes come from keep their dtype. A folder that `convert` quantized needs no word of it.
+            and what the step sizes come from keep their dtype. A folder that `convert --quantize` wrote is loaded
+            without it.
 
     Raises:
         UserError: no such model; a file that is missing, damaged or holds code; tensors that do not fit, by name; NaN.

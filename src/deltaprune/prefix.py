@@ -4,7 +4,6 @@ In Cobra and RoboMamba the image comes before all text, and a recurrence never l
 image do not depend on the question. A prefix file is one safetensors file; its metadata name the model and the method.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,13 +18,12 @@ from torch import Tensor
 from deltaprune.blocks import registry as states
 from deltaprune.disk import save_tensors
 from deltaprune.errors import UserError, in_words
-from deltaprune.mllm.network import MLLM
+from deltaprune.fingerprint import sha256
 from deltaprune.prefill import Kept, Prefilled
 from deltaprune.rows import Rows, cumulate
 from deltaprune.trace import Trace
 
 FORMAT, VERSION = "deltaprune image prefix", "2"
-SAMPLED = 2**18  # values of a tensor that its model's fingerprint reads; tensors up to this size are read in full
 TOKENS = ("x", "visual", "origin", "size", "key")
 COUNTS = ("lengths", "n_visual", "n_image")
 
@@ -54,7 +52,11 @@ class ImagePrefix:
 
     @classmethod
     def cat(cls, prefixes: Sequence["ImagePrefix"]) -> "ImagePrefix":
-        """The images of several prefixes that one model made under one method, one prefix after the other."""
+        """The images of several prefixes, one prefix after the other.
+
+        Raises:
+            UserError: they were not made by one model under one method.
+        """
         first = prefixes[0]
         for each in prefixes:
             each.check(first.model, first.method)
@@ -97,7 +99,7 @@ class ImagePrefix:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         about = {"format": FORMAT, "version": VERSION, "model": self.model, "method": self.method}
         about["layout"] = json.dumps(layout)
-        about["sha256"] = _digest(tensors, about)
+        about["sha256"] = sha256(tensors, about)
         save_tensors(path, tensors, about)
 
     @classmethod
@@ -116,46 +118,10 @@ class ImagePrefix:
                 f"{str(file)!r} has version {about.get('version')} of the prefix format and this library reads version "
                 f"{VERSION}: encode the image again."
             )
-        if about.pop("sha256", None) != _digest(tensors, about):
+        if about.pop("sha256", None) != sha256(tensors, about):
             raise UserError(f"{str(file)!r} is damaged, its checksum is wrong: encode the image again.")
         prefilled = _put_together(tensors, json.loads(about["layout"]))
         return cls(prefilled, about["model"], about["method"]).to(device)
-
-
-def fingerprint(model: MLLM) -> str:
-    """A hash of a model's sizes, plan and weights, the same on every device and in every process.
-
-    Tensors of more than 2**18 values are sampled evenly, so that a 3B model takes a fraction of a second: training or
-    casting a model changes it, a single value altered by hand in a large tensor may not.
-    """
-    config = {key: value for key, value in model.config.to_dict().items() if key not in ("name", "about")}
-    if config["plan"] is not None:
-        del config["plan"]["source"]
-        del config["plan"]["times"]  # which change no answer
-        for name in ("found", "means", "thinning"):  # models without them keep the fingerprints they had
-            if not config["plan"][name]:
-                del config["plan"][name]
-    return digest(model.state_dict(), config)
-
-
-def digest(weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    """A hash of weights, large ones sampled, and of what is said about them (plain JSON)."""
-    return _digest({name: _sample(weight.detach().flatten()) for name, weight in weights.items()}, about)
-
-
-def _sample(values: Tensor) -> Tensor:
-    """Every n-th value, at most `SAMPLED` of them."""
-    return values[:: max(1, -(-len(values) // SAMPLED))]
-
-
-def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    """SHA-256 of the tensors' bytes and of what is said about them."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _take_apart(prefilled: Prefilled) -> tuple[dict[str, Tensor], dict[str, Any]]:

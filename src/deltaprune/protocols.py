@@ -55,9 +55,13 @@ class Layers(Protocol):
     """What pruning needs to know of an LM, ours or transformers': its layers and its final norm."""
 
     @property
-    def blocks(self) -> Sequence[Layer]: ...
+    def blocks(self) -> Sequence[Layer]:
+        """The layers, from first to last."""
+        ...
 
-    def norm(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]: ...
+    def norm(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        """The final norm of rows of the residual stream; float32 in, float32 out."""
+        ...
 
 
 @runtime_checkable
@@ -100,24 +104,31 @@ class DecaysOverGaps(Protocol):
 class Model(Layers, Protocol):
     """An LM: embedding, blocks, final norm, head."""
 
-    images_first: ClassVar[
-        bool
-    ]  # whether each prompt's images come before its text, so that an image can be run ahead of it
+    # Whether each prompt's images come before its text, so that an image can be run ahead of it.
+    images_first: ClassVar[bool]
 
     @property
-    def blocks(self) -> Sequence[Block]: ...
+    def blocks(self) -> Sequence[Block]:
+        """The layers, from first to last."""
+        ...
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights that matrix products take."""
         ...
 
-    def embed(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]: ...
+    def embed(self, ids: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+        """Token ids -> rows of the residual stream, as they enter the first layer."""
+        ...
 
-    def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]: ...
+    def logits(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b V"]:
+        """Rows of the residual stream after the last layer, before the final norm -> logits, float32."""
+        ...
 
 
 @runtime_checkable

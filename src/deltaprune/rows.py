@@ -71,7 +71,12 @@ class Rows:
         text: Sequence[Float[Tensor, "_ d"]],
         key: Int[Tensor, "B"] | None = None,
     ) -> "Rows":
-        """Each sample is its image rows, then its text rows (either may be empty), as in Cobra and RoboMamba."""
+        """Each sample is its image rows, then its text rows (either may be empty), as in Cobra and RoboMamba.
+
+        Args:
+            image, text: for each sample its rows `(n, d)`, stored in float32; all on one device.
+            key: a seed for each sample; zeros if None.
+        """
         x = [torch.cat([v, t]) for v, t in zip(image, text, strict=True)]
         visual = [torch.arange(len(rows), device=rows.device) < len(v) for v, rows in zip(image, x, strict=True)]
         return cls._of(x, visual, tuple(len(v) for v in image), key, True)
@@ -83,7 +88,13 @@ class Rows:
         visual: Sequence[Bool[Tensor, "_"]],
         key: Int[Tensor, "B"] | None = None,
     ) -> "Rows":
-        """Samples whose visual rows may be anywhere; their number is read from the device once."""
+        """Samples whose visual rows may be anywhere; their number is read from the device once.
+
+        Args:
+            x: for each sample its rows `(n, d)`, stored in float32; all on one device.
+            visual: for each sample which of them are visual, `(n,)`.
+            key: a seed for each sample; zeros if None.
+        """
         return cls._of(x, visual, tuple(int(mask.sum()) for mask in visual), key, False)
 
     @classmethod
@@ -124,7 +135,12 @@ class Rows:
         )
 
     def take(self, index: Int[Tensor, "K"], lengths: tuple[int, ...], n_visual: tuple[int, ...]) -> "Rows":
-        """Keep the rows `index`, which ascend within each sample: a recurrence depends on their order."""
+        """The same batch with fewer rows; companions go with them.
+
+        Args:
+            index: places in T of the rows that stay; ascending within a sample, because a recurrence depends on order.
+            lengths, n_visual: how many of them each sample has, and how many of these are visual.
+        """
         return replace(
             self,
             x=self.x[index],
@@ -151,11 +167,11 @@ class Rows:
         return list(zip([0, *ends[:-1]], ends, strict=True)) if ends else []
 
     def visual_rows(self, b: int) -> Int[Tensor, "_"]:
-        """The live visual rows of sample b, ascending; nothing is read back from the device."""
+        """Places in T of the live visual rows of sample b, ascending; nothing is read back from the device."""
         return self._ordered(b)[: self.n_visual[b]]
 
     def text_rows(self, b: int) -> Int[Tensor, "_"]:
-        """The other rows of sample b, ascending."""
+        """Places in T of the other rows of sample b, ascending."""
         return self._ordered(b)[self.n_visual[b] :]
 
     def _ordered(self, b: int) -> Int[Tensor, "_"]:
@@ -167,7 +183,7 @@ class Rows:
 
     @property
     def text(self) -> Int[Tensor, "_"]:
-        """The text rows of all samples, ascending."""
+        """Places in T of the text rows of all samples, ascending."""
         return torch.cat([self.text_rows(b) for b in range(len(self.lengths))])
 
     def runs(self, b: int) -> list[tuple[bool, int]]:

@@ -40,7 +40,11 @@ class Stage:
         candidates: "visual", or "all" to let text compete too (Table 4); then count + n_text rows survive, always
             with each sample's last row among them.
         reduce: `Drop()`, or `Merge(...)`, which folds each dropped visual row into a kept one.
-        count: computes the number of tokens from the share; `floor_count` unless a method has its own rule.
+        count: (share, visual tokens of the image) -> tokens that are left; `floor_count` unless a method has its own
+            rule.
+
+    Raises:
+        UserError: an impossible field, no score to choose by, or with `after=0` a score that reads a layer.
     """
 
     after: int
@@ -86,6 +90,9 @@ class Pass:
             "mean": the layer does not see them, and its state starts from the mean state after an image. Images have to
             come before all text then.
         means: for "mean", those states; `calibrate` finds them and stores them next to the plan.
+
+    Raises:
+        UserError: layers that are not whole numbers from 0 up, or means that are missing or not asked for.
     """
 
     layers: Sequence[int]
@@ -120,6 +127,9 @@ class Shrink:
     Attributes:
         side: patches along each side of the small picture, so side * side visual tokens; at most as many as the towers'
             own picture has.
+
+    Raises:
+        UserError: `side` is not a whole number from 1 up.
     """
 
     side: int
@@ -182,10 +192,13 @@ def check_steps(steps: Sequence[Step], n_layers: int) -> None:
 class Method(ABC):
     """A pruning method. Subclasses are frozen dataclasses, one file each in `methods/`.
 
-    The fields are the paper's hyper-parameters and the `repr` is a run's identity. `with method(vlm):` activates it and
-    deactivates it on exit, also after an exception; nothing is patched. It is active in this thread or asyncio task
-    only: other threads that use the same model are not affected. A transformers model has hooks within the block, see
-    `inplace.attach`; with `with method(model) as pruned`, `pruned.kept` is what was kept.
+    The fields are the paper's hyper-parameters and the `repr` is a run's identity. An impossible field is a `UserError`
+    when the object is made; a field that does not fit a model is one when the method is switched on for it.
+
+    `with method(vlm):` activates it and deactivates it on exit, also after an exception; nothing is patched. It is
+    active in this thread or asyncio task only: other threads that use the same model are not affected. A transformers
+    model has hooks within the block, see `inplace.attach`; with `with method(model) as pruned`, `pruned.kept` is what
+    was kept.
 
     Class attributes:
         paper: where it comes from, as `deltaprune methods` prints it.
@@ -195,10 +208,18 @@ class Method(ABC):
 
     @abstractmethod
     def steps(self, shape: Shape) -> "tuple[Step, ...]":
-        """What it does on a model of this shape: stages, `after` ascending, passes and a shrink, in any order."""
+        """What it does on a model of this shape: stages, `after` ascending, passes and a shrink, in any order.
+
+        Raises:
+            UserError: it asks for a plan, a layer or a budget that this model does not have.
+        """
 
     def checked_steps(self, shape: Shape) -> "tuple[Step, ...]":
-        """`steps`, with their order and range checked against the model."""
+        """`steps`, with their order and range checked against the model.
+
+        Raises:
+            UserError: as `steps`; or stages out of order, layers beyond the model, or a layer in two passes.
+        """
         steps = self.steps(shape)
         check_steps(steps, shape.n_layers)
         side = side_of(steps)

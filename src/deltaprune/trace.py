@@ -25,7 +25,8 @@ ROLES = frozenset({"step", "delta", "key", "value", "query", "decay", "erase", "
 class Trace:
     """What a layer reported when it ran; a role is filled only if a score names it in `needs`.
 
-    `trace["step"]` reads a role from either mapping.
+    `trace["step"]` reads a role from either mapping. A score gets a trace with the roles that it declares; reading
+    another one is a `UserError` that names the score and the layer.
 
     Attributes:
         rows: role -> `(T, ...)`, one entry per live row.

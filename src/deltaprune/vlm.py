@@ -9,16 +9,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deltaprune.answer import Answer, Look
-from deltaprune.checkpoints.checkpoint import chosen_device, kind
+from deltaprune.checkpoints.checkpoint import move
 from deltaprune.errors import UserError
+from deltaprune.fingerprint import Fingerprint
 from deltaprune.generate import Sampler, Sampling, first_logits, generate, greedy
 from deltaprune.methods.none import NoPruning
-from deltaprune.mllm.inputs import PIXELS, check_names, check_prompts, real_tokens, which_image
+from deltaprune.mllm.inputs import PIXELS, check_prompts, which_image
 from deltaprune.mllm.network import MLLM, MLLMConfig
 from deltaprune.mllm.pictures import Pictures
 from deltaprune.mllm.processor import encode_images
+from deltaprune.packing import check_images, image_rows, prompt_rows
 from deltaprune.prefill import Prefilled, prefill
-from deltaprune.prefix import ImagePrefix, fingerprint
+from deltaprune.prefix import ImagePrefix
 from deltaprune.rows import Rows
 from deltaprune.steps import Method, Plan, Shape, Step, side_of
 from deltaprune.switching import Switchable
@@ -26,7 +28,7 @@ from deltaprune.timing import timed
 
 
 class VLM(Switchable):
-    """A model and its end-of-text id. Several threads may use one at the same time.
+    """A model and its end-of-text id, as `load` gives it. Several threads may use one at the same time.
 
         with dp.DTP(keep=0.5)(model):
             ids = model.generate(**processor(images=image, text=question), max_new_tokens=16)
@@ -37,12 +39,16 @@ class VLM(Switchable):
         prefilled = model.start(inputs, method=dp.DTP(keep=0.5))
         ids = model.continue_from(prefilled, max_new_tokens=16)
         print([kept.counts for kept in prefilled.kept])
+
+    Args:
+        model: the network, in evaluation mode.
+        eos_id: the id that ends an answer.
     """
 
     def __init__(self, model: MLLM, eos_id: int):
         self.model = model
         self.eos_id = eos_id
-        self._fingerprint: tuple[object, str] | None = None
+        self._fingerprint = Fingerprint()
 
     @property
     def config(self) -> MLLMConfig:
@@ -55,7 +61,11 @@ class VLM(Switchable):
         return self.config.shape
 
     def use_plan(self, plan: Plan) -> "VLM":
-        """Prune where `plan` says: from now on "plan" in a method's fields refers to it."""
+        """Prune where `plan` says: from now on "plan" in a method's fields refers to it. Returns this model.
+
+        Raises:
+            UserError: `plan` is not a `Plan`.
+        """
         if not isinstance(plan, Plan):
             raise UserError("use_plan takes a Plan: dp.load_plan(FILE, model.config) reads one from a file.")
         self.model.config = replace(self.config, plan=plan)
@@ -72,13 +82,7 @@ class VLM(Switchable):
         Raises:
             UserError: torch cannot use the device, or int8 or int4 weights leave the CPU.
         """
-        if device is not None:
-            if chosen_device(device).type != "cpu" and self.config.quantize is not None:
-                raise UserError(f"{self.config.quantize} weights run on the CPU: they cannot move to {str(device)!r}.")
-            self.model.to(device=chosen_device(device))
-        if dtype is not None:
-            for name, weight in self.model.named_parameters():
-                weight.data = weight.data.to(kind(name, weight, dtype))
+        move(self.model, device, dtype)
         return self
 
     @property
@@ -89,16 +93,19 @@ class VLM(Switchable):
     @property
     def fingerprint(self) -> str:
         """A hash of sizes, plan and weights; computed when first asked for, and again when one of them has changed."""
-        weights = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in self.model.parameters())
-        state = (self.config, weights)
-        known = self._fingerprint
-        if known is None or known[0] != state:
-            known = self._fingerprint = (state, fingerprint(self.model))
-        return known[1]
+        return self._fingerprint.of(self.model)
 
     @torch.no_grad()
     def see(self, inputs: Mapping[str, Any], method: Method | str | None = None) -> Tensor | None:
-        """The images' visual tokens `(I, P, d_model)`, None without images; P is smaller under a `steps.Shrink`."""
+        """The images' visual tokens `(I, P, d_model)`, None without images; P is smaller under a `steps.Shrink`.
+
+        Args:
+            inputs: the processor's output, of which the pixels are read.
+            method: in place of the active one, see `generate`.
+
+        Raises:
+            UserError: an unknown or unfit method.
+        """
         here = ((key, value.to(self.device)) for key, value in inputs.items() if key.startswith(PIXELS))
         pixels = {key.removeprefix(PIXELS): value for key, value in here}
         with self.pruned_by(method):
@@ -106,7 +113,7 @@ class VLM(Switchable):
 
     @torch.no_grad()
     def pack(self, inputs: Mapping[str, Any], visual: Tensor | None = None) -> Rows:
-        """Processor outputs -> packed tokens, where the model is: each row's image, then its text, without padding.
+        """The processor's output -> packed rows, where the model is: each row's image, then its text, without padding.
 
         Args:
             inputs: what the processor gave.
@@ -115,16 +122,7 @@ class VLM(Switchable):
         Raises:
             UserError: padding between tokens, or an `image_index` that does not fit the images.
         """
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        mask = real_tokens(ids, mask).to(self.device)
-        ids = ids.to(self.device)
-        text = list(self.model.lm.embed(ids[mask]).split(mask.sum(1).tolist()))
-        visual = self.see(inputs) if visual is None else visual
-        if visual is None:
-            return Rows.pack([rows[:0] for rows in text], text)
-        index = which_image(inputs.get("image_index"), len(visual), len(ids))
-        key = inputs.get("image_key", torch.zeros(len(visual), dtype=torch.int64, device=ids.device))
-        return Rows.pack([visual[i] for i in index.tolist()], text, key[index.to(key.device)].to(self.device))
+        return prompt_rows(self.model.lm, inputs, self.see(inputs) if visual is None else visual)
 
     @torch.no_grad()
     def encode_image(
@@ -148,11 +146,9 @@ class VLM(Switchable):
         visual = self.see(images, method) if visual is None else visual
         if visual is None or len(visual) == 0:
             raise UserError("encode_image was given no image: pass one, or the processor's output for at least one.")
-        empty = visual.new_zeros(0, visual.shape[-1])
-        key = images.get("image_key")
-        tokens = Rows.pack(list(visual), [empty] * len(visual), None if key is None else key.to(self.device))
+        rows = image_rows(visual, images.get("image_key"))
         with self.pruned_by(method):
-            prefilled = prefill(self.model.lm, tokens, self.steps, awaits_text=True)
+            prefilled = prefill(self.model.lm, rows, self.steps, awaits_text=True)
             return ImagePrefix(prefilled, self.fingerprint, repr(self.method or NoPruning()))
 
     def start(
@@ -181,15 +177,9 @@ class VLM(Switchable):
             UserError: a row without text, an unknown input, inputs that do not fit each other or the prefix, or an
                 unknown or unfit method.
         """
-        if prefix is not None and not isinstance(prefix, ImagePrefix):
-            raise UserError(f"prefix={prefix!r:.60} is not an ImagePrefix: encode_image makes one, method= prunes.")
         if not text_follows:
             check_prompts(inputs)
-        pixels = any(key.startswith(PIXELS) for key in inputs)
-        if prefix is not None and pixels:
-            raise UserError("A prefix stands in place of pixels: with prefix=..., pass processor(text=...) alone.")
-        seen = prefix is not None or (visual is not None and not pixels)
-        check_names(inputs, () if seen else self.config.towers)
+        check_images(inputs, prefix, visual, self.config.towers)
         with self.pruned_by(method):
             if prefix is not None:
                 prefix.check(self.fingerprint, repr(self.method or NoPruning()))
@@ -206,7 +196,17 @@ class VLM(Switchable):
         method: Method | str | None = None,
         visual: Tensor | None = None,
     ) -> Answer:
-        """The ids, what was kept, and how long each part took; takes and raises what `start` and `generate` do."""
+        """The ids, what was kept, and how many milliseconds each part took.
+
+        Args:
+            inputs, prefix, method, visual: as in `start`.
+            max_new_tokens: upper bound of an answer's length.
+            sampler: `greedy` or a `Sampling`.
+
+        Raises:
+            UserError: as `start`, or impossible sampling.
+            NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
+        """
         vision = 0.0
         if visual is None and prefix is None:
             visual, vision = timed(lambda: self.see(inputs, method), self.device)
@@ -226,7 +226,11 @@ class VLM(Switchable):
         return generate(self.model.lm, prefilled, self.eos_id, max_new_tokens, sampler)
 
     def next_logits(self, prefilled: Prefilled) -> Float[Tensor, "B V"]:
-        """The logits of the token after what `start` has read, checked to be finite."""
+        """The logits, float32, of the token after what `start` has read.
+
+        Raises:
+            NonFiniteScore, NonFiniteLogits: the weights or activations overflowed.
+        """
         return first_logits(self.model.lm, prefilled)
 
     def generate(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from deltaprune.cli._cost_tables import ask_tables
 from deltaprune.cli._grid import Grid, show
-from deltaprune.cli._tables import ask_tables
 
 COMMANDS = [
     "cost",

@@ -28,7 +28,9 @@ def made(name: str, folder: Path, protocol: str = "official") -> Benchmark:
     own = Path(__file__).parents[1] / "benchmarks" / f"{name}_files.py"
     if name not in WRITERS and own.is_file():
         place = folder / name
-        runpy.run_path(str(own))["write"](place)
+        if not place.exists():
+            place.mkdir()
+            runpy.run_path(str(own))["write"](place)
         return registry[name](data=place, protocol=protocol)
     if name not in WRITERS:
         return registry[name](protocol=protocol)

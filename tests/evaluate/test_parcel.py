@@ -9,7 +9,8 @@ import torch
 from deltaprune import DTP, VLM
 from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.evaluate.engines._parcel import Flat, Parcel
-from deltaprune.evaluate.work import Unit, Worker
+from deltaprune.evaluate.units import Unit
+from deltaprune.evaluate.work import Worker
 
 
 @pytest.fixture(scope="module")

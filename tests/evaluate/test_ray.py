@@ -25,7 +25,8 @@ from deltaprune.evaluate.engines import Place
 from deltaprune.evaluate.engines import ray as engine
 from deltaprune.evaluate.engines import registry as engines
 from deltaprune.evaluate.measuring import run_on
-from deltaprune.evaluate.work import Answer, Unit, Worker, group
+from deltaprune.evaluate.units import Answer, Unit, group
+from deltaprune.evaluate.work import Worker
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'deltaprune[ray]'")
 pytestmark = [

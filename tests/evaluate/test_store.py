@@ -17,7 +17,8 @@ from deltaprune.benchmarks.scenes import Scenes
 from deltaprune.checkpoints.folder import save_folder
 from deltaprune.evaluate import evaluate
 from deltaprune.evaluate.store import ANSWERS, ERRORS, Key, Note, Store, prompt_hash
-from deltaprune.evaluate.work import Answer, Worker
+from deltaprune.evaluate.units import Answer
+from deltaprune.evaluate.work import Worker
 from deltaprune.methods import parse
 
 KEY = Key("model", "cpu", "DTP()", "toy 1", "prompt", "q1")

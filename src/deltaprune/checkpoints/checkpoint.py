@@ -169,6 +169,22 @@ def chosen_device(device: torch.device | str | None = None) -> torch.device:
         ) from error
 
 
+def move(model: MLLM, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
+    """Move or cast a model's weights in place; None leaves them where or as they are.
+
+    Raises:
+        UserError: torch cannot use the device, or int8 or int4 weights leave the CPU.
+    """
+    quantize = model.config.quantize
+    if device is not None:
+        if chosen_device(device).type != "cpu" and quantize is not None:
+            raise UserError(f"{quantize} weights run on the CPU: they cannot move to {str(device)!r}.")
+        model.to(device=chosen_device(device))
+    if dtype is not None:
+        for name, weight in model.named_parameters():
+            weight.data = weight.data.to(kind(name, weight, dtype))
+
+
 def _finite(weight: Shaped[Tensor, "..."]) -> bool:
     """No NaN and no infinity; one pass without a temporary copy."""
     low, high = torch.aminmax(weight)

@@ -1,10 +1,13 @@
 """The subjects of `deltaprune analyse` that are about scores: keep, attention."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltaprune.cli._asked import Asked, Done, moved
 from deltaprune.cli._tables import table
 from deltaprune.errors import UserError
+
+if TYPE_CHECKING:
+    from deltaprune.methods.dtp import DTP
 
 CURVE = tuple(round(0.05 * i, 2) for i in range(1, 21))
 
@@ -14,17 +17,12 @@ def curve_over_keep(asked: Asked) -> Done:
     import numpy as np
 
     from deltaprune.analysis import keep_curve
-    from deltaprune.methods.dtp import DTP
 
     asked.working.say("measuring each share")
-    for option, layers in (("--early", asked.early), ("--late", asked.late)):
-        if len(layers) > 1:
-            raise UserError(f"{option} takes one layer here: analyse map takes several.")
     depth = asked.vlm.shape.n_layers
-    late = None if asked.late == (depth,) else asked.late[0] if asked.late else "plan"
-    methods = [DTP(keep, asked.early[0] if asked.early else "plan", late, asked.score) for keep in asked.keep or CURVE]
+    methods = _methods(asked)
     found = keep_curve(asked.vlm, asked.inputs, methods, asked.run)
-    first, last = (asked.vlm.shape.layer(k, name) for k, name in ((methods[0].early, "early"), (late, "late")))  # pyright: ignore
+    first, last = (asked.vlm.shape.layer(getattr(methods[0], name), name) for name in ("early", "late"))
     between = slice(first, last)
     spread = [float(np.mean(line[between])) for line in found.std]
     full = float(np.mean(found.full[between]))
@@ -62,6 +60,18 @@ def curve_over_keep(asked: Asked) -> Done:
     return Done(rows, table(about, ["keep", "std", "of all", "JS", "same", "MACs"], lines), figure)
 
 
+def _methods(asked: Asked) -> "list[DTP]":
+    """DTP with each share; one value of `early` and of `late`, the plan's where none is given."""
+    from deltaprune.methods.dtp import DTP
+
+    for option, layers in (("--early", asked.early), ("--late", asked.late)):
+        if len(layers) > 1:
+            raise UserError(f"{option} takes one layer here: analyse map takes several.")
+    early = asked.early[0] if asked.early else "plan"
+    late = None if asked.late == (asked.vlm.shape.n_layers,) else asked.late[0] if asked.late else "plan"
+    return [DTP(keep, early, late, asked.score) for keep in asked.keep or CURVE]
+
+
 def attention_and_score(asked: Asked) -> Done:
     """A row for each layer: rank correlation of attention and score, and the attention that kept tokens hold."""
     import numpy as np
@@ -73,33 +83,17 @@ def attention_and_score(asked: Asked) -> Done:
     columns = {name: getattr(found, name) for name in ("spearman", "mass", "auc")}
     rows = []
     for l in range(len(found.spearman)):
+        about = {**asked.about(found.spearman.shape[1]), "score": repr(asked.score), "keep": found.keep, "after": l + 1}
         mean = {name: _number(np.mean(values[l])) for name, values in columns.items()}
         spread = {f"{name}_std": _number(np.std(values[l])) for name, values in columns.items()}
-        rows.append(
-            {
-                **asked.about(found.spearman.shape[1]),
-                "score": repr(asked.score),
-                "keep": found.keep,
-                "after": l + 1,
-                **mean,
-                **spread,
-            }
-        )
+        rows.append({**about, **mean, **spread})
     about = (
         f"{asked.vlm.config.name}, {found.spearman.shape[1]} pictures: what the last token reads of each visual token "
         f"(implicit attention) against {asked.score!r} · spearman: rank correlation · mass: attention on the best "
         f"{100 * found.keep:g} % by that score, % · auc: how often a kept token has more attention than a dropped one "
         f"· by chance 0, {100 * found.keep:g} and 0.5; mean and standard deviation over pictures"
     )
-    units = {"spearman": (1, 2), "mass": (100, 1), "auc": (1, 2)}
-
-    def cell(row: dict[str, Any], name: str) -> str:
-        if row[name] is None:
-            return ""
-        by, digits = units[name]
-        return f"{by * row[name]:.{digits}f} ({by * row[f'{name}_std']:.{digits}f})"
-
-    lines = [[str(row["after"]), *(cell(row, name) for name in columns)] for row in rows]
+    lines = [[str(row["after"]), *(_mean_and_std(row, name) for name in columns)] for row in rows]
     figure = None
     if asked.drawn:
         from deltaprune.analysis.figures import correlation_curves
@@ -112,6 +106,14 @@ def attention_and_score(asked: Asked) -> Done:
 def _spread(std: float | None, full: float) -> tuple[str, str]:
     """The spread, and its ratio to that of all tokens; empty where no token is left."""
     return ("", "") if std is None else (f"{std:.3g}", f"{std / full:.2f}")
+
+
+def _mean_and_std(row: dict[str, Any], name: str) -> str:
+    """A measure's mean and, in brackets, its standard deviation; empty where there is none."""
+    if row[name] is None:
+        return ""
+    by, digits = (100, 1) if name == "mass" else (1, 2)
+    return f"{by * row[name]:.{digits}f} ({by * row[f'{name}_std']:.{digits}f})"
 
 
 def _number(value: Any) -> float | None:

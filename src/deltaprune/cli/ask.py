@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltaprune.cli._common import check_target, check_whole, print_json, write
+from deltaprune.cli._cost_tables import ask_tables
 from deltaprune.cli._loading import ModelOptions, load_model
 from deltaprune.cli._manner import manner
 from deltaprune.cli._options import (
@@ -23,7 +24,7 @@ from deltaprune.cli._options import (
     local,
 )
 from deltaprune.cli._progress import Working
-from deltaprune.cli._tables import ask_tables, show
+from deltaprune.cli._tables import show
 from deltaprune.errors import UserError
 
 if TYPE_CHECKING:

@@ -96,27 +96,15 @@ def bench(
         for text in method or ():
             parse(text)
         if is_hosted(model):
-            ours = {
-                "--layers": layers,
-                "--peers": peers,
-                "--components": components,
-                "--growth": growth,
-                "--quantize": quantize,
-            }
-            check_bench_options(model, {**ours, "--questions": questions, "--towers": towers, "--tokenizer": tokenizer})
+            ours = {"--layers": layers, "--peers": peers, "--components": components, "--growth": growth}
+            ours |= {"--quantize": quantize, "--questions": questions, "--towers": towers, "--tokenizer": tokenizer}
+            check_bench_options(model, ours)
             tables, sizes = [hosted_table], (text_tokens, batches, rounds)
             documents = bench_hosted(model, method, sizes, (dtype, device, random_weights, plan), working)
         else:
             methods = {text: parse(text) for text in method or DEFAULT_METHODS}
-            if random_weights:
-                if plan is not None:
-                    raise UserError("--plan is for a model with its own weights: leave it or --random-weights out.")
-                vlm = _random(model, dtype, quantize, layers, device, working)
-            elif layers is not None:
-                raise UserError("--layers cuts a model of random weights: add --random-weights.")
-            else:
-                options = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
-                vlm = load_model(options, device, working)[0]
+            options = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
+            vlm = _loaded(options, random_weights, layers, device, working)
             working.say("measuring (the first round compiles the kernels)")
             if growth:
                 tables = [growth_table]
@@ -214,9 +202,18 @@ def _methods_only(document: Document) -> Document:
     return [row for row in document[:-1] if row["components"]]
 
 
-def _random(
-    model: str, dtype: str | None, quantize: str | None, layers: int | None, device: str, working: Working
-) -> "VLM":
+def _loaded(options: ModelOptions, random_weights: bool, layers: int | None, device: str, working: Working) -> "VLM":
+    """The model with its own weights, or its sizes with random ones."""
+    if not random_weights:
+        if layers is not None:
+            raise UserError("--layers cuts a model of random weights: add --random-weights.")
+        return load_model(options, device, working)[0]
+    if options.plan is not None:
+        raise UserError("--plan is for a model with its own weights: leave it or --random-weights out.")
+    return _random(options, layers, device, working)
+
+
+def _random(options: ModelOptions, layers: int | None, device: str, working: Working) -> "VLM":
     """The model's sizes with random weights."""
     import torch
 
@@ -226,9 +223,9 @@ def _random(
     from deltaprune.vlm import VLM
 
     check_device(device)
-    config = read_own_config(model)
+    config = read_own_config(options.model)
     config = config if layers is None else cut(config, layers)
-    config = config if quantize is None else with_quantize(config, quantize)
+    config = config if options.quantize is None else with_quantize(config, options.quantize)
     working.say(f"filling {config.name} with random weights")
-    weights = random_mllm(config, getattr(torch, dtype or "float32"))
+    weights = random_mllm(config, getattr(torch, options.dtype or "float32"))
     return VLM(weights, eos_id=0).to(device=chosen_device(device))

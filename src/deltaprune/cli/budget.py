@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltaprune.cli._common import check_whole, print_json, read_model_config, with_visual_tokens
+from deltaprune.cli._cost_tables import budget_table
 from deltaprune.cli._options import (
     ConventionOption,
     JsonOption,
@@ -14,7 +15,7 @@ from deltaprune.cli._options import (
     VisualTokensOption,
 )
 from deltaprune.cli._progress import Working
-from deltaprune.cli._tables import budget_table, show
+from deltaprune.cli._tables import show
 from deltaprune.errors import UserError
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltaprune.cli._common import check_whole, print_json, read_model_config, with_visual_tokens
+from deltaprune.cli._cost_tables import cost_table
 from deltaprune.cli._options import (
     DEFAULT_METHODS,
     ConventionOption,
@@ -16,7 +17,7 @@ from deltaprune.cli._options import (
     VisualTokensOption,
 )
 from deltaprune.cli._progress import Working
-from deltaprune.cli._tables import cost_table, show
+from deltaprune.cli._tables import show
 
 if TYPE_CHECKING:
     from deltaprune.hosted.config import HostedConfig

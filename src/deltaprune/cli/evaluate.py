@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deltaprune.cli._accuracy_tables import evaluate_table
 from deltaprune.cli._common import check_whole, print_json, write
 from deltaprune.cli._loading import ModelOptions, PlaceOptions, load_for
 from deltaprune.cli._options import (
@@ -36,7 +37,7 @@ from deltaprune.cli._options import (
     WorkersOption,
 )
 from deltaprune.cli._progress import Working
-from deltaprune.cli._tables import evaluate_table, show
+from deltaprune.cli._tables import show
 from deltaprune.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deltaprune.cli._accuracy_tables import score_table
 from deltaprune.cli._common import print_json
 from deltaprune.cli._options import DataOption, HubOption, JsonOption, ProtocolOption, local
 from deltaprune.cli._progress import Working
-from deltaprune.cli._tables import score_table, show
+from deltaprune.cli._tables import show
 from deltaprune.cli.evaluate import open_benchmark
 
 if TYPE_CHECKING:

@@ -117,18 +117,24 @@ def serve(
                 parse(method).checked_steps(read_model_config(model, plan, towers, tokenizer).shape)
                 app = _on_ray(model, {**options, "device": device}, plan, settings, (replicas, address), working)
             else:
-                from deltaprune.serve.app import create_app
-
                 chosen = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
-                loaded = load_model(chosen, device, working)
-                app = create_app(*loaded, settings)
-                if studio:
-                    from deltaprune.studio import mount
-
-                    app = mount(app, loaded)
+                app = _here(chosen, device, settings, studio, working)
         url = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}/v1"
         say = f"serving {settings.name!r} at {url} (Ctrl-C stops)"
         return 0 if run(app, opened, grace, lambda: print(say, file=sys.stderr, flush=True)) else 1
+
+
+def _here(options: ModelOptions, device: str, settings: "Settings", studio: bool, working: Working) -> "FastAPI":
+    """The app with the model in this process."""
+    from deltaprune.serve.app import create_app
+
+    loaded = load_model(options, device, working)
+    app = create_app(*loaded, settings)
+    if studio:
+        from deltaprune.studio import mount
+
+        app = mount(app, loaded)
+    return app
 
 
 def _on_ray(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deltaprune.cli._accuracy_tables import sweep_table
 from deltaprune.cli._common import check_target, check_whole, print_json, write
 from deltaprune.cli._loading import ModelOptions, PlaceOptions, load_for
 from deltaprune.cli._options import (
@@ -36,7 +37,7 @@ from deltaprune.cli._options import (
 )
 from deltaprune.cli._progress import Working
 from deltaprune.cli._ranges import numbers_of
-from deltaprune.cli._tables import show, sweep_table
+from deltaprune.cli._tables import show
 from deltaprune.cli.evaluate import check_questions, failed, open_benchmark
 from deltaprune.errors import UserError
 

@@ -1,8 +1,7 @@
-"""The unit of work on a transformers model: every question is read with its picture, in padded batches."""
+"""The worker of a transformers model: every question is read with its picture, in padded batches."""
 
 import logging
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,8 +11,8 @@ import torch
 
 from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
 from deltaprune.errors import UserError, in_words
-from deltaprune.evaluate.work import FAILURES, Answer, Done, Unit, first_ids
-from deltaprune.generate import Sampling
+from deltaprune.evaluate.decoding import by_first_token, sampling
+from deltaprune.evaluate.units import FAILURES, Answer, Done, Unit
 from deltaprune.hosted.config import HostedConfig
 from deltaprune.hosted.model import Hosted
 from deltaprune.hosted.processor import HostedProcessor
@@ -66,18 +65,14 @@ class HostedWorker:
             return [self._drawn(method, sample, decoding) for sample in samples]
         inputs = prompts(self.processor, self.rules, samples)
         if isinstance(decoding, FirstToken):
-            ids = first_ids(self.processor, decoding.choices)
-            p = vlm.next_logits(vlm.start(inputs, method))[:, ids].softmax(-1).tolist()
-            told = [dict(zip(decoding.choices, row, strict=True)) for row in p]
-            return [Answer(s.id, max(c, key=lambda name: c[name]), c) for s, c in zip(samples, told, strict=True)]
+            return by_first_token(self.processor, decoding, samples, vlm.next_logits(vlm.start(inputs, method)))
         assert isinstance(decoding, Greedy)
         texts = self.processor.batch_decode(vlm.answer(inputs, decoding.max_new_tokens, method=method).ids)
         return [Answer(sample.id, text) for sample, text in zip(samples, texts, strict=True)]
 
     def _drawn(self, method: Method, sample: Sample, decoding: Sampled) -> Answer:
         """A sampled answer, the same in every run."""
-        generator = torch.Generator().manual_seed(zlib.crc32(sample.id.encode()))
-        sampler = Sampling(decoding.temperature, generator=generator)
+        sampler = sampling(decoding, sample, torch.device("cpu"))
         inputs = prompts(self.processor, self.rules, [sample])
         ids = self.vlm.answer(inputs, decoding.max_new_tokens, sampler, method=method).ids
         return Answer(sample.id, self.processor.decode(ids[0]))

@@ -16,6 +16,7 @@ import torch
 from deltaprune.benchmarks import Benchmark, FirstToken, Protocol, Sample
 from deltaprune.errors import UserError
 from deltaprune.evaluate.asked import check_method, check_model, check_numbers, find_benchmark, find_methods
+from deltaprune.evaluate.decoding import first_ids
 from deltaprune.evaluate.engines import Answers, Engine, Place
 from deltaprune.evaluate.engines import registry as engines
 from deltaprune.evaluate.hosted import HostedWorker, counted
@@ -23,7 +24,8 @@ from deltaprune.evaluate.recorders import Recorder, check_recorders, tell
 from deltaprune.evaluate.results import Report
 from deltaprune.evaluate.store import Key, Note, Store, prompt_hash
 from deltaprune.evaluate.tally import Sheet, Tally
-from deltaprune.evaluate.work import Done, Unit, Worker, first_ids, group, mean_text_tokens
+from deltaprune.evaluate.units import Done, Unit, group
+from deltaprune.evaluate.work import Worker, mean_text_tokens
 from deltaprune.hosted.model import Hosted
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.processor import Processor

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from deltaprune.disk import sync_folder
 from deltaprune.errors import UserError, in_words
-from deltaprune.evaluate.work import Answer
+from deltaprune.evaluate.units import Answer
 
 ANSWERS, ERRORS, TIMINGS, LOCK = "answers.jsonl", "errors.jsonl", "timings.jsonl", "lock"
 

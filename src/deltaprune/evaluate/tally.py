@@ -9,7 +9,7 @@ from deltaprune.benchmarks import Benchmark, Graded, Sample, Summary
 from deltaprune.cost import share_of, tokens_kept
 from deltaprune.errors import UserError
 from deltaprune.evaluate.results import MethodResult, Record
-from deltaprune.evaluate.work import Answer
+from deltaprune.evaluate.units import Answer
 from deltaprune.hosted.config import HostedConfig, uncalibrated
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.steps import Method

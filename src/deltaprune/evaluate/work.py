@@ -1,15 +1,12 @@
-"""The unit of work: a few whole pictures with all their questions, answered under several methods.
+"""The worker of a `VLM`: it answers a unit, a few whole pictures with all their questions, under several methods.
 
-A picture is encoded once for all its questions and all methods, but anew for a method that shrinks it. Which questions
-share a unit depends only on the benchmark and the batch size, never on what is answered already: a resumed run answers
-in the same groups.
+A picture is encoded once for all its questions and all methods, but anew for a method that shrinks it.
 """
 
 import logging
 import time
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
 
@@ -17,64 +14,16 @@ import torch
 from torch import Tensor
 
 from deltaprune.benchmarks import FirstToken, Greedy, Protocol, Sample, Sampled
-from deltaprune.errors import UserError, in_words
-from deltaprune.generate import Sampling
-from deltaprune.hosted.processor import HostedProcessor
+from deltaprune.errors import in_words
+from deltaprune.evaluate.decoding import by_first_token, sampling
+from deltaprune.evaluate.units import FAILURES, Answer, Done, Unit
 from deltaprune.mllm.processor import Inputs, Processor
 from deltaprune.prefill import Prefilled
 from deltaprune.steps import Method, side_of
 from deltaprune.vlm import VLM
 
-FAILURES = (UserError, OSError, ArithmeticError, RuntimeError)  # what a sample can cause; a bug ends the run
 Read = tuple[list[Sample], Inputs]  # the samples of one picture, and its pixels
 _LOG = logging.getLogger("deltaprune.evaluate")
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Neighbouring samples, whole pictures at a time; `methods` are the places of those that still have to answer."""
-
-    samples: tuple[Sample, ...]
-    methods: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A model's answer to one sample, or why there is none.
-
-    Attributes:
-        id: the sample's.
-        prediction: the text; empty where there is an error.
-        choices: under `FirstToken`, each choice's probability.
-        error: what went wrong, on one line.
-    """
-
-    id: str
-    prediction: str
-    choices: Mapping[str, float] = field(default_factory=dict)
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Done:
-    """One method's answers to one unit, in the order of its samples, and how long they took."""
-
-    method: int
-    answers: tuple[Answer, ...]
-    ms: float
-
-
-def group(samples: Sequence[Sample], size: int) -> Iterator[tuple[Sample, ...]]:
-    """Whole pictures at a time: at most `size` questions, more only where a single picture has more."""
-    batch: list[Sample] = []
-    for _, about_one in groupby(samples, key=lambda sample: sample.image_id):
-        picture = list(about_one)
-        if batch and len(batch) + len(picture) > size:
-            yield tuple(batch)
-            batch = []
-        batch += picture
-    if batch:
-        yield tuple(batch)
 
 
 @dataclass(frozen=True)
@@ -201,10 +150,7 @@ class Worker:
         """Decode answers from a prefilled model as the protocol says."""
         vlm, decoding = self.vlm, self.rules.decoding
         if isinstance(decoding, FirstToken):
-            first = first_ids(self.processor, decoding.choices)
-            p = vlm.next_logits(prefilled)[:, first].softmax(-1).tolist()
-            told = [dict(zip(decoding.choices, row, strict=True)) for row in p]
-            return [Answer(s.id, max(c, key=lambda name: c[name]), c) for s, c in zip(samples, told, strict=True)]
+            return by_first_token(self.processor, decoding, samples, vlm.next_logits(prefilled))
         if isinstance(decoding, Greedy):
             ids = vlm.continue_from(prefilled, decoding.max_new_tokens)
             texts = self.processor.batch_decode(ids)
@@ -212,27 +158,11 @@ class Worker:
         assert isinstance(decoding, Sampled)
         answers = []
         for row, sample in enumerate(samples):
-            generator = torch.Generator(self.vlm.device).manual_seed(zlib.crc32(sample.id.encode()))
-            sampler = Sampling(decoding.temperature, generator=generator)
-            alone = prefilled.repeat(torch.tensor([row], device=self.vlm.device))
+            sampler = sampling(decoding, sample, vlm.device)
+            alone = prefilled.repeat(torch.tensor([row], device=vlm.device))
             (text,) = self.processor.batch_decode(vlm.continue_from(alone, decoding.max_new_tokens, sampler))
             answers.append(Answer(sample.id, text))
         return answers
-
-
-def first_ids(processor: Processor | HostedProcessor, choices: Sequence[str]) -> list[int]:
-    """The first token of each choice.
-
-    Raises:
-        UserError: two choices begin with the same token.
-    """
-    ids = [processor.tokenizer.encode(choice, add_special_tokens=False).ids[0] for choice in choices]
-    if len(set(ids)) < len(ids):
-        raise UserError(
-            f"The choices {', '.join(choices)} begin with the same token of this model, so the first token "
-            "cannot tell them apart: take a protocol that reads text."
-        )
-    return ids
 
 
 def mean_text_tokens(processor: Processor, prompts: Sequence[str]) -> float:

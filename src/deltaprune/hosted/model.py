@@ -1,7 +1,7 @@
 """A model of transformers' own with the door that the commands use: `answer`, `start`, `generate`."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -14,6 +14,7 @@ from deltaprune.errors import UserError
 from deltaprune.generate import NonFiniteLogits, Sampler, Sampling, finite, greedy
 from deltaprune.hosted.clock import clocked
 from deltaprune.hosted.config import HostedConfig
+from deltaprune.hosted.decoding import OnToken, decoding, end_ids, stopping
 from deltaprune.inplace.attach import check_runnable
 from deltaprune.inplace.target import Target
 from deltaprune.methods.none import NoPruning
@@ -50,19 +51,6 @@ class Found(Method):
 
     def steps(self, shape: Shape) -> tuple[Step, ...]:
         return self.found
-
-
-OnToken = Callable[[int, tuple[Kept, ...]], bool]
-
-
-def _told(on_token: OnToken, target: Target | None) -> Callable[..., Tensor]:
-    """A stopping criterion of transformers' that tells each new token."""
-
-    def over(ids: Int[Tensor, "1 T"], scores: Any, **_: Any) -> Tensor:
-        end = on_token(int(ids[0, -1]), () if target is None else tuple(target.kept))
-        return torch.full((len(ids),), end, device=ids.device)
-
-    return over
 
 
 class Hosted(Switchable):
@@ -102,13 +90,12 @@ class Hosted(Switchable):
     @property
     def ends(self) -> frozenset[int]:
         """The ids that end an answer."""
-        eos = self.model.generation_config.eos_token_id
-        return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+        return frozenset(end_ids(self.model.generation_config))
 
     @property
     def fingerprint(self) -> str:
         """A hash of configuration, plan and weights, large ones sampled."""
-        from deltaprune.prefix import digest
+        from deltaprune.fingerprint import digest
 
         plan = self.config.plan
         layers = [plan.early, plan.late, plan.withdrawal, [list(change) for change in plan.freezing]]
@@ -169,10 +156,10 @@ class Hosted(Switchable):
                 with clocked(self.model, text, self.device) as ms:
                     out = self.model.generate(
                         **given,
-                        **self._decoding(sampler),
+                        **decoding(self.model.generation_config, sampler),
                         max_new_tokens=max_new_tokens,
                         min_new_tokens=least,
-                        stopping_criteria=None if on_token is None else [_told(on_token, target)],
+                        stopping_criteria=None if on_token is None else [stopping(on_token, target)],
                         output_logits=True,
                         return_dict_in_generate=True,
                     )
@@ -239,18 +226,3 @@ class Hosted(Switchable):
             return
         with Found(steps)(self.model) as target:
             yield target
-
-    def _decoding(self, sampler: Sampler) -> dict[str, Any]:
-        """What `generate` is told; a folder's own sampling settings play no part."""
-        settings = self.model.generation_config
-        pad = settings.pad_token_id
-        if pad is None:
-            eos = settings.eos_token_id
-            pad = eos[0] if isinstance(eos, list) else eos
-        plain = {"num_beams": 1, "pad_token_id": pad}
-        if not isinstance(sampler, Sampling):
-            return {**plain, "do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-        if sampler.generator is not None:
-            torch.manual_seed(sampler.generator.initial_seed())
-        drawn = {"temperature": sampler.temperature, "top_k": sampler.top_k, "top_p": sampler.top_p}
-        return {**plain, "do_sample": True, **drawn}

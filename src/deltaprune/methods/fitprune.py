@@ -30,7 +30,7 @@ class FitPrune(Ranking):
 
     Attributes:
         budget: share of the LM prefill's MACs that may be used, for an image and a short question. Where it is not
-            given, 0.6 or as near to it as dropping all tokens after the first layer comes.
+            given, 0.6; if even dropping all tokens after the first layer costs more, that.
         score: what ranks the tokens, read at every stage anew.
 
     Deviations: FitPrune ranks by the attention from the text times the attention among visual tokens; the second costs

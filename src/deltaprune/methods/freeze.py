@@ -30,23 +30,25 @@ class Freeze(Ranking):
     not see them and its state is that of an average image ("mean") or of none ("skip"). In the last layer a write is
     free: nothing reads the image rows after it.
 
-    `deltaprune calibrate --budget` finds the order in which layers are frozen: again and again the change that moves
-    the answers least per MAC saved (see `calibrate.freezing`). It is kept in the model's plan. Without one, layers
-    write from the last to the second, in this order, until the budget is met.
+    `deltaprune calibrate --budget` finds the order in which layers are frozen: each step makes the change that moves
+    the answers least per MAC saved (see `calibrate.freezing`). The model's plan holds it. Without one, layers write
+    from the last to the second, in this order, until the budget is met.
 
     Attributes:
-        budget: share of the LM prefill's MACs that may be used, for an image and a short question. Where neither it
-            nor layers are given, 0.6 or as near to it as freezing alone comes.
+        budget: share of the LM prefill's MACs that may be used, for an image and a short question. If neither it nor
+            layers are given, 0.6; where freezing alone cannot reach that, the lowest share that it reaches.
         write, mean, skip: explicit layers in place of a budget, counted from 0: a list, or a text such as "1-14+17".
-        keep: drop visual rows as well: the share kept after `early` layers; 1 keeps all. "plan": as calibration found
-            best at the nearest budget, which freezes fewer layers and keeps as many rows as the budget then allows;
-            without a calibration, or with explicit layers, all.
+        keep: the share of visual rows that is kept after `early` layers; 1 keeps all. With "plan", calibration has
+            found for the nearest budget how many layers are frozen, and as many rows are kept as the budget then
+            allows; without a calibration, or with explicit layers, all are kept.
         early: after how many layers rows are dropped; "plan" goes with `keep`, and is 1 without a calibration.
         score: what ranks the rows.
 
-    Which rows survive and what is written does not depend on the question, so image prefixes hold. Prior art: ShortV
-    (arXiv 2504.00502) freezes visual tokens in ineffective layers of transformers and keeps their keys and values;
-    bypass in SwiftVLM (2602.03134). New here: the recurrent form, and layers chosen by the model's own answers.
+    Which rows survive and what is written does not depend on the question, so an image prefix serves every question.
+
+    Source: ours. Prior art: ShortV (arXiv 2504.00502) freezes visual tokens in ineffective layers of transformers and
+    keeps their keys and values; SwiftVLM (arXiv 2602.03134) lets tokens bypass layers. New here: the recurrent form,
+    and layers chosen by the model's own answers.
     """
 
     paper: ClassVar[str] = "ours; after ShortV (arXiv 2504.00502)"

@@ -14,7 +14,7 @@ from deltaprune.steps import Method, Shape, Stage
 @registry.register("mtr")
 @dataclass(frozen=True)
 class MTR(Method):
-    """Rank the visual tokens by the mean of Delta and merge the last into the next-to-last (arXiv 2507.14042).
+    """Rank the visual tokens by the mean of Delta and merge the lowest into those just above (arXiv 2507.14042).
 
     The lowest tokens (Source) are merged into the most similar of as many just above them (Target); the best (Keep)
     stay as they are; the order is restored.

@@ -23,8 +23,8 @@ class SCOPE(Ranking):
         alpha: its weight, SCOPE's own is 1; 0 is coverage alone.
 
     Deviations: SCOPE chooses before the LM by the attention of the vision encoder's class token, which no layer of the
-    LM tells (and SigLIP has no class token); here saliency is a score of a recurrent layer, Delta for want of
-    attention, and similarity is that of the rows behind that layer.
+    LM provides (and SigLIP has no class token); here saliency is a score of a recurrent layer, Delta in place of
+    attention, and similarity is that of the rows after that layer.
     """
 
     paper: ClassVar[str] = "SCOPE, Deng et al., NeurIPS 2025 (arXiv 2510.24214)"

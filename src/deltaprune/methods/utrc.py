@@ -26,11 +26,11 @@ class UTRC(Method):
             early and the late layer of the model's plan. The paper's 12, 17, ... 42 of 64 is early=12,until=43,every=5.
         q: share of each step's tokens that is pruned, the others are merged.
 
-    From the paper, not from the released code (github.com/wuyushuwys/ToR_SSM), which sorts each channel for itself, so
-    that its halves are no tokens, and merges by even and odd place. Deviations: visual rows only; the paper treats the
-    branch's output (q = 0.5) and the residual (merged only) apart, here both are one sum and q holds for it; the paper
-    leaves open which of the pairs are pruned, here the most similar; merged rows are weighted by their sizes; counts
-    are floored shares of the original image.
+    From the paper, not from the released code (github.com/wuyushuwys/ToR_SSM), which sorts each channel on its own, so
+    that its halves are not sets of tokens, and merges by even and odd place. Deviations: visual rows only; the paper
+    treats the branch's output (q = 0.5) and the residual (merged only) apart, here both are one sum and q holds for it;
+    the paper leaves open which of the pairs are pruned, here the most similar; merged rows are weighted by their sizes;
+    counts are floored shares of the original image.
     """
 
     paper: ClassVar[str] = "UTRC, Zhan et al., EMNLP 2024 (arXiv 2410.14725)"

@@ -27,8 +27,8 @@ class HiddenAttention(Score):
     last token (arXiv 2403.06764). It is computed here and not in a layer, because it depends on the last row, which
     comes with the question, after the image.
 
-    Of layers with heads it is the same row by their own recurrence, mean over heads; gated DeltaNet, which erases as it
-    writes, is computed in chunks of rows from the last one, see `_heads.paid`.
+    For a layer with heads it is the same row of its own recurrence, the mean over heads. Gated DeltaNet erases as it
+    writes; there the row is computed in chunks of rows from the last one, see `_heads.paid`.
 
     Shape (T,), range [0, inf). Sees text: yes, the last token is the question's. Source: the paper, eqs. 3-5, after Ali
     et al. (arXiv 2403.01590).

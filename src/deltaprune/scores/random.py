@@ -30,7 +30,7 @@ def _mix(h: Whole) -> Whole:
 class Random(Score):
     """s_j = a hash of (seed, the image's key, the token's original index), spread evenly.
 
-    It does not depend on the batch, the device or what was pruned before, so a batch equals a loop.
+    It does not depend on the batch, the device or what was pruned before, so a batch gives what its samples give alone.
 
     Shape (T,), range [0, 1). Sees text: no. Source: the paper, Table 4, first row.
     """

@@ -22,7 +22,7 @@ class Retention(Score):
     """s_j = (1 - unique) R_imp + unique R_uni, with psi(a, b) = (1 - cos(a, b)) / 2 over channels:
 
         R_imp = 1 - psi(S_P B_j, Delta_j u_j)                              what the last state gives back of token j
-        R_uni = mean over t in [j, j + window) of psi(S_j C_t, S_{j-1} C_t)  how far writing j turns the next readouts
+        R_uni = mean over t in [j, j + window) of psi(S_j C_t, S_{j-1} C_t)  how far writing j changes the next readouts
 
     S_j = exp(Delta_j A) S_{j-1} + Delta_j u_j B_j is the state (E, N) after the image's rows up to j, S_P after all P.
     Layers with heads have a state by their own recurrence; v is theirs in gated DeltaNet, dt x in Mamba-2.

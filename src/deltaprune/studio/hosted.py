@@ -8,7 +8,7 @@ from jaxtyping import Float32
 from PIL.Image import Image
 
 from deltaprune.analysis.in_place import scores_in_place
-from deltaprune.ask_hosted import places
+from deltaprune.ask.hosted import places
 from deltaprune.cost import share_of
 from deltaprune.hosted.clock import PARTS
 from deltaprune.hosted.config import suited, uncalibrated

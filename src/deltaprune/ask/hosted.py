@@ -6,7 +6,8 @@ from statistics import median
 from PIL.Image import Image
 from torch import Tensor
 
-from deltaprune.ask import Asked, AskRow, repeated
+from deltaprune.ask.repeated import repeated
+from deltaprune.ask.row import Asked, AskRow
 from deltaprune.cost import share_of
 from deltaprune.hosted.clock import PARTS
 from deltaprune.hosted.config import about_images
