@@ -13,7 +13,7 @@ FLOORS: list[set[str]] = [
     {"scores", "methods"},
     {"protocols", "walk", "blocks", "vision"},
     {"mllm", "checkpoints", "models", "cuda_graphs"},
-    {"pruner", "inplace", "prefill", "prefix", "generate", "answer", "switching", "vlm", "hosted", "load"},
+    {"pruner", "readers", "inplace", "prefill", "prefix", "generate", "answer", "switching", "vlm", "hosted", "load"},
     {"calibrate", "analysis", "cost"},
     {"benchmarks"},
     {"ask", "ask_hosted", "evaluate", "hf", "lmms_eval", "serve", "studio", "cli", "__init__"},

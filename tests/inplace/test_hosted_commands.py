@@ -50,6 +50,27 @@ def test_ask_takes_a_score_that_the_layers_tell(cli: Cli, folder: Folder, scene:
     assert (ran.code, "which no layer before it provides" in ran.err) == (2, True)
 
 
+@pytest.mark.parametrize("method", ["utrc", "alignment", "downscale", "dtp:score=output"])
+def test_cost_refuses_what_cannot_run(cli: Cli, folder: Folder, scene: Path, method: str) -> None:
+    """In the words of `ask`; so does `budget`, with the keep that it tries."""
+    name, sizes = folder("lfm2_vl"), ("--visual-tokens", 16)
+    ran = cli("ask", "--model", name, scene, "What?", "--max-new-tokens", 1, "--method", method)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert cli("cost", "--model", name, *sizes, "--method", method) == ran
+    met = cli("budget", "--model", name, *sizes, "--macs", 0.6, "--method", method)
+    assert (met.code, met.err[:16]) == (2, ran.err[:16])
+
+
+def test_sweep_leaves_out_what_cannot_run(cli: Cli, folder: Folder) -> None:
+    asked = ("sweep", "--model", folder("lfm2_vl"), "--keep", 0.5, "--limit", 2)
+    ran = cli(*asked, "--method", "utrc")
+    assert (ran.code, "which no layer before it provides" in ran.err) == (2, True)
+    ran = cli(*asked, "--method", "all", "--json")
+    kept = {row["method"].split(":")[0] for row in json.loads(ran.out)}
+    assert (ran.code, {"none", "dtp", "dart"} <= kept, "utrc" in kept) == (0, True, False)
+    assert "ClippedOutput" in ran.err
+
+
 def test_ask_drops_the_patches_that_are_named(cli: Cli, folder: Folder, scene: Path) -> None:
     """Of as many as the picture has, 16."""
     asked = ("ask", "--model", folder("qwen3_5"), scene, "What?", "--max-new-tokens", 1)
