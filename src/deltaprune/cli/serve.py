@@ -15,7 +15,7 @@ from deltaprune.cli._common import (
     read_model_config,
     read_towers,
 )
-from deltaprune.cli._loading import ModelOptions, load_model
+from deltaprune.cli._loading import ModelOptions, load_model, loads_of
 from deltaprune.cli._options import (
     DeviceOption,
     DtypeOption,
@@ -125,7 +125,7 @@ def serve(
                 if studio:
                     from deltaprune.studio import mount
 
-                    app = mount(app, loaded)
+                    app = mount(app, loaded, loads=loads_of(chosen, device))
         url = f"http://{f'[{host}]' if ':' in host else host}:{opened.getsockname()[1]}/v1"
         say = f"serving {settings.name!r} at {url} (Ctrl-C stops)"
         return 0 if run(app, opened, grace, lambda: print(say, file=sys.stderr, flush=True)) else 1

@@ -35,8 +35,8 @@ def mount(
         app: a FastAPI app, such as the server's.
         model: what `load` gave.
         path: where, beginning with a slash.
-        loads: how the model was loaded, for the lines to share: what was given of "source", "device", "dtype" and
-            "quantize".
+        loads: how the model was loaded, for the lines to share: what was given of "source", "plan", "device", "dtype"
+            and "quantize".
 
     Returns:
         The same app.
