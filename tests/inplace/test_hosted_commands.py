@@ -185,6 +185,25 @@ def test_calibrate_writes_a_plan_that_is_read(cli: Cli, folder: Folder, scene: P
     assert (ran.code, "leave out --one-shot, --contribution, --fitprune and --in." in ran.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("convert MODEL NEW", "holds a model of transformers' own (lfm2_vl), which the commands read as it is"),
+        ("analyse map --model MODEL", "is a model of transformers' own, which analyse does not take: see calibrate"),
+        (
+            "calibrate --model MODEL --samples 1 --budget 0.05",
+            "is 0.652 of the MACs, so give at least 0.653.",
+        ),
+        ("calibrate --model MODEL --budget 1.5", "between 0 and 1, such as 0.99."),
+    ],
+)
+def test_mistakes(cli: Cli, folder: Folder, tmp_path: Path, argv: str, said: str) -> None:
+    words = {"MODEL": folder("lfm2_vl"), "NEW": tmp_path / "new"}
+    ran = cli(*(words.get(word, word) for word in argv.split()))
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert said in ran.err
+
+
 def test_calibrate_finds_what_freeze_may_freeze(cli: Cli, scene: Path, tmp_path: Path) -> None:
     """On 256 visual tokens: of a handful, the recurrence's whole chunks cost more than what is frozen."""
     path, model = tmp_path / "plan.json", folders.write(tmp_path / "model", "qwen3_5", pixels=256 * 64)

@@ -89,7 +89,7 @@ def test_a_port_that_is_taken() -> None:
     [
         (["--port", "0"], "--port 0 is not a port"),
         (["--port", "99999"], "--port 99999 is not a port"),
-        (["--host", "no.such.host.invalid"], "cannot be used"),
+        (["--host", "no.such.host.invalid"], "is no address of this machine"),
         (["--model", "nope"], "nope"),
         (["--plan", "nope.json"], "The plan 'nope.json' cannot be read"),
         (["--plan", "https://example.org/plan.json"], "--plan"),

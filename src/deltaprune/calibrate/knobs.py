@@ -108,10 +108,12 @@ def _layers(config: Sizes, method: Method, spent: Spent, name: str) -> float:
     return next((value for value in rounded_up if value <= 1 and floor_count(value, n) == layers), layers / n)
 
 
-def _layer(config: Sizes, method: Method, spent: Spent, _: str) -> int:
+def _layer(config: Sizes, method: Method, spent: Spent, name: str) -> int:
     """The layer whose cost is nearest, the earlier of two."""
-    layers = range(config.shape.n_layers)
-    return min(layers, key=lambda after: abs(spent.price(with_knob(method, "after", after)) - spent.most))
+    costs = [spent.price(with_knob(method, "after", after)) for after in range(config.shape.n_layers)]
+    if min(costs) == max(costs):
+        raise UserError(f"{name} costs the same after every layer, so it cannot meet {spent}: name another method.")
+    return min(range(len(costs)), key=lambda after: abs(costs[after] - spent.most))
 
 
 def with_knob(method: Method, knob: Knob, value: float) -> Method:

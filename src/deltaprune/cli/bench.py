@@ -109,8 +109,11 @@ def bench(
         else:
             methods = {text: parse(text) for text in method or DEFAULT_METHODS}
             if random_weights:
-                if plan is not None:
-                    raise UserError("--plan is for a model with its own weights: leave it or --random-weights out.")
+                for option, value in {"--plan": plan, "--towers": towers, "--tokenizer": tokenizer}.items():
+                    if value:
+                        raise UserError(
+                            f"{option} is for a model with its own weights: leave it or --random-weights out."
+                        )
                 vlm = _random(model, dtype, quantize, layers, device, working)
             elif layers is not None:
                 raise UserError("--layers cuts a model of random weights: add --random-weights.")

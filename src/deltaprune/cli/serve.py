@@ -87,6 +87,8 @@ def serve(
         raise UserError(f"--port {port} is out of range: it is a whole number from 0 to 65535 (try 8000).")
     if engine not in ENGINES:
         raise UserError(f"There is no engine {engine!r}: {did_you_mean(engine, ENGINES)}.")
+    if engine == "local" and (replicas != 1 or address is not None):
+        raise UserError("--replicas and --address are for Ray Serve: add --engine ray, or leave them out.")
     if studio and engine == "ray":
         raise UserError("--studio needs the model in this process: leave out --engine ray, or run deltaprune studio.")
     _check_extra(engine)
