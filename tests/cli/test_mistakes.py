@@ -62,6 +62,12 @@ import pytest
         ("cost --method fastv:score=last_attention", "choose another score, such as uniqueness, or another method."),
         ("budget --macs 0.5 --method chosen", "chosen costs the same after every layer"),
         ("bench --random-weights --towers PICTURES", "--towers is for a model with its own weights"),
+        (
+            "bench --growth --method dtp",
+            "--method plays no part in the measurement of --growth",
+        ),
+        ("bench --questions 3 --batch 2", "--batch plays no part in the measurement of --questions"),
+        ("plot spread --rule js", "plot spread draws first_peak or argmin: js goes by pruned runs"),
         ("calibrate --one-shot", "--one-shot says how a budget is met: add one, such as --budget 0.6"),
         ("calibrate --in ms", "--in says how a budget is met: add one"),
         (

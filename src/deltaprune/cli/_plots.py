@@ -27,6 +27,8 @@ def _spread(asked: PlotOptions, working: Working) -> "Figure":
 
     name, rule = asked.benchmark or "scenes", asked.rule or "first_peak"
     check_rule(rule)
+    if rule == "js":
+        raise UserError("plot spread draws first_peak or argmin: js goes by pruned runs, see calibrate --rule js.")
     benchmark = drawn_benchmark(name)
     about = one_of_each(benchmark, "val", 0, asked.samples or 32)
     vlm, processor = asked.load(working)

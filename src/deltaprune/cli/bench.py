@@ -89,6 +89,12 @@ def bench(
         raise UserError("--peers run on the model's own weights, which --quantize replaces: leave one of them out.")
     if growth and questions:
         raise UserError("--growth and --questions are two measurements: ask for one of them.")
+    if growth or questions:
+        which = "--growth" if growth else "--questions"
+        others = {"--batch": batch, "--peers": peers, "--components": components, "--method": growth and method}
+        for option, value in others.items():
+            if value:
+                raise UserError(f"{option} plays no part in the measurement of {which}: leave one of them out.")
     with Working("starting") as working:
         from deltaprune.hosted.recognise import is_hosted
         from deltaprune.methods import parse
