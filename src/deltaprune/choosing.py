@@ -44,7 +44,13 @@ class Score(ABC):
 
 
 class Reduce(ABC):
-    """What happens to the rows that are not kept; a subclass may also decide which rows are kept."""
+    """What happens to the rows that are not kept; a subclass may also decide which rows are kept.
+
+    Class attributes:
+        leaves_gaps: whether the state decays over the dropped rows in every layer that follows, see `rows.GAP`.
+    """
+
+    leaves_gaps: ClassVar[bool] = False
 
     def choose(self, stage: "Stage", scores: Float[Tensor, "T"] | None, rows: Rows) -> Selection:
         """Which rows are kept: those with the highest scores, unless a subclass has its own rule."""

@@ -1,5 +1,6 @@
 """How many rows a method's steps leave in each layer, and what share of the MACs that is."""
 
+import math
 from collections.abc import Sequence
 
 from deltaprune.plan import LayerTimes, Shape
@@ -42,6 +43,11 @@ def share_of_steps(steps: Sequence[Step], shape: Shape, text_tokens: float = TEX
     """LM-prefill MACs under these steps over those without any, a fraction."""
     updated, written = updated_and_written(steps, shape, text_tokens)
     return (updated + shape.write * written) / (shape.n_layers * (shape.n_visual + text_tokens))
+
+
+def rounded_up(cost: float) -> str:
+    """A share or a time in three digits behind the point, such that a budget of this much is not below it."""
+    return f"{math.ceil(1000 * cost + 1e-6) / 1000:.3f}"
 
 
 def ms_of_steps(steps: Sequence[Step], shape: Shape, times: LayerTimes) -> float:

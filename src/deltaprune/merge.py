@@ -1,7 +1,7 @@
 """Reductions other than `Drop`: Merge and MergeChunks fold dropped rows into kept ones, Align keeps their decay."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -128,6 +128,8 @@ class Align(Reduce):
     Source: arXiv 2409.18962, section on pruning-aware hidden state alignment. Its released code
     (github.com/ZLKong/ToP-ViM) has no such step.
     """
+
+    leaves_gaps: ClassVar[bool] = True
 
     def __call__(self, rows: Rows, kept: Selection) -> Rows:
         gap = rows.beside.get(GAP, torch.zeros_like(rows.origin))

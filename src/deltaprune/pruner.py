@@ -13,13 +13,13 @@ from torch import Tensor
 
 from deltaprune.errors import NotFinite, UserError
 from deltaprune.mean_states import SUFFIX, MeanStates
-from deltaprune.protocols import Block, DecaysOverGaps, Layers, State
-from deltaprune.rows import GAP, Rows, join, joined, on_device
+from deltaprune.protocols import Block, Layers, State
+from deltaprune.readers import HIDDEN, readers
+from deltaprune.rows import Rows, join, joined, on_device
 from deltaprune.scoring import importance
 from deltaprune.steps import Stage, Step, means_of, passes_of, stages_of
 from deltaprune.trace import Trace
 
-HIDDEN = frozenset({"hidden"})  # the one role that a layer does not fill
 Check = tuple[int, str, Bool[Tensor, ""]]  # after how many layers, the score, whether all its numbers were finite
 
 
@@ -74,7 +74,7 @@ class Pruner:
         self.model, self.awaits_text, self.waiting, self.depth = model, awaits_text, waiting, depth
         self.stages = {stage.after: stage for stage in stages_of(steps)}
         self.passes, self.means = passes_of(steps), means_of(steps)
-        self.reads = {after: self._teller(stage) for after, stage in self.stages.items() if _scored(stage)}
+        self.reads = readers(model.blocks, steps)
         self.told: dict[int, Trace] = {}
         self.kept: list[Kept] = []
         self.checks: list[Check] = []
@@ -99,13 +99,6 @@ class Pruner:
         """The rows that enter layer l; None where a stage has to wait for text."""
         if self.waiting is not None and l == self.depth:
             rows = self._joined(l, rows, *self.waiting)
-        left = self._staged(l, rows)
-        if left is not None and GAP in left.beside and not isinstance(self.model.blocks[l], DecaysOverGaps):
-            raise UserError(f"Align() needs layers that decay over dropped rows, which layer {l} does not: use Drop().")
-        return left
-
-    def _staged(self, l: int, rows: Rows) -> Rows | None:
-        """The rows after the stage before layer l, if there is one."""
         stage = self.stages.get(l)
         if stage is None:
             return rows
@@ -125,23 +118,6 @@ class Pruner:
         for after, teller in self.reads.items():
             if teller == l:
                 self.told[after] = trace if after == l + 1 else trace.map(torch.clone)
-
-    def _teller(self, stage: Stage) -> int | None:
-        """The nearest layer below a stage that can fill what its score reads; None if it reads no layer's roles."""
-        assert stage.score is not None
-        needs = stage.score.needs - HIDDEN
-        if not needs:
-            return None
-        blocks = self.model.blocks
-        for l in range(stage.after - 1, -1, -1):
-            how = self.passes.get(l)
-            if how in (None, "write") and needs <= (blocks[l].offers_writing if how == "write" else blocks[l].offers):
-                return l
-        lacking = ", ".join(sorted(needs))
-        raise UserError(
-            f"The score {stage.score!r} after layer {stage.after} needs {lacking}, which no layer before it provides: "
-            "choose a later layer or another score."
-        )
 
     def _joined(self, l: int, rows: Rows, earlier: Rows, known: Trace) -> Rows:
         """Rows that waited before layer l, each sample's before its new ones; the traces of both are joined, too."""
@@ -216,7 +192,3 @@ def raise_if_not_finite(checks: Sequence[Check]) -> None:
                 f"The token scores of {score}, read after layer {after}, are not finite (NaN or infinite): the score, "
                 "the weights or the activations up to that layer are broken."
             )
-
-
-def _scored(stage: Stage) -> bool:
-    return stage.score is not None and 0 < stage.keep < 1

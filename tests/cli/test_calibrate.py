@@ -158,6 +158,33 @@ def test_a_budget_finds_the_order_of_freeze(cli: Callable[..., Any], model: Path
     assert "--budget 1.5 must be a share of the prefill's MACs between 0 and 1" in told.err
 
 
+@pytest.mark.parametrize("how", [(), ("--one-shot",)])
+def test_the_least_budget_that_is_named_can_be_met(
+    how: tuple[str, ...], cli: Callable[..., Any], model: Path, scene: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """It is named before anything is tried; its plan runs at the same budget, though questions are short here."""
+    out = tmp_path / "plan.json"
+    argv = ("calibrate", "--model", model, "--samples", 1, "--rule", "argmin", "--out", out, *how, "--budget")
+    with monkeypatch.context() as patched:
+        patched.setattr("deltaprune.calibrate.trials.Trials.__call__", None)
+        told = cli(*argv, 0.05)
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert "budget=0.05 is out of reach: with mean, skip, write the least is 0" in told.err
+    assert not out.exists()
+    least = told.err.rpartition(" ")[2].strip().rstrip(".")
+    assert cli(*argv, least).code == 0
+    asked = ("ask", scene, "What?", "--model", model, "--max-new-tokens", 1, "--plan", out)
+    _, row = cli(*asked, "--method", f"freeze:budget={least},keep=1", "--json").rows
+    assert row["macs_share"] <= float(least)
+
+
+@pytest.mark.parametrize(("budget", "nearest"), [(1, 0.99), (0, 0.6), (1.5, 0.99), (-1, 0.6), (60, 0.6), ("nan", 0.6)])
+def test_a_budget_that_is_no_share(budget: Any, nearest: float, cli: Callable[..., Any]) -> None:
+    ran = cli("calibrate", "--budget", budget)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.endswith(f" must be a share of the prefill's MACs between 0 and 1, such as {nearest}.\n")
+
+
 def test_it_runs_on_an_engine(cli: Callable[..., Any], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And finds there what it finds here; the search of --budget does so with --one-shot."""
     sent = register(monkeypatch)
@@ -178,7 +205,7 @@ def test_it_runs_on_an_engine(cli: Callable[..., Any], model: Path, monkeypatch:
     assert {**there, "source": None} == {**here, "source": None}
     assert there["source"]["freezing"]["shares"] == here["source"]["freezing"]["shares"]
     assert there["source"]["freezing"]["one_shot"]
-    assert len(sent) == 7
+    assert len(sent) == 8
     refused = cli(*argv, "--engine", "elsewhere")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "leave out --engine, or rank with --one-shot" in refused.err
@@ -214,7 +241,10 @@ def test_a_budget_in_milliseconds(
     assert f"measured for text_tokens {words}, not 99" in refused.err
     least = cli(*argv, "--budget", 0.01)
     assert (least.code, least.err.count("\n")) == (2, 1)
-    assert "budget=0.01 is out of reach: with mean, skip, write the least is 0.4" in least.err
+    assert (
+        "budget=0.01 ms is out of reach: with mean, skip, write the least is 0.400 ms, so give at least 0.4"
+        in least.err
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,25 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_config import METHODS, TINY, by_method
 
 from deltaprune import DTP, Method, NoPruning, Shape, Stage, UserError
 from deltaprune.cost import Cost, decode_macs, macs, share_of, tokens_kept, visual_tokens_per_layer
+from deltaprune.methods import fields_of, parse
+from deltaprune.methods import registry as methods
+from deltaprune.mllm.lm import MambaLM
 from deltaprune.mllm.network import MLLMConfig
 from deltaprune.models.cobra import COBRA
 from deltaprune.models.robomamba import ROBOMAMBA
+from deltaprune.prefill import prefill
+from deltaprune.rows import Rows
+from deltaprune.scores import registry as scores
+from deltaprune.steps import Plan
+
+PLANNED = replace(TINY, plan=Plan(early=2, late=4))
 
 
 def brute_force(config: MLLMConfig, layers: list[tuple[int, int]], convention: str) -> dict[str, int]:
@@ -49,6 +59,30 @@ def test_a_count_by_loops(method, convention):
     assert {name: getattr(cost, name) for name in expected} == expected
     base = brute_force(config, [(n, text)] * config.lm.n_layers, convention)
     assert cost.share == pytest.approx(sum(expected.values()) / sum(base.values()), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if "score" in fields_of(methods[name])])
+def test_a_cost_is_given_where_a_method_can_run(name):
+    """Mamba-1 has no attention: a prefill refuses a score that reads it, and so does `macs`."""
+    lm, tokens = MambaLM(TINY.lm), Rows.pack([torch.randn(TINY.n_visual, 24)], [torch.randn(3, 24)])
+    more = {"freeze": "keep=0.5,", "fitprune": "budget=0.8,", "pyramid": "drops=1,"}.get(name, "")
+    texts = {score: f"{name}:{more}score={score}" for score in scores.names() if score != "chosen"}
+    ran = {score: said(lambda text=text: prefill(lm, tokens, steps(text))) for score, text in texts.items()}
+    assert {score: said(lambda text=text: macs(PLANNED, parse(text), 3)) for score, text in texts.items()} == ran
+    assert {score for score, sentence in ran.items() if sentence} == {"last_attention"}
+
+
+def steps(text):
+    return parse(text).checked_steps(PLANNED.shape)
+
+
+def said(run):
+    """The sentence with which a call is refused; "" where it is not."""
+    try:
+        run()
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def test_cobras_towers_by_hand():

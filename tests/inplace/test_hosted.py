@@ -158,7 +158,34 @@ def test_what_cannot_work_is_a_sentence(folder: Folder, scene: Path, tmp_path: P
     with pytest.raises(dp.UserError, match="type 'qwen2_6_vl', which cannot be pruned in place: did you mean"):
         dp.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
-    with pytest.raises(dp.UserError, match=r"The processor in .* cannot be loaded"):
+    lacks = "lacks preprocessor_config.json, tokenizer.json, model.safetensors, so download all files"
+    with pytest.raises(dp.UserError, match=lacks):
+        dp.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("model.safetensors", None, "it lacks model.safetensors, so download all files."),
+        ("model.safetensors", b"\x10", r"The weights in .* are damaged or cut short"),
+        ("tokenizer.json", b"{", r"The processor in .* cannot be loaded: JSONDecodeError"),
+        ("preprocessor_config.json", b"{", r"The processor in .* cannot be loaded: OSError"),
+        ("config.json", (b'"num_hidden_layers": 12', b'"num_hidden_layers": "x"'), "'num_hidden_layers' expected int"),
+        ("config.json", (b'"hidden_size": 32', b'"hidden_size": 64'), "have other sizes than its config.json says"),
+    ],
+)
+def test_a_damaged_folder(
+    folder: Folder, tmp_path: Path, file: str, content: bytes | tuple[bytes, bytes] | None, said: str
+) -> None:
+    for each in folder("lfm2_vl").iterdir():
+        (tmp_path / each.name).write_bytes(each.read_bytes())
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        new = content if isinstance(content, bytes) else (tmp_path / file).read_bytes().replace(*content)
+        assert new != (tmp_path / file).read_bytes()
+        (tmp_path / file).write_bytes(new)
+    with pytest.raises(dp.UserError, match=said):
         dp.load(tmp_path)
 
 

@@ -50,6 +50,27 @@ def test_ask_takes_a_score_that_the_layers_tell(cli: Cli, folder: Folder, scene:
     assert (ran.code, "which no layer before it provides" in ran.err) == (2, True)
 
 
+@pytest.mark.parametrize("method", ["utrc", "alignment", "downscale", "dtp:score=output"])
+def test_cost_refuses_what_cannot_run(cli: Cli, folder: Folder, scene: Path, method: str) -> None:
+    """In the words of `ask`; so does `budget`, with the keep that it tries."""
+    name, sizes = folder("lfm2_vl"), ("--visual-tokens", 16)
+    ran = cli("ask", "--model", name, scene, "What?", "--max-new-tokens", 1, "--method", method)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert cli("cost", "--model", name, *sizes, "--method", method) == ran
+    met = cli("budget", "--model", name, *sizes, "--macs", 0.6, "--method", method)
+    assert (met.code, met.err[:16]) == (2, ran.err[:16])
+
+
+def test_sweep_leaves_out_what_cannot_run(cli: Cli, folder: Folder) -> None:
+    asked = ("sweep", "--model", folder("lfm2_vl"), "--keep", 0.5, "--limit", 2)
+    ran = cli(*asked, "--method", "utrc")
+    assert (ran.code, "which no layer before it provides" in ran.err) == (2, True)
+    ran = cli(*asked, "--method", "all", "--json")
+    kept = {row["method"].split(":")[0] for row in json.loads(ran.out)}
+    assert (ran.code, {"none", "dtp", "dart"} <= kept, "utrc" in kept) == (0, True, False)
+    assert "ClippedOutput" in ran.err
+
+
 def test_ask_drops_the_patches_that_are_named(cli: Cli, folder: Folder, scene: Path) -> None:
     """Of as many as the picture has, 16."""
     asked = ("ask", "--model", folder("qwen3_5"), scene, "What?", "--max-new-tokens", 1)
@@ -162,6 +183,25 @@ def test_calibrate_writes_a_plan_that_is_read(cli: Cli, folder: Folder, scene: P
     assert (ran.code, "was made for another model" in ran.err) == (2, True)
     ran = cli("calibrate", "--model", model, "--budget", 0.5, "--one-shot")
     assert (ran.code, "leave out --one-shot, --contribution, --fitprune and --in." in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("convert MODEL NEW", "holds a model of transformers' own (lfm2_vl), which the commands read as it is"),
+        ("analyse map --model MODEL", "is a model of transformers' own, which analyse does not take: see calibrate"),
+        (
+            "calibrate --model MODEL --samples 1 --budget 0.05",
+            "is 0.652 of the MACs, so give at least 0.653.",
+        ),
+        ("calibrate --model MODEL --budget 1.5", "between 0 and 1, such as 0.99."),
+    ],
+)
+def test_mistakes(cli: Cli, folder: Folder, tmp_path: Path, argv: str, said: str) -> None:
+    words = {"MODEL": folder("lfm2_vl"), "NEW": tmp_path / "new"}
+    ran = cli(*(words.get(word, word) for word in argv.split()))
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert said in ran.err
 
 
 def test_calibrate_finds_what_freeze_may_freeze(cli: Cli, scene: Path, tmp_path: Path) -> None:

@@ -1,23 +1,27 @@
 """`cost` in closed form against torch's own counter, on the smallest model of each family that is pruned in place."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 import torch
-from families import FAMILIES, IMAGE, make, prompt
+from families import FAMILIES, IMAGE, make, one, prompt
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import deltaprune as dp
-from deltaprune.cost import share_of
+from deltaprune.cost import macs, share_of
 from deltaprune.cost.hosted import hosted_decode_macs, hosted_macs
 from deltaprune.hosted.config import HostedConfig
 from deltaprune.hosted.mixing import Mixing, SelectiveScan
+from deltaprune.hosted.model import Hosted
 from deltaprune.hosted.sizes import MIXINGS, mixing_of
 from deltaprune.inplace.probes import registry as probes
+from deltaprune.methods import parse
+from deltaprune.methods import registry as methods_of_all
 from deltaprune.methods.none import NoPruning
+from deltaprune.scores import registry as scores
 from deltaprune.steps import Method, Pass, Shape, Step
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -92,6 +96,43 @@ def test_a_decoded_row() -> None:
     assert cost.components["head"] == 32 * 128
     hybrid = HostedConfig.of(make("qwen3_5"), "tiny")
     assert hosted_decode_macs(hybrid, NoPruning(), 9).components["recurrence"] == 6 * 3 * 4 * 8 * 8
+
+
+def said(run: Callable[[], object]) -> str:
+    """The sentence with which a call is refused; "" where it is not."""
+    try:
+        run()
+    except dp.UserError as error:
+        return str(error)
+    return ""
+
+
+def texts() -> list[str]:
+    """Every method as it is, DTP by every score, and some whose steps ask for more."""
+    by_score = [f"dtp:score={name}" for name in scores.names() if name != "chosen"]
+    freezing = (
+        "freeze:write=1+2",
+        "freeze:skip=1+2",
+        "freeze:mean=1",
+        "freeze:write=1-4,early=5,keep=0.5,score=output",
+    )
+    return [*methods_of_all.names(), *by_score, *freezing, "chosen:drop=0-3", "vtw:after=3", "downscale:keep=1"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_cost_is_given_where_a_method_can_run(name: str) -> None:
+    """`cost` and a run refuse the same methods, in the same words."""
+    model, inputs, refused = make(name), one(name), set[str]()
+    vlm = Hosted(model, HostedConfig.of(model, name))
+    config = vlm.config.with_visual(int(vlm.is_visual(inputs["input_ids"]).sum()))
+    for text in texts():
+        ran = said(lambda text=text: vlm.start(inputs, text))
+        assert said(lambda text=text: macs(config, parse(text), 22)) == ran, text
+        if ran:
+            refused.add(text)
+    assert {"alignment", "downscale", "freeze:mean=1"} <= refused
+    assert ("utrc" in refused) == (name not in GATED)
+    assert not refused & {"none", "freeze", "dart", "random", "freeze:write=1+2", "downscale:keep=1"}
 
 
 def test_every_mixer_has_a_form() -> None:

@@ -126,6 +126,13 @@ def test_tokens_in_a_grid(folder: Folder) -> None:
     assert token_grid({"pixel_values": torch.zeros(1, 1, 3, 32, 32)}, 16) == (4, 4)  # SmolVLM unsplit
 
 
+def test_a_picture_that_is_too_long(folder: Folder) -> None:
+    """More patches than the tower's table of places has, however few rows each has."""
+    _, processor = dp.load(folder("lfm2_vl"))
+    with pytest.raises(dp.UserError, match="4000 x 1 pixels are too long and narrow, so crop the picture"):
+        processor(images=Image.new("RGB", (4000, 1)), text="What?")
+
+
 def test_settings_that_fit_nothing(folder: Folder) -> None:
     _, processor = opened(folder, "lfm2_vl")
     processor.processor.image_processor.resample = 1

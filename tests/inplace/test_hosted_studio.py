@@ -14,8 +14,11 @@ from families import HYBRIDS, make, one
 import deltaprune as dp
 from deltaprune.analysis.in_place import scores_in_place
 from deltaprune.ask import ask
+from deltaprune.calibrate import save_plan
 from deltaprune.hosted.config import HostedConfig
+from deltaprune.hosted.folder import read_hosted_config
 from deltaprune.hosted.model import Hosted
+from deltaprune.plan import Change, Plan
 from deltaprune.scores import registry as scores
 from deltaprune.scores.hidden_attention import HiddenAttention
 from deltaprune.studio import result as measuring
@@ -59,6 +62,29 @@ def test_it_opens(folder: Folder, name: str) -> None:
         for after, origin in zip(theirs.after, theirs.kept_origin, strict=True):
             assert np.flatnonzero(ours.states[after] != DROPPED).tolist() == origin.tolist()
     assert result(session, "A").tokens[1:] == (result(session, "A").tokens[0] // 2, 0)
+
+
+def test_the_command_takes_a_plan(
+    cli: Callable[..., Any], folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings go by it, and the page no longer says that nobody calibrated."""
+    shown: list[Any] = []
+    monkeypatch.setattr("deltaprune.studio.app.own_app", lambda model, loads: shown.extend([model, loads]))
+    monkeypatch.setattr("deltaprune.studio.app.serve", lambda *_: None)
+    monkeypatch.setattr("deltaprune.studio.app.check_port", lambda *_: None)
+    name, file = folder("qwen3_5"), tmp_path / "plan.json"
+    plan = Plan(3, 6, {"rule": "by hand"}, freezing=(Change(7, "write", 0.0), Change(2, "skip", 0.1)))
+    save_plan(plan, read_hosted_config(name), file)
+    assert cli("studio", "--model", name, "--plan", file).code == 0
+    assert shown[1] == {"source": str(name), "plan": str(file)}
+    session = Session(*shown[0])
+    assert (session.door.warning, session.door.shape.plan) == ("", plan)
+    assert result(session, "A").after == (3, 6)
+    session.change("B", budget=0.91)
+    assert result(session, "B").updated == (6, 8)
+    ran = cli("studio", "--model", folder("internvl"), "--plan", file)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "was made for another model (name qwen3_5, " in ran.err
 
 
 def test_patches_are_chosen_by_hand(folder: Folder) -> None:

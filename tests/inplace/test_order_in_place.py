@@ -1,6 +1,7 @@
 """The order in which layers of a hybrid stop updating image rows, against a search written out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from torch import Tensor
 
 import deltaprune as dp
 from deltaprune.calibrate.in_place import MODES, FoundInPlace, divergence_of, extended, order_in_place, own_answer
-from deltaprune.inplace.target import Target
+from deltaprune.inplace.target import Target, plan_by_depth
+from deltaprune.steps import passes_of
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 NAMES = ("qwen3_5", "nemotron_h_omni", "lfm2_vl")
@@ -92,3 +94,19 @@ def test_what_cannot_be_calibrated() -> None:
             order_in_place(model, [sample], 0.5)
     with pytest.raises(dp.UserError, match=r"budget=0.1 is out of reach: with write the least is 0\.\d+"):
         order_in_place(model, [one("smolvlm")], 0.1, modes=("write",), max_new_tokens=1)
+
+
+@pytest.mark.parametrize("name", ["lfm2_vl", "qwen3_5", "llava+jamba"])
+def test_the_least_budget_that_is_named_can_be_met(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named before anything is tried, and `Freeze` reaches it by the order that is then found."""
+    model, sample, tried = make(name), one(name), divergence_of
+    monkeypatch.setattr("deltaprune.calibrate.in_place.divergence_of", None)
+    with pytest.raises(dp.UserError, match=r"budget=0\.05 is out of reach: with skip, write the") as told:
+        order_in_place(model, [sample], 0.05, max_new_tokens=1)
+    monkeypatch.setattr("deltaprune.calibrate.in_place.divergence_of", tried)
+    least = float(str(told.value).rpartition(" ")[2].rstrip("."))
+    found, shape = order_in_place(model, [sample], least, max_new_tokens=1), Target(model).shape
+    assert found.shares[-1] <= least < found.shares[-2]
+    plan = replace(plan_by_depth(shape.n_layers), freezing=tuple(found.changes))
+    steps = dp.Freeze(least).steps(replace(shape, n_visual=16, plan=plan))
+    assert passes_of(steps) == {change.layer: change.how for change in found.changes}

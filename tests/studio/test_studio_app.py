@@ -3,12 +3,17 @@
 import re
 import socket
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+import deltaprune as dp
+from deltaprune.calibrate import save_plan
 from deltaprune.cli import run
 from deltaprune.errors import UserError
 from deltaprune.mllm.processor import Processor
@@ -84,8 +89,10 @@ def test_a_port_that_is_taken() -> None:
     [
         (["--port", "0"], "--port 0 is not a port"),
         (["--port", "99999"], "--port 99999 is not a port"),
-        (["--host", "no.such.host.invalid"], "cannot be used"),
+        (["--host", "no.such.host.invalid"], "is no address of this machine"),
         (["--model", "nope"], "nope"),
+        (["--plan", "nope.json"], "The plan 'nope.json' cannot be read"),
+        (["--plan", "https://example.org/plan.json"], "--plan"),
     ],
 )
 def test_the_commands_mistakes(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,3 +113,25 @@ def test_the_command_says_where_the_page_is(
     assert run(["studio", "--port", str(port), "--host", "0.0.0.0"]) == 0
     assert served == [("0.0.0.0", port)]
     assert f"http://127.0.0.1:{port}/studio/" in capsys.readouterr().err
+
+
+def test_the_command_takes_a_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the plan of the model that is shown, and the lines to share name it."""
+    shown: list[Any] = []
+    monkeypatch.setattr("deltaprune.studio.app.own_app", lambda model, loads: shown.extend([model[0].config, loads]))
+    monkeypatch.setattr("deltaprune.studio.app.serve", lambda *_: None)
+    monkeypatch.setattr("deltaprune.studio.app.check_port", lambda *_: None)
+    config = dp.load("bundled")[0].config
+    assert config.plan is not None
+    plan = tmp_path / "plan.json"
+    save_plan(replace(config.plan, early=3, late=7), config, plan)
+    assert run(["studio", "--plan", str(plan)]) == 0
+    assert ((shown[0].plan.early, shown[0].plan.late), shown[1]) == ((3, 7), {"plan": str(plan)})
+    capsys.readouterr()
+    other = tmp_path / "other.json"
+    other.write_text(plan.read_text().replace('"n_layers": 20', '"n_layers": 64'))
+    assert run(["studio", "--plan", str(other)]) == 2
+    told = capsys.readouterr().err
+    assert "was made for another model" in told

@@ -4,7 +4,7 @@ import base64
 import io
 import re
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import deltaprune as dp
+from deltaprune.calibrate import save_plan
 from deltaprune.cli import run
 from deltaprune.methods import parse
 from deltaprune.methods import registry as methods
@@ -181,9 +182,33 @@ def test_the_lines_to_share_run(
 
 
 def test_how_the_model_was_loaded_is_shared() -> None:
-    loads = {"source": "my model", "device": "cuda", "dtype": "float16"}
+    loads = {"source": "my model", "plan": "my plan.json", "device": "cuda", "dtype": "float16"}
     line = command_line("a b.png", "Why?", "vtw", loads)
-    assert line == "deltaprune ask 'a b.png' 'Why?' --method vtw --model 'my model' --device cuda --dtype float16"
+    options = "--method vtw --model 'my model' --plan 'my plan.json' --device cuda --dtype float16"
+    assert line == f"deltaprune ask 'a b.png' 'Why?' {options}"
     lines = python_lines("a b.png", "Why?", "vtw", loads).splitlines()
     assert lines[2] == "model, processor = dp.load('my model', device='cuda', dtype='float16')"
-    assert len([text for text in lines if text]) == 4
+    assert lines[3] == "model.use_plan(dp.load_plan('my plan.json', model.config))"
+    assert len([text for text in lines if text]) == 5
+
+
+def test_the_lines_to_share_use_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Early dropping by the plan's layer, which changes the answer."""
+    monkeypatch.chdir(ROOT / "examples")
+    model, processor = dp.load("bundled")
+    plan = tmp_path / "plan.json"
+    save_plan(replace(model.config.plan, early=1, late=2), model.config, plan)
+    question, method, loads = "How many objects are there?", "dtp:keep=0.1", {"plan": str(plan)}
+    inputs = processor(images="triangles.png", text=question)
+    own = processor.batch_decode(model.generate(**inputs, method=method))[0]
+    model.use_plan(dp.load_plan(plan, model.config))
+    said = processor.batch_decode(model.generate(**inputs, method=method))[0]
+    assert said != own
+    capsys.readouterr()
+    _, command, *rest = shlex.split(command_line("triangles.png", question, method, loads))
+    assert run([command, "--json", *rest]) == 0
+    assert f'"answer": "{said}"' in capsys.readouterr().out.split('"method"')[-1]
+    exec(python_lines("triangles.png", question, method, loads), {})
+    assert capsys.readouterr().out == f"{said}\n"

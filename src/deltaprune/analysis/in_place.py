@@ -11,7 +11,7 @@ from torch import Tensor
 from deltaprune.errors import UserError
 from deltaprune.hosted.model import Hosted
 from deltaprune.inplace.target import Target
-from deltaprune.pruner import HIDDEN
+from deltaprune.readers import HIDDEN
 from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
 from deltaprune.steps import Method, Score, Shape, Stage

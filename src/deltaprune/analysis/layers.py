@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deltaprune.errors import UserError
 from deltaprune.protocols import Block, State
-from deltaprune.pruner import HIDDEN
+from deltaprune.readers import HIDDEN
 from deltaprune.rows import Rows
 from deltaprune.trace import Trace
 from deltaprune.vlm import VLM

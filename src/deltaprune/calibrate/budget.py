@@ -127,7 +127,8 @@ def at_keep(config: Sizes, text: str, value: float, text_tokens: float) -> str:
     asked = parse_knobless(text)
     if knob_of(type(asked), text) != "keep":
         return budget(config, text, value, text_tokens).label
-    parse(label := text_with(text, "keep", value))
+    label = text_with(text, "keep", value)
+    share_of(config, parse(label), text_tokens)  # refused where it cannot run
     return label
 
 

@@ -20,7 +20,7 @@ import torch
 
 from deltaprune.calibrate.own_answers import Lesson, mean_states
 from deltaprune.calibrate.trials import Trials
-from deltaprune.counting import ms_of_steps, share_of_steps
+from deltaprune.counting import TEXT_TOKENS, ms_of_steps, rounded_up, share_of_steps
 from deltaprune.errors import UserError
 from deltaprune.kernels import without_autocast
 from deltaprune.mean_states import MeanStates
@@ -40,7 +40,7 @@ class Found:
 
     Attributes:
         changes: the order.
-        shares: of the MACs after each change, for prompts as long as the samples' mean.
+        shares: of the MACs after each change, for prompts of `counted_text` text tokens.
         ms: the prefill's milliseconds after each change, where the budget is in them.
         evaluations, seconds: forward passes of all samples (or parts of them), and the time of all.
         questions, pictures: how many there were.
@@ -94,14 +94,15 @@ def order(
     search = Trials(vlm, lessons, hows, known[-1].js if known else 0.0, means, store)
     found.questions = sum(len(each.counts) for each in lessons)
     found.pictures = sum(len(each.image.lengths) for each in lessons)
-    text_tokens = sum(len(each.text.x) for each in lessons) / found.questions
+    text_tokens = counted_text(sum(len(each.text.x) for each in lessons) / found.questions)
     ranked: list[tuple[float, int, int, How]] = [(0.0, -1, l, how) for l in range(vlm.shape.n_layers) for how in modes]
     price = price_of(vlm.shape, text_tokens, times)
+    check_reachable(budget, modes, price, vlm.shape.n_layers, times)
     heapq.heapify(ranked)
     while (cost := price(search.hows)) > budget:
         change = _next(search, ranked, len(found.changes), price)
         if change is None:
-            raise unreachable(budget, modes, cost)
+            raise unreachable(budget, modes, cost, times)
         search.accept({**search.hows, change.layer: change.how}, change.js)
         found.changes.append(change)
         found.shares.append(share_of(search.hows, vlm.shape, text_tokens))
@@ -128,9 +129,34 @@ def price_of(shape: Shape, text_tokens: float, times: LayerTimes | None = None) 
     return lambda hows: ms_of_steps(passes(hows, UNREAD), shape, times)
 
 
-def unreachable(budget: float, modes: Iterable[How], least: float) -> UserError:
-    """These modes end above the budget."""
-    return UserError(f"budget={budget:g} is out of reach: with {', '.join(sorted(modes))} the least is {least:.3f}.")
+def counted_text(mean: float) -> float:
+    """Text tokens by which a budget is counted: the samples' mean, or a short question's where that is more.
+
+    `Freeze` counts its budget by a short question, and then the order reaches as far as a budget of the same size asks.
+    """
+    return max(mean, TEXT_TOKENS)
+
+
+def check_reachable(
+    budget: float, modes: Iterable[How], price: Price, n_layers: int, times: LayerTimes | None = None
+) -> None:
+    """Check that these modes can meet a budget, else a `UserError`; what a layer saves does not depend on others."""
+    cheapest: dict[int, How] = {}
+    for l in range(n_layers):
+        how = min(modes, key=lambda how: price({l: how}))
+        if price({l: how}) < price({}):
+            cheapest[l] = how
+    if (least := price(cheapest)) > budget:
+        raise unreachable(budget, modes, least, times)
+
+
+def unreachable(budget: float, modes: Iterable[How], least: float, times: LayerTimes | None = None) -> UserError:
+    """These modes end above the budget, a share of the MACs or, with `times`, milliseconds."""
+    unit, most = ("of the MACs", "") if times is None else ("ms", " ms")
+    return UserError(
+        f"budget={budget:g}{most} is out of reach: with {', '.join(sorted(modes))} the least is {least:.3f} {unit}, so "
+        f"give at least {rounded_up(least)}."
+    )
 
 
 def _next(search: Trials, ranked: list[tuple[float, int, int, How]], turn: int, price: Price) -> Change | None:

@@ -40,7 +40,10 @@ def check_budget(budget: float, unit: str = "macs", name: str = "budget") -> Non
     if unit not in get_args(Unit):
         raise UserError(f"There is no unit {unit!r} of a budget: {did_you_mean(unit, get_args(Unit))}.")
     if unit == "macs" and not 0 < budget < 1:
-        raise UserError(f"{name} {budget:g} must be a share of the prefill's MACs between 0 and 1, such as 0.6.")
+        nearest = budget / 100 if 2 <= budget < 100 else 0.99 if 1 <= budget < 2 else 0.6
+        raise UserError(
+            f"{name} {budget:g} must be a share of the prefill's MACs between 0 and 1, such as {nearest:g}."
+        )
     if unit == "ms" and not 0 < budget < inf:
         raise UserError(f"{name} {budget:g} must be milliseconds of the prefill above 0, such as 5.")
 

@@ -21,11 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deltaprune.calibrate.divergence import jensen_shannon
-from deltaprune.counting import share_of_steps
+from deltaprune.calibrate.freezing import check_reachable, counted_text, price_of, unreachable
 from deltaprune.errors import NotFinite, UserError
 from deltaprune.inplace.target import Target
-from deltaprune.methods.freeze import Freeze, passes
-from deltaprune.plan import Change, Shape
+from deltaprune.methods.freeze import Freeze
+from deltaprune.plan import Change
 
 How = Literal["write", "skip"]
 MODES: tuple[How, ...] = ("write", "skip")
@@ -37,7 +37,7 @@ class FoundInPlace:
 
     Attributes:
         changes: the order, for `Plan.freezing`.
-        shares: of the MACs after each change, for prompts as long as the samples' mean.
+        shares: of the MACs after each change, for prompts of `counted_text` text tokens.
         evaluations, seconds: runs of all samples, and the time of all.
     """
 
@@ -96,16 +96,18 @@ def order_in_place(
         raise UserError("There is nothing to calibrate on: give at least one picture with a question.")
     begin, answers = time.perf_counter(), [own_answer(model, sample, max_new_tokens) for sample in samples]
     target, visual = Target(model), sum(each.visual for each in answers) / len(answers)
-    text = sum(each.inputs["input_ids"].shape[1] for each in answers) / len(answers) - visual
+    text = counted_text(sum(each.inputs["input_ids"].shape[1] for each in answers) / len(answers) - visual)
     shape, found = replace(target.shape, n_visual=round(visual)), FoundInPlace()
     hows: dict[int, How] = {}
-    js, share = 0.0, share_of(hows, shape, text)
+    price = price_of(shape, text)
+    check_reachable(budget, modes, price, shape.n_layers)
+    js, share = 0.0, price(hows)
     ranked: list[tuple[float, int, int, How]] = [(0.0, -1, l, how) for l in range(shape.n_layers) for how in modes]
     while share > budget:
         if not ranked:
-            raise UserError(f"budget={budget} is out of reach: with {', '.join(modes)} the least is {share:.3f}.")
+            raise unreachable(budget, modes, share)
         rise, tried, l, how = heapq.heappop(ranked)
-        saved = share - share_of({**hows, l: how}, shape, text)
+        saved = share - price({**hows, l: how})
         if hows.get(l) == how or saved <= 0:
             continue  # a write after a skip, or a change that has been made
         if tried != len(found.changes):  # its last known rise is from an earlier turn, but the least of all
@@ -170,8 +172,3 @@ def divergence_of(model: Any, answers: Sequence[OwnAnswer], hows: Mapping[int, H
     with Freeze(**schedule)(model):
         moved = [jensen_shannon(log_p(model, each.inputs, each.count), each.log_p).mean() for each in answers]
     return float(torch.stack(moved).mean())
-
-
-def share_of(hows: Mapping[int, How], shape: Shape, text_tokens: float) -> float:
-    """MACs of a schedule over those without."""
-    return share_of_steps(passes(hows), shape, text_tokens)

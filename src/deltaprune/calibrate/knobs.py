@@ -60,14 +60,19 @@ def knob_of(method: type[Method], name: str) -> Knob:
 
 def _budget(config: Sizes, method: Method, spent: Spent, name: str) -> float:
     """The method's own budget, which counts a short question's text: larger or smaller for this prompt's."""
-    steps = range(round(1 / STEP), 0, -1)
+    least = math.inf, 1.0  # the cost, and the budget that it is reached at
     try:
-        return next(
-            value for k in steps if spent.fits(spent.price(with_knob(method, "budget", value := round(k * STEP, 6))))
-        )
-    except (UserError, StopIteration) as error:
-        why = str(error) or "each of its schedules takes longer."
-        raise UserError(f"{name} cannot meet {spent} on {config.name}: {why}") from error
+        for k in range(round(1 / STEP), 0, -1):
+            value = round(k * STEP, 6)
+            cost = spent.price(with_knob(method, "budget", value))
+            if spent.fits(cost):
+                return value
+            least = min(least, (cost, value))
+    except UserError as error:  # below what it can reach
+        if least[0] == math.inf:
+            raise UserError(f"{name} cannot meet {spent} on {config.name}: {error}") from error
+    cost, value = least
+    raise _out_of_reach(name, config, spent, math.ceil(cost * 1e4) / 1e4, f"budget={value:g}")
 
 
 def _keep(config: Sizes, method: Method, spent: Spent, name: str) -> float:
@@ -108,10 +113,12 @@ def _layers(config: Sizes, method: Method, spent: Spent, name: str) -> float:
     return next((value for value in rounded_up if value <= 1 and floor_count(value, n) == layers), layers / n)
 
 
-def _layer(config: Sizes, method: Method, spent: Spent, _: str) -> int:
+def _layer(config: Sizes, method: Method, spent: Spent, name: str) -> int:
     """The layer whose cost is nearest, the earlier of two."""
-    layers = range(config.shape.n_layers)
-    return min(layers, key=lambda after: abs(spent.price(with_knob(method, "after", after)) - spent.most))
+    costs = [spent.price(with_knob(method, "after", after)) for after in range(config.shape.n_layers)]
+    if min(costs) == max(costs):
+        raise UserError(f"{name} costs the same after every layer, so it cannot meet {spent}: name another method.")
+    return min(range(len(costs)), key=lambda after: abs(costs[after] - spent.most))
 
 
 def with_knob(method: Method, knob: Knob, value: float) -> Method:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deltaprune.analysis.parts import Run, here, parts_of
-from deltaprune.calibrate.freezing import MODES, STORED, Found, Price, price_of, share_of, unreachable
+from deltaprune.calibrate.freezing import MODES, STORED, Found, Price, check_reachable, counted_text, price_of, share_of
 from deltaprune.calibrate.own_answers import image_rows, lesson, mean_of, state_sums
 from deltaprune.calibrate.trials import Schedule, Trials
 from deltaprune.errors import UserError
@@ -53,16 +53,18 @@ def one_shot(
     begin, batches = time.perf_counter(), list(asked)
     if not batches:
         raise UserError("There is nothing to calibrate on: give at least one picture with a question.")
+    sizes, _ = _tried(vlm, [], None, store, batches, run)
+    questions = sum(n for n, _, _ in sizes)
+    text_tokens = counted_text(sum(rows for _, _, rows in sizes) / questions)
+    price = price_of(vlm.shape, text_tokens, times)
+    check_reachable(budget, modes, price, vlm.shape.n_layers, times)
     means = None
     if "mean" in modes:
         means = mean_of([part for (part,) in parts_of(vlm, sums_of, batches, run)])
     alone: list[tuple[int, How]] = [(l, how) for l in range(vlm.shape.n_layers) for how in modes]
     tell = None if on_trial is None else lambda done: on_trial(min(done, len(alone) * len(batches)))
     singles: list[Schedule] = [{l: how} for l, how in alone]
-    sizes, js = _tried(vlm, singles, means, store, batches, run, tell)
-    questions = sum(n for n, _, _ in sizes)
-    text_tokens = sum(rows for _, _, rows in sizes) / questions
-    price = price_of(vlm.shape, text_tokens, times)
+    _, js = _tried(vlm, singles, means, store, batches, run, tell)
     schedules, changes = _ranking(price, budget, alone, js)
     _, along = _tried(vlm, schedules, means, store, batches, run)
     return Found(
@@ -95,8 +97,6 @@ def _ranking(
             hows = {**hows, l: how}
             schedules.append(hows)
             changes.append((l, how))
-    if price(hows) > budget:
-        raise unreachable(budget, {how for _, how in alone}, price(hows))
     return schedules, changes
 
 

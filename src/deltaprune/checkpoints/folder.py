@@ -43,9 +43,16 @@ def read_config(folder: Path) -> MLLMConfig:
             "checkpoints/latest-checkpoint.pt)."
         )
     try:
-        config = MLLMConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind = raw.get("model_type", MODEL_TYPE)
+        config = MLLMConfig.from_dict(raw) if kind == MODEL_TYPE else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / CONFIG} is not a model's configuration ({in_words(error)}): restore it.") from error
+    if config is None:
+        raise UserError(
+            f"{folder} holds a model of transformers' own ({kind}), which the commands read as it is: only checkpoints "
+            "of Cobra and RoboMamba are converted."
+        )
     return config if config.plan is None else replace(config, plan=with_means(config.plan, folder))
 
 

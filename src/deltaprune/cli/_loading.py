@@ -59,6 +59,13 @@ def load_model(options: ModelOptions, device: str, working: Working) -> "tuple[V
     return vlm, processor
 
 
+def loads_of(options: ModelOptions, device: str) -> dict[str, str]:
+    """What differs from the defaults of `load`, for the studio's lines to share; see `studio.share.command_line`."""
+    given = {"source": (options.model, "bundled"), "plan": (options.plan, None), "device": (device, "cpu")}
+    given |= {"dtype": (options.dtype, None), "quantize": (options.quantize, None)}
+    return {name: str(value) for name, (value, default) in given.items() if value != default}
+
+
 def load_for(options: ModelOptions, where: PlaceOptions, working: Working) -> "tuple[VLM, Processor, Place]":
     """A model and the place where an engine runs it.
 

@@ -1,9 +1,11 @@
 """Measuring a model on pictures of a benchmark, with progress."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from deltaprune.cli._progress import Working
+from deltaprune.errors import UserError
 
 if TYPE_CHECKING:
     from deltaprune.analysis.parts import Run
@@ -47,6 +49,19 @@ class Measuring(NamedTuple):
         """What a function of `deltaprune.calibrate` measures; `what` is named in the line of progress."""
         self.working.say(f"measuring {what}")
         return measure(self.vlm, self.batches(), run=self.run)
+
+
+def drawn_benchmark(name: str) -> "Benchmark":
+    """A benchmark that reads no files, which is what commands that only measure take; else a `UserError`."""
+    from deltaprune.benchmarks import registry
+
+    reading = {each for each in registry.names() if "data" in {field.name for field in fields(registry[each])}}
+    if name in reading:
+        raise UserError(
+            f"{name} reads files, which this command does not take: measure on "
+            f"{', '.join(sorted(set(registry.names()) - reading))}, or on a benchmark of your own, --plugin FILE.py."
+        )
+    return registry[name]()
 
 
 def plan_in_place(on: Measuring, rule: str, eta: float, source: Mapping[str, object]) -> "Plan":

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from deltaprune.cli._measuring import Measuring, plan_in_place
+from deltaprune.cli._measuring import Measuring, drawn_benchmark, plan_in_place
 from deltaprune.cli._plot_options import PlotOptions
 from deltaprune.cli._progress import Working
 from deltaprune.errors import UserError
@@ -20,14 +20,16 @@ def _spread(asked: PlotOptions, working: Working) -> "Figure":
     """The curve of eq. 7, and the layers that the paper's rules find on it."""
     from deltaprune.analysis.figures import spread_curve
     from deltaprune.analysis.parts import here
-    from deltaprune.benchmarks import one_of_each, registry
+    from deltaprune.benchmarks import one_of_each
     from deltaprune.calibrate import measure, plan
     from deltaprune.calibrate.plans import check_rule
     from deltaprune.hosted.model import Hosted
 
     name, rule = asked.benchmark or "scenes", asked.rule or "first_peak"
     check_rule(rule)
-    benchmark = registry[name]()
+    if rule == "js":
+        raise UserError("plot spread draws first_peak or argmin: js goes by pruned runs, see calibrate --rule js.")
+    benchmark = drawn_benchmark(name)
     about = one_of_each(benchmark, "val", 0, asked.samples or 32)
     vlm, processor = asked.load(working)
     on = Measuring(vlm, processor, benchmark, about, working, here)

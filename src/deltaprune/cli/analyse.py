@@ -10,7 +10,7 @@ from deltaprune.cli._analyses_scores import attention_and_score, curve_over_keep
 from deltaprune.cli._asked import Asked, Done
 from deltaprune.cli._common import check_whole, print_json, write
 from deltaprune.cli._loading import ModelOptions, PlaceOptions, load_to_measure
-from deltaprune.cli._measuring import Measuring
+from deltaprune.cli._measuring import Measuring, drawn_benchmark
 from deltaprune.cli._options import (
     AddressOption,
     BenchmarkOption,
@@ -102,12 +102,19 @@ def analyse(
     shares = numbers_of("--keep", keep)
     layers = whole_of("--early", early), whole_of("--late", late)
     with Working("starting") as working:
-        from deltaprune.benchmarks import one_of_each, registry
+        from deltaprune.benchmarks import one_of_each
+        from deltaprune.hosted.recognise import is_hosted
         from deltaprune.scores import as_score
+
+        if is_hosted(model):
+            raise UserError(
+                f"{model} is a model of transformers' own, which analyse does not take: see calibrate, sweep and plot "
+                "spread."
+            )
 
         ranks = as_score(score or "delta")
         check_figure(plot)
-        chosen, n_sets = registry[benchmark](), sets or 4 if subject == "sets" else 1
+        chosen, n_sets = drawn_benchmark(benchmark), sets or 4 if subject == "sets" else 1
         about = one_of_each(chosen, split, seed, samples * n_sets)
         options = ModelOptions(model, plan, towers, tokenizer, dtype, quantize)
         vlm, processor, run = load_to_measure(options, PlaceOptions(engine, address, workers, device), working)

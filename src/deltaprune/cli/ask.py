@@ -1,5 +1,6 @@
 """`deltaprune ask`."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +78,7 @@ def ask(
         check_questions(question)
         for each in methods:
             parse(each)
+        _check_order(image, question)
         picture = open_image(image)
         if overlay is not None:
             _check_overlay(overlay, image)
@@ -93,6 +95,16 @@ def ask(
     print_json(dicts) if json else show(*ask_tables(dicts, vlm.device.type))
     if overlay is not None:
         print(_told(overlay, drawn), file=sys.stdout if manner().form == "table" else sys.stderr)
+
+
+def _check_order(image: str, questions: list[str]) -> None:
+    """The picture comes first, else a `UserError`."""
+    picture = next(filter(os.path.isfile, questions), None)
+    if picture is not None and not os.path.exists(image):
+        raise UserError(
+            f"There is no image {image!r}, and {picture!r} is a file: write the picture first, deltaprune ask IMAGE "
+            "QUESTION."
+        )
 
 
 def _check_overlay(overlay: str, image: str) -> None:

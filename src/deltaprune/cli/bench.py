@@ -89,6 +89,12 @@ def bench(
         raise UserError("--peers run on the model's own weights, which --quantize replaces: leave one of them out.")
     if growth and questions:
         raise UserError("--growth and --questions are two measurements: ask for one of them.")
+    if growth or questions:
+        which = "--growth" if growth else "--questions"
+        others = {"--batch": batch, "--peers": peers, "--components": components, "--method": growth and method}
+        for option, value in others.items():
+            if value:
+                raise UserError(f"{option} plays no part in the measurement of {which}: leave one of them out.")
     with Working("starting") as working:
         from deltaprune.hosted.recognise import is_hosted
         from deltaprune.methods import parse
@@ -208,8 +214,9 @@ def _loaded(options: ModelOptions, random_weights: bool, layers: int | None, dev
         if layers is not None:
             raise UserError("--layers cuts a model of random weights: add --random-weights.")
         return load_model(options, device, working)[0]
-    if options.plan is not None:
-        raise UserError("--plan is for a model with its own weights: leave it or --random-weights out.")
+    for option, value in {"--plan": options.plan, "--towers": options.towers, "--tokenizer": options.tokenizer}.items():
+        if value:
+            raise UserError(f"{option} is for a model with its own weights: leave it or --random-weights out.")
     return _random(options, layers, device, working)
 
 

@@ -63,9 +63,11 @@ def budget(
     """
     check_whole("--text-tokens", 1 if text_tokens is None else text_tokens)
     with Working("starting"):
+        from deltaprune.hosted.config import suited
+
         spent = _spent(macs, much, unit)
         config = with_visual_tokens(read_model_config(model, plan), visual_tokens)
-        rows = [_row(config, text, spent, text_tokens, convention) for text in method or DEFAULT]
+        rows = [_row(config, text, spent, text_tokens, convention) for text in method or suited(DEFAULT, config)]
     print_json(rows) if json else show(budget_table(rows))
 
 

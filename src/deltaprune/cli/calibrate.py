@@ -8,7 +8,7 @@ import typer
 from deltaprune.cli._common import check_target, check_whole, print_json, write
 from deltaprune.cli._freezing import frozen, frozen_in_place
 from deltaprune.cli._loading import ModelOptions, PlaceOptions, load_to_measure
-from deltaprune.cli._measuring import Measuring, plan_in_place
+from deltaprune.cli._measuring import Measuring, drawn_benchmark, plan_in_place
 from deltaprune.cli._options import (
     AddressOption,
     BenchmarkOption,
@@ -80,10 +80,13 @@ def calibrate(
         raise UserError(
             "--budget searches, and times layers, in one process: leave out --engine, or rank with --one-shot by MACs."
         )
+    if budget is None and (one_shot or unit != "macs"):
+        option = "--one-shot" if one_shot else "--in"
+        raise UserError(f"{option} says how a budget is met: add one, such as --budget 0.6, or leave {option} out.")
     if out is not None:
         check_target("--out", out)
     with Working("starting") as working:
-        from deltaprune.benchmarks import one_of_each, registry
+        from deltaprune.benchmarks import one_of_each
         from deltaprune.calibrate import divergence, fitting, measure, plan, plan_document, save_plan
         from deltaprune.calibrate.contribution import contribution as contribution_by_layer
         from deltaprune.calibrate.frozen import check_budget
@@ -95,7 +98,7 @@ def calibrate(
         check_eta(eta)
         if budget is not None:
             check_budget(budget, unit, "--budget")
-        chosen = registry[benchmark]()
+        chosen = drawn_benchmark(benchmark)
         asked = one_of_each(chosen, split, seed, samples)
         options = ModelOptions(model, None, towers, tokenizer, dtype, quantize)
         where = PlaceOptions(engine, address, workers, device)

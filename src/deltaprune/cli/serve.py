@@ -15,7 +15,7 @@ from deltaprune.cli._common import (
     read_model_config,
     read_towers,
 )
-from deltaprune.cli._loading import ModelOptions, load_model
+from deltaprune.cli._loading import ModelOptions, load_model, loads_of
 from deltaprune.cli._options import (
     DeviceOption,
     DtypeOption,
@@ -87,6 +87,8 @@ def serve(
         raise UserError(f"--port {port} is out of range: it is a whole number from 0 to 65535 (try 8000).")
     if engine not in ENGINES:
         raise UserError(f"There is no engine {engine!r}: {did_you_mean(engine, ENGINES)}.")
+    if engine == "local" and (replicas != 1 or address is not None):
+        raise UserError("--replicas and --address are for Ray Serve: add --engine ray, or leave them out.")
     if studio and engine == "ray":
         raise UserError("--studio needs the model in this process: leave out --engine ray, or run deltaprune studio.")
     _check_extra(engine)
@@ -133,7 +135,7 @@ def _here(options: ModelOptions, device: str, settings: "Settings", studio: bool
     if studio:
         from deltaprune.studio import mount
 
-        app = mount(app, loaded)
+        app = mount(app, loaded, loads=loads_of(options, device))
     return app
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from deltaprune.cli._loading import ModelOptions, load_model
-from deltaprune.cli._options import DeviceOption, DtypeOption, ModelOption, QuantizeOption
+from deltaprune.cli._loading import ModelOptions, load_model, loads_of
+from deltaprune.cli._options import DeviceOption, DtypeOption, ModelOption, PlanOption, QuantizeOption
 from deltaprune.cli._progress import Working
 from deltaprune.errors import UserError
 
@@ -17,6 +17,7 @@ def studio(
         str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 7860,
+    plan: PlanOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = None,
     quantize: QuantizeOption = None,
@@ -31,12 +32,11 @@ def studio(
         from deltaprune.studio.app import check_port, own_app, serve, warm_up
 
         check_port(host, port)
-        opened = load_model(ModelOptions(model, dtype=dtype, quantize=quantize), device, working)
+        options = ModelOptions(model, plan, dtype=dtype, quantize=quantize)
+        opened = load_model(options, device, working)
         working.say("warming up (the first run on a machine compiles the kernels)")
         warm_up(opened)
-        given = {"source": (model, "bundled"), "device": (device, "cpu"), "dtype": (dtype, None)}
-        given |= {"quantize": (quantize, None)}
-        app = own_app(opened, {name: str(value) for name, (value, default) in given.items() if value != default})
+        app = own_app(opened, loads_of(options, device))
     print(f"The studio is at http://{_shown(host)}:{port}/studio/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
     serve(app, host, port)
 

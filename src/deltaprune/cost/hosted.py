@@ -51,7 +51,11 @@ class HostedCost:
 
 
 def hosted_macs(config: HostedConfig, method: Method, text_tokens: float) -> HostedCost:
-    """What one prefill of an image and a question costs."""
+    """What one prefill of an image and a question costs.
+
+    Raises:
+        UserError: no text, or a method that cannot run on the model in place.
+    """
     parts = _prefill(config, method, text_tokens)
     return HostedCost({**parts, "head": config.head}, _share(parts, config, text_tokens))
 
@@ -98,7 +102,7 @@ def _rows(config: HostedConfig, method: Method, text_tokens: float) -> list[tupl
     """For each layer, how many rows it updates, and how many only write its state."""
     if not text_tokens >= 1:
         raise UserError(f"text_tokens={text_tokens} is no prompt: give at least 1 (a short question has about 22).")
-    steps = method.checked_steps(config.shape)
+    steps = config.steps_of(method)
     passes, found = passes_of(steps), []
     for l, visual in enumerate(visual_tokens_per_layer(steps, config.shape)):
         how = passes.get(l)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import overload
 
+from deltaprune.blocks.mamba1 import MambaBlock
 from deltaprune.blocks.sizes import MambaConfig
 from deltaprune.cost.hosted import HostedCost, hosted_decode_macs, hosted_macs, hosted_share
 from deltaprune.counting import TEXT_TOKENS, updated_and_written
@@ -29,6 +30,7 @@ from deltaprune.errors import UserError, did_you_mean
 from deltaprune.hosted.config import HostedConfig
 from deltaprune.methods.none import NoPruning
 from deltaprune.mllm.network import MLLMConfig
+from deltaprune.readers import readers
 from deltaprune.steps import Method, side_of
 from deltaprune.vision.towers import TowerConfig
 
@@ -93,7 +95,7 @@ def macs(
         convention: "full" or "paper", see the module's docstring.
 
     Raises:
-        UserError: no text, or an unknown convention.
+        UserError: no text, an unknown convention, or a method that cannot run on the model.
     """
     full = _is_full(convention)
     if isinstance(config, HostedConfig):
@@ -145,7 +147,11 @@ def decode_macs(
 
 
 def share_of(config: MLLMConfig | HostedConfig, method: Method, text_tokens: float) -> float:
-    """LM-prefill MACs under `method` over those without pruning, a fraction."""
+    """LM-prefill MACs under `method` over those without pruning, a fraction.
+
+    Raises:
+        UserError: no text, or a method that cannot run on the model.
+    """
     if isinstance(config, HostedConfig):
         return hosted_share(config, method, text_tokens)
     updated, written = _rows(config, method, text_tokens)
@@ -192,7 +198,9 @@ def _lm_macs(lm: MambaConfig, updated: float, written: float, full: bool) -> dic
 
 
 def _rows(config: MLLMConfig, method: Method, text_tokens: float) -> tuple[float, float]:
-    """Rows that a layer updates, and rows that only write its state, each summed over layers."""
+    """Rows that a layer updates, and rows that only write its state, each summed over layers; else a `UserError`."""
     if not text_tokens >= 1:
         raise UserError(f"text_tokens={text_tokens} is no prompt: give at least 1 (a short question has about 22).")
-    return updated_and_written(method.checked_steps(config.shape), config.shape, text_tokens)
+    steps = method.checked_steps(config.shape)
+    readers((MambaBlock,) * config.lm.n_layers, steps)
+    return updated_and_written(steps, config.shape, text_tokens)

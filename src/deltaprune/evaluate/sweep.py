@@ -18,6 +18,7 @@ from deltaprune.evaluate.hosted import counted
 from deltaprune.evaluate.results import MethodResult
 from deltaprune.evaluate.run import evaluate
 from deltaprune.evaluate.work import mean_text_tokens
+from deltaprune.hosted.config import suited
 from deltaprune.hosted.model import Hosted
 from deltaprune.mllm.processor import Processor
 from deltaprune.vlm import VLM
@@ -102,13 +103,18 @@ def points(
         check_share("share", value)
     labels: dict[str, None] = {}
     left_out: list[str] = []
-    every = ALL in (text.strip() for text in methods)
-    asked = [name for text in methods for name in (askable(config) if text.strip() == ALL else [text])]
-    for text in asked:
+    every = suited(askable(config), config) if ALL in (text.strip() for text in methods) else []
+    asked = [(each, text.strip() != ALL) for text in methods for each in (every if text.strip() == ALL else [text])]
+    for text, named in asked:
         if text.strip() == "none":
             continue
-        met, missed = _points_of(config, text, keep, share, text_tokens)
-        if not met and not every:
+        try:
+            met, missed = _points_of(config, text, keep, share, text_tokens)
+        except UserError as error:
+            if named:
+                raise
+            met, missed = [], [str(error)]
+        if not met and named:
             raise UserError(missed[0])
         labels |= dict.fromkeys(met)
         left_out += missed

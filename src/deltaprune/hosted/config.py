@@ -6,10 +6,12 @@ from typing import Any
 
 from deltaprune.errors import UserError
 from deltaprune.hosted.sizes import LayerSizes, layer_sizes
+from deltaprune.inplace.served import check_served
 from deltaprune.inplace.sizes import write_share
 from deltaprune.inplace.target import USUAL, Target, plan_by_depth
 from deltaprune.plan import Plan, Shape
-from deltaprune.steps import Method
+from deltaprune.protocols import Layer
+from deltaprune.steps import Method, Step
 
 HEAD = "lm_head"
 SCORES = {"delta": "step", "last_attention": "attention"}  # a default score -> the role that it reads; the first wins
@@ -25,6 +27,7 @@ class HostedConfig:
         layers: the decoder layers' sizes.
         head: MACs of one row's logits.
         plan: where it is best pruned; by depth alone until a calibrated one is given.
+        blocks: the layers' probes, which say what a score can read there.
         score: by which DTP prunes it where nobody says: "delta", or "last_attention" where no layer has a step size.
         first: layers that have run when one has told this score.
         n_visual: visual tokens of one image. They depend on the image's size: `USUAL` unless one is at hand.
@@ -34,6 +37,7 @@ class HostedConfig:
     layers: tuple[LayerSizes, ...] = field(repr=False)
     head: int
     plan: Plan
+    blocks: tuple[Layer, ...] = field(repr=False, compare=False)
     score: str = "delta"
     first: int = 1
     n_visual: int = USUAL
@@ -53,7 +57,8 @@ class HostedConfig:
         told = {score: [role in block.offers for block in target.blocks] for score, role in SCORES.items()}
         score = next((score for score, layers in told.items() if any(layers)), "last_attention")
         first = told[score].index(True) + 1 if any(told[score]) else len(layers)
-        return cls(name, layers, head.in_features * head.out_features, plan_by_depth(len(layers)), score, first)
+        weights, blocks = head.in_features * head.out_features, tuple(target.blocks)
+        return cls(name, layers, weights, plan_by_depth(len(layers)), blocks, score, first)
 
     @property
     def shape(self) -> Shape:
@@ -64,6 +69,12 @@ class HostedConfig:
     def write(self) -> float:
         """MACs with weights of a row that only writes over those of one that is updated, all layers together."""
         return write_share([(layer.updated, layer.written) for layer in self.layers])
+
+    def steps_of(self, method: Method) -> tuple[Step, ...]:
+        """A method's steps on this model, else a `UserError` where they cannot run on it in place."""
+        steps = method.checked_steps(self.shape)
+        check_served(self.blocks, steps)
+        return steps
 
     def with_visual(self, n: int) -> "HostedConfig":
         """The same for images of so many visual tokens."""

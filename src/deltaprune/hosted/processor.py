@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Int
 from PIL.Image import Image
 from tokenizers import Tokenizer
@@ -17,6 +18,7 @@ from deltaprune.mllm.processor import Inputs, Prompt
 from deltaprune.mllm.prompts import IMAGES, parts
 
 HERE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+BROKEN = (OSError, ValueError, TypeError, KeyError, StrictDataclassError)  # what transformers raises for bad files
 NOT_TAKEN = ("token_type_ids",)  # some tokenizers give them, no model here takes them
 
 
@@ -44,11 +46,12 @@ class HostedProcessor:
             UserError: files are missing or damaged, or it needs a package that is not installed.
         """
         try:
-            return cls(_read(folder))
+            read = _read(folder)
         except (ImportError, AttributeError) as error:
             raise UserError(f"The processor in {folder} cannot be made here: {in_words(error)}.") from error
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except BROKEN as error:
             raise UserError(f"The processor in {folder} cannot be loaded: {in_words(error)}.") from error
+        return cls(read)
 
     @property
     def words(self) -> Any:

@@ -24,10 +24,11 @@ from deltaprune.errors import UserError
 from deltaprune.inplace.call import Call
 from deltaprune.inplace.inputs import Inputs
 from deltaprune.inplace.probes import OUTPUT
+from deltaprune.inplace.served import check_served
 from deltaprune.inplace.target import Target
 from deltaprune.inplace.writing import Passing, writing_hooks
 from deltaprune.pruner import Pruner
-from deltaprune.steps import Method, Shrink, Step, passes_of
+from deltaprune.steps import Method, Step, passes_of
 
 _HERE: ContextVar["Attached | None"] = ContextVar("deltaprune_attached", default=None)
 _CALL: ContextVar["Call | None"] = ContextVar("deltaprune_call", default=None)
@@ -63,15 +64,7 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
             f"Layers that image rows only write to have masks of their own, which {attention!r} attention does not "
             'take: load the model with attn_implementation="sdpa".'
         )
-    if "mean" in passes_of(steps).values():
-        raise UserError(
-            "Mean states are found and kept for models of deltaprune's own alone: here image rows write, or a layer "
-            'does not see them, how="write" or "skip".'
-        )
-    if any(isinstance(step, Shrink) for step in steps):
-        raise UserError(
-            "Pictures are shrunk by the model's own processor here: hand it smaller ones, without a method."
-        )
+    check_served(target.blocks, steps)
     devices = {str(device) for device in getattr(target.model, "hf_device_map", {}).values()}
     if len(devices) > 1:
         raise UserError(
@@ -83,7 +76,6 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
         raise UserError(
             "A compiled model cannot be pruned in place, since its rows change their number: do not compile it."
         )
-    Pruner(target, steps)  # raises where no layer tells what a score reads
 
 
 class Attached:

@@ -41,7 +41,7 @@ def parse(text: str) -> Method:
     for item in filter(None, (part.strip() for part in rest.replace(";", ",").split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals:
-            raise UserError(f"Method {text!r}: {item!r} is not of the form field=value.")
+            raise UserError(f"Method {text!r}: {item!r} is not of the form field=value, such as keep=0.5.")
         if key not in known:
             raise UserError(f"Method {name!r} has no field {key!r}: {did_you_mean(key, known)}.")
         if key in values:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
 
-from deltaprune.counting import share_of_steps
+from deltaprune.counting import rounded_up, share_of_steps
 from deltaprune.errors import UserError
 from deltaprune.methods import registry
 from deltaprune.methods._ranking import Ranking
@@ -60,7 +60,7 @@ class FitPrune(Ranking):
         budget = BUDGET if self.budget is None else self.budget
         step = bisect_left(range(STEPS), True, key=lambda step: share(step) <= budget)
         if self.budget is not None and share(step) > budget:
-            least = f"{share(STEPS) + 5e-4:.3f}"
+            least = rounded_up(share(STEPS))
             raise UserError(f"budget={budget} is below what dropping all tokens costs: give at least {least}.")
         return self._stages(shape, curves, step / STEPS)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from deltaprune.checks import check_keep, check_layer
-from deltaprune.counting import share_of_steps
+from deltaprune.counting import rounded_up, share_of_steps
 from deltaprune.errors import UserError
 from deltaprune.mean_states import MeanStates
 from deltaprune.methods import registry
@@ -127,7 +127,7 @@ class Freeze(Ranking):
         )
         return UserError(
             f"budget={budget} cannot be met by freezing {how}, which ends at {share:.3f} of the MACs: give at least "
-            f"{share:.3f}, a smaller keep, or run deltaprune calibrate --budget {budget}."
+            f"{rounded_up(share)}, a smaller keep, or run deltaprune calibrate --budget {budget}."
         )
 
 

@@ -35,8 +35,8 @@ def mount(
         app: a FastAPI app, such as the server's.
         model: what `load` gave.
         path: where, beginning with a slash.
-        loads: how the model was loaded, for the lines to share: what was given of "source", "device", "dtype" and
-            "quantize".
+        loads: how the model was loaded, for the lines to share: what was given of "source", "plan", "device", "dtype"
+            and "quantize".
 
     Returns:
         The same app.
@@ -114,6 +114,10 @@ def check_port(host: str, port: int) -> None:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind((host, port))
+    except socket.gaierror as error:
+        raise UserError(
+            f"{host!r} is no address of this machine ({error.strerror}): choose another --host, such as 127.0.0.1."
+        ) from error
     except OSError as error:
         raise UserError(
             f"{host}:{port} cannot be used ({error.strerror or error}): choose another with --port, such as {port + 1}."

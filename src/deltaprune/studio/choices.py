@@ -9,7 +9,7 @@ from deltaprune.methods import registry as methods
 from deltaprune.methods.freeze import BUDGET
 from deltaprune.plan import Shape
 from deltaprune.protocols import Layer
-from deltaprune.pruner import HIDDEN
+from deltaprune.readers import HIDDEN
 from deltaprune.scores import registry as scores
 
 BY_HAND = "chosen"  # its patches are chosen on the picture, not in a list

@@ -1,4 +1,4 @@
-"""A setting as a command line and as three lines of Python."""
+"""A setting as a command line and as a few lines of Python."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -19,9 +19,9 @@ def command_line(picture: str, question: str, method: str, loads: Mapping[str, s
     Args:
         picture: the file's name.
         question, method: as they were asked.
-        loads: what differs from the defaults of `load`: "source", "device", "dtype", "quantize".
+        loads: what differs from the defaults of `load`, "source", "device", "dtype", "quantize"; "plan" is a plan file.
     """
-    names = {"source": "--model", "device": "--device", "dtype": "--dtype", "quantize": "--quantize"}
+    names = {"source": "--model", "plan": "--plan", "device": "--device", "dtype": "--dtype", "quantize": "--quantize"}
     options = ["--method", method, *(word for name, value in loads.items() for word in (names[name], value))]
     asked = [picture, question]
     dashed = any(word.startswith("-") for word in asked)  # it would be read as an option
@@ -29,13 +29,16 @@ def command_line(picture: str, question: str, method: str, loads: Mapping[str, s
 
 
 def python_lines(picture: str, question: str, method: str, loads: Mapping[str, str]) -> str:
-    """The same in Python: the import and three lines; takes what `command_line` takes."""
-    given = [repr(loads.get("source", "bundled")), *(f"{k}={v!r}" for k, v in loads.items() if k != "source")]
+    """The same in Python: the import, and a line for each step; takes what `command_line` takes."""
+    given = {name: repr(value) for name, value in loads.items()}
+    source, plan = given.pop("source", repr("bundled")), given.pop("plan", None)
+    planned = [] if plan is None else [f"model.use_plan(dp.load_plan({plan}, model.config))"]
     return "\n".join(
         (
             "import deltaprune as dp",
             "",
-            f"model, processor = dp.load({', '.join(given)})",
+            f"model, processor = dp.load({', '.join([source, *(f'{name}={value}' for name, value in given.items())])})",
+            *planned,
             f"inputs = processor(images={picture!r}, text={question!r})",
             f"print(processor.batch_decode(model.generate(**inputs, method={method!r}))[0])",
         )

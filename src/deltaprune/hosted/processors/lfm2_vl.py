@@ -64,7 +64,10 @@ class Lfm2VlImageProcessor(TensorPictures):
         most = max(most, (settings["tile_size"] // side) ** 2 if split else 0)
         grids, sizes, shown = [], [], list[Tensor]()
         for image in images:
-            grid, size = layout((image.shape[1], image.shape[2]), settings)
+            height, width = image.shape[1:]
+            grid, size = layout((height, width), settings)
+            if math.prod(size) > most * side**2:
+                raise ValueError(f"{width} x {height} pixels are too long and narrow, so crop the picture")
             grids.append(grid)
             sizes.append(list(size))
             shown += tiles(image, grid, size, settings)
