@@ -1,4 +1,7 @@
-"""The only loop over layers: prefill, prefixes, calibration, analysis and decoding all go through it."""
+"""The only loop over layers: prefill, prefixes, calibration and analysis go through it.
+
+Decoding does where the model has no step of its own (`Prepared`), in which kernels take the token through all layers.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
