@@ -72,7 +72,7 @@ def test_layers_ranked_alone(tiny, sent, run) -> None:
     assert there.changes == here.changes
     assert there.means == here.means
     assert (there.questions, there.pictures, there.one_shot) == (4, 3, True)
-    assert len(sent) == 3
+    assert len(sent) == 4
 
 
 def test_an_engine_and_its_place_are_checked() -> None:
