@@ -19,6 +19,7 @@ from deltaprune.mllm.lm import MambaLM
 from deltaprune.prefill import prefill
 from deltaprune.rows import Rows
 from deltaprune.scores.delta import Delta
+from deltaprune.scores.hidden_attention import HiddenAttention
 from deltaprune.steps import Method, Pass, Stage, check_steps
 
 SAMPLES = ((9, 4), (5, 3), (0, 2), (7, 1))
@@ -244,3 +245,13 @@ def test_mistakes() -> None:
     with pytest.raises(UserError, match="Layer 1 is in two passes"):
         check_steps((Pass((1,), "write"), Pass((1, 2), "skip")), L)
     assert Pass([3, 1, 1], "skip") == Pass((1, 3), "skip")
+
+
+def test_a_score_behind_skipped_layers_reads_the_layer_before_them() -> None:
+    """Also what belongs to that layer as a whole, though layers after it have run the text since."""
+    lm, rows = small(), packed([drawn(((30, 5),))[0]])
+    for block in lm.blocks:
+        torch.nn.init.normal_(block.mixer.A_log, std=2)
+    at_once = prefill(lm, rows, (Stage(1, 0.4, HiddenAttention()),))
+    later = prefill(lm, rows, (Pass((1, 2), "skip"), Stage(3, 0.4, HiddenAttention())))
+    assert torch.equal(later.kept[0].origin[0], at_once.kept[0].origin[0])

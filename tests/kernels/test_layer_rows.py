@@ -95,3 +95,32 @@ def test_states_of_other_samples() -> None:
     state = states(block, 2)
     with pytest.raises(ValueError, match="`layer_rows`: 1 sequences take states"):
         layer_rows(torch.randn(3, 40), block.weights, cumulate((3,)), state.ssm, state.conv)
+
+
+def test_rows_of_another_width() -> None:
+    with pytest.raises(ValueError, match="`layer_rows`: shapes do not fit 80 channels"):
+        layer_rows(torch.randn(3, 48), made(torch.float32).weights, cumulate((3,)))
+
+
+def test_boundaries_beyond_the_rows() -> None:
+    with pytest.raises(ValueError, match="number of rows, 3"):
+        layer_rows(torch.randn(3, 40), made(torch.float32).weights, cumulate((4,)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_state_that_is_not_contiguous(dtype: torch.dtype) -> None:
+    block, x = made(dtype), torch.randn(3, 40)
+    state = states(block, 1)
+    turned = state.ssm.transpose(1, 2).contiguous().transpose(1, 2)
+    got = layer_rows(x, block.weights, cumulate((3,)), turned, state.conv)
+    want = layer_rows(x, block.weights, cumulate((3,)), state.ssm, state.conv)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gradients_reach_a_state(dtype: torch.dtype) -> None:
+    block, x = made(dtype), torch.randn(3, 40)
+    state = states(block, 1)
+    out, _, _ = layer_rows(x, block.weights, cumulate((3,)), state.ssm.requires_grad_(True), state.conv)
+    out.sum().backward()
+    assert state.ssm.grad is not None

@@ -134,6 +134,42 @@ def test_layers_of_different_sizes() -> None:
         TokenWeights(lm.backbone.embedding.weight, [wide, *others], lm.backbone.norm_f.weight, 1e-5)
 
 
+def test_an_embedding_of_another_width() -> None:
+    lm = made("float32")
+    with pytest.raises(ValueError, match="shapes do not fit layers of width 64"):
+        TokenWeights(torch.zeros(56, 96), [b.weights for b in lm.blocks], torch.ones(96), 1e-5)
+
+
+def test_a_layer_of_another_type() -> None:
+    """Its arrays are not the first layer's elsewhere in memory."""
+    lm, ids = made("bfloat16"), torch.tensor([5])
+    lm.blocks[1].float()
+    given = states(lm, 1)
+    got, _ = lm.prepared_step()(ids, given)
+    want, _ = decode(lm, ids, given)
+    assert distance(got, want) <= APART["bfloat16"]
+
+
+def test_a_layer_whose_numbers_lie_apart() -> None:
+    lm, ids = made("float32"), torch.tensor([5])
+    lm.blocks[1].mixer.D.data = torch.randn(256)[::2]
+    given = states(lm, 1)
+    got, _ = lm.prepared_step()(ids, given)
+    want, _ = decode(lm, ids, given)
+    assert distance(got, want) <= APART["float32"]
+
+
+@pytest.mark.parametrize("trained", ["layer", "state"])
+def test_gradients_reach_layers_and_states(trained: str) -> None:
+    """Where the embedding and the final norm need none."""
+    lm, given = made("float32"), states(made("float32"), 1)
+    tensor = lm.blocks[1].mixer.out_proj.weight if trained == "layer" else given[1].ssm
+    tensor.requires_grad_(True)
+    logits, _ = lm.prepared_step()(torch.tensor([5]), given)
+    logits.sum().backward()
+    assert tensor.grad is not None
+
+
 def test_a_float64_model_has_the_reference() -> None:
     lm = made("float32").double()
     weights = TokenWeights(

@@ -108,7 +108,8 @@ def trace_of(known: ScanInputs, needs: frozenset[str], scanned: Mapping[str, Ten
     """The roles that were asked for; `scanned` holds those that the scan recorded."""
     per_row = {"key": known.b, "value": known.u, "query": known.c, **scanned}
     found = {role: value for role, value in per_row.items() if role in needs and value is not None}
-    return Trace(found, {"decay": known.a} if "decay" in needs else {})
+    # a copy: stages behind later layers may read it, which by then have written over the original
+    return Trace(found, {"decay": known.a.clone()} if "decay" in needs else {})
 
 
 def _extras(needs: frozenset[str]) -> frozenset[str]:

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deltaprune.kernels._backend import forced, select
+from deltaprune.kernels._packed import check_boundaries
 from deltaprune.kernels.layer_step._weights import LayerWeights
 from deltaprune.kernels.quantized import Quantized
 
@@ -35,12 +36,21 @@ def layer_rows(
 
     Returns:
         The residual stream after the layer, and both new states.
+
+    Raises:
+        ValueError: the shapes do not fit, or `cu_seqlens` does not end at T.
     """
-    (channels, order), samples = weights.A_log.shape, len(cu_seqlens) - 1
+    (length, width), (channels, order), samples = x.shape, weights.A_log.shape, len(cu_seqlens) - 1
+    if weights.in_proj.shape != (2 * channels, width):
+        told = f"x {tuple(x.shape)}, in_proj {tuple(weights.in_proj.shape)}"
+        raise ValueError(f"`layer_rows`: shapes do not fit {channels} channels: {told}.")
+    check_boundaries(cu_seqlens, length)
     wanted = (samples, channels, order), (samples, channels, weights.conv.shape[1] - 1)
     if any(state is not None and state.shape != shape for state, shape in zip((ssm, conv), wanted, strict=True)):
         raise ValueError(f"`layer_rows`: {samples} sequences take states {wanted[0]} and {wanted[1]}.")
-    gradients = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights.tensors()))
+    gradients = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, ssm, conv, *weights.tensors())
+    )
     chosen = select(__name__, x.device, backend, True, weights.in_proj.dtype, gradients)
     return chosen.fn(x, weights, cu_seqlens, ssm, conv)
 

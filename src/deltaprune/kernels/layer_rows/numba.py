@@ -124,7 +124,7 @@ def run(
     if window < 2 or order == 0 or not _fits(length, matrices):
         return reference.run(x, w, cu_seqlens, ssm, conv)
     shape, widest = (samples, channels, window - 1), max(width, channels, rank)
-    state = torch.zeros(samples, channels, order) if ssm is None else ssm.detach().to(torch.float32, copy=True)
+    state = torch.zeros(samples, channels, order) if ssm is None else _copied(ssm)
     before = torch.zeros(shape, dtype=torch.bfloat16) if conv is None else conv.detach().bfloat16()
     last, out = torch.empty(shape, dtype=torch.bfloat16), empty("layer_rows.out", x.shape, torch.float32, beside=x)
     words = length * (width // 2 + 5 * channels // 2 + rank // 2 + order)
@@ -136,7 +136,7 @@ def run(
     launch(
         _layer, w.in_proj.numel() * (1 + length // 4) // 16, as_float(x), as_float(w.norm), np.float32(w.eps),
         in_proj, flat(w.conv), flat(w.conv_bias), x_proj, dt_proj, as_float(w.dt_bias), A.numpy(), as_float(w.D),
-        out_proj, (length, width, rank), cu_seqlens.numpy(), _bits(before), _bits(last), state.contiguous().numpy(),
+        out_proj, (length, width, rank), cu_seqlens.numpy(), _bits(before), _bits(last), state.numpy(),
         room.numpy(), packed.numpy(), rooms, out.view(-1).numpy(),
     )  # fmt: skip
     return out, state, last
@@ -147,6 +147,11 @@ def _matrix(weight: Tensor | Quantized) -> np.ndarray | tuple[np.ndarray, np.nda
     if isinstance(weight, Quantized):
         return quantized.flat(weight)
     return flat(weight.detach().contiguous().view(torch.int32))
+
+
+def _copied(state: Tensor) -> Tensor:
+    """A state that may be written over, float32."""
+    return state.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
 def _bits(x: Tensor) -> np.ndarray:

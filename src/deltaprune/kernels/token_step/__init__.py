@@ -39,6 +39,8 @@ def token_step(
     wanted = (batch, *first.A_log.shape), past
     if len(states) != len(weights.layers) or any((ssm.shape, conv.shape) != wanted for ssm, conv in states):
         raise ValueError(f"`token_step`: {len(weights.layers)} layers take states {wanted[0]} and {wanted[1]} each.")
-    gradients = torch.is_grad_enabled() and (weights.norm.requires_grad or weights.embedding.requires_grad)
+    gradients = torch.is_grad_enabled() and (
+        weights.requires_grad or any(tensor.requires_grad for state in states for tensor in state)
+    )
     chosen = select(__name__, ids.device, backend, True, first.in_proj.dtype, gradients)
     return chosen.fn(ids, weights, states, in_place)

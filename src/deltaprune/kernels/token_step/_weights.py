@@ -17,7 +17,7 @@ class TokenWeights:
     Backends may keep what they made of them as long as this object lives.
 
     Raises:
-        ValueError: layers of different sizes.
+        ValueError: layers of different sizes, or an embedding or a final norm of another width.
     """
 
     embedding: Float[Tensor, "V d"] | Quantized
@@ -29,3 +29,13 @@ class TokenWeights:
         sizes = {tuple((name, getattr(value, "shape", None)) for name, value in vars(l).items()) for l in self.layers}
         if len(sizes) != 1:
             raise ValueError(f"`TokenWeights`: the layers have {len(sizes)} different sizes, not one.")
+        width = self.layers[0].in_proj.shape[1]
+        if self.embedding.shape[1] != width or self.norm.shape != (width,):
+            told = f"embedding {tuple(self.embedding.shape)}, norm {tuple(self.norm.shape)}"
+            raise ValueError(f"`TokenWeights`: shapes do not fit layers of width {width}: {told}.")
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any of them does."""
+        own = self.embedding.requires_grad or self.norm.requires_grad
+        return own or any(tensor.requires_grad for layer in self.layers for tensor in layer.tensors())

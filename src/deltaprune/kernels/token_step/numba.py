@@ -118,12 +118,14 @@ class _Held(NamedTuple):
 
     Attributes:
         layers: of each layer, what `held` gives; they own the memory.
-        places: their addresses.
+        alike: whether their arrays differ in nothing but their addresses, and the embedding has the layers' type.
+        places: the addresses.
         head: the embedding, its rows, and the final norm.
         work: elementary steps of a token.
     """
 
     layers: list[tuple[Any, ...]]
+    alike: bool
     places: np.ndarray
     head: tuple[Any, ...]
     work: int
@@ -133,7 +135,10 @@ _HELD: "WeakKeyDictionary[TokenWeights, _Held]" = WeakKeyDictionary()
 
 
 def step(ids: Tensor, w: TokenWeights, states: Sequence[LayerState], in_place: bool) -> tuple[Tensor, list[LayerState]]:
-    """See `token_step`; more samples than `MOST_SAMPLES`, or a window of one, go through the operations one by one."""
+    """See `token_step`.
+
+    The operations run one by one for more samples than `MOST_SAMPLES`, a window of one, and layers of several types.
+    """
     first, batch = w.layers[0], len(ids)
     (channels, order), rank, (rows, width) = first.A_log.shape, first.dt_proj.shape[1], w.embedding.shape
     window, other = first.conv.shape[1], dict(forced()).get("layer_step", "numba") != "numba"
@@ -142,10 +147,11 @@ def step(ids: Tensor, w: TokenWeights, states: Sequence[LayerState], in_place: b
     tokens = ids.tolist()
     if not all(0 <= token < rows for token in tokens):
         raise IndexError(f"The embedding has {rows} rows: there is none for the tokens {tokens}.")
-    kind = first.in_proj.dtype
+    made, kind = _HELD.get(w) or _HELD.setdefault(w, _made(w)), first.in_proj.dtype
+    if not made.alike:
+        return reference.step(ids, w, states, in_place)
     old = [(ssm.detach().float().contiguous(), conv.detach().to(kind).contiguous()) for ssm, conv in states]
     new = old if in_place else [(torch.empty_like(ssm), torch.empty_like(conv)) for ssm, conv in old]
-    made = _HELD.get(w) or _HELD.setdefault(w, _made(w))
     kept = np.array([[t.data_ptr() for t in (a[0], b[0], a[1], b[1])] for a, b in zip(old, new, strict=True)])
     logits, sizes = torch.empty(batch, rows), (batch, width, channels, order, rank, window, torch.get_num_threads())
     launch(
@@ -159,16 +165,19 @@ def _made(w: TokenWeights) -> _Held:
     layers = [held(each) for each in w.layers]
     head = matrix(w.embedding), len(w.embedding), as_float(w.norm), np.float32(w.eps)
     work = sum(each.in_proj.numel() for each in w.layers) // 8 + w.embedding.numel() // 16
-    return _Held(layers, np.array([_addresses(each) for each in layers]), head, work)
+    forms = {tuple((a.dtype, a.shape, a.strides) for arrays in map(_arrays, each) for a in arrays) for each in layers}
+    alike = len(forms) == 1 and w.embedding.dtype == w.layers[0].in_proj.dtype
+    return _Held(layers, alike, np.array([_addresses(each) for each in layers]), head, work)
+
+
+def _arrays(part: Any) -> list[np.ndarray]:
+    """Of one of what `held` gives: itself, or a quantized matrix's."""
+    return [each for each in (part if isinstance(part, tuple) else (part,)) if isinstance(each, np.ndarray)]
 
 
 def _addresses(weights: tuple[Any, ...]) -> list[int]:
     """Two for each of what `held` gives: of an array and nothing, or of a quantized matrix's numbers and scales."""
-    found = []
-    for each in weights:
-        arrays = [part for part in (each if isinstance(each, tuple) else (each,))[:2] if isinstance(part, np.ndarray)]
-        found += [array.ctypes.data for array in arrays] + [0] * (2 - len(arrays))
-    return found
+    return [place for part in weights for place in ([array.ctypes.data for array in _arrays(part)] + [0, 0])[:2]]
 
 
 BACKEND = Backend(
