@@ -30,7 +30,7 @@ from deltaprune.inplace.writing import Passing, writing_hooks
 from deltaprune.pruner import Pruner
 from deltaprune.steps import Method, Step, passes_of
 
-_HERE: ContextVar["Attached | None"] = ContextVar("deltaprune_attached", default=None)
+_HERE: ContextVar[tuple["Attached", ...]] = ContextVar("deltaprune_attached", default=())  # one for each model
 _CALL: ContextVar["Call | None"] = ContextVar("deltaprune_call", default=None)
 
 
@@ -49,7 +49,7 @@ def attached(model: Any, method: Method) -> Iterator[Target]:
     check_runnable(target, steps)
     with ExitStack() as hooks:
         here = Attached(target, steps, hooks)
-        token = _HERE.set(here)
+        token = _HERE.set((*_HERE.get(), here))
         hooks.callback(_HERE.reset, token)
         yield target
 
@@ -113,7 +113,7 @@ class Attached:
             hooks.callback(handle.remove)
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if _HERE.get() is self:
+        if self in _HERE.get():
             _CALL.set(None)
             _CALL.set(Call(self.target, self.steps, Inputs.of(model, self.target.family, args, kwargs)))
 
