@@ -10,11 +10,12 @@ rotary tables and masks of the rows that are left. Everything else stays transfo
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 import transformers
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -78,6 +79,16 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
         )
 
 
+def check_gradients(layers: Sequence[nn.Module]) -> None:
+    """A `UserError` where the backward pass would run layers again, without the hooks."""
+    runs_again = (layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers)
+    if torch.is_grad_enabled() and any(runs_again):
+        raise UserError(
+            "Gradient checkpointing runs layers a second time, when rows are not pruned any more: call "
+            "model.activation_checkpointing_disable() first."
+        )
+
+
 class Attached:
     """The hooks of one `with` block; they do nothing in a thread, or task, in which it is not on.
 
@@ -115,7 +126,10 @@ class Attached:
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self in _HERE.get():
             _CALL.set(None)
-            _CALL.set(Call(self.target, self.steps, Inputs.of(model, self.target.family, args, kwargs)))
+            call = Call(self.target, self.steps, Inputs.of(model, self.target.family, args, kwargs))
+            if call.pruner is not None:
+                check_gradients(self.target.layers)
+            _CALL.set(call)
 
     def _end(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         call = self._call()
@@ -128,6 +142,11 @@ class Attached:
         self, text: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         call = self._call()
+        if call is None and self in _HERE.get():
+            raise UserError(
+                f"The {type(text).__name__} was called by itself, where nothing tells its visual tokens: call the whole "
+                f"{type(self.target.model).__name__}, or leave the method's block."
+            )
         if call is None or call.pruner is None:
             return None
         kwargs = dict(kwargs)
