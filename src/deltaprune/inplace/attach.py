@@ -144,8 +144,8 @@ class Attached:
         call = self._call()
         if call is None and self in _HERE.get():
             raise UserError(
-                f"The {type(text).__name__} was called by itself, where nothing tells its visual tokens: call the whole "
-                f"{type(self.target.model).__name__}, or leave the method's block."
+                f"The {type(text).__name__} was called by itself, where nothing tells its visual tokens: call the "
+                f"whole {type(self.target.model).__name__}, or leave the method's block."
             )
         if call is None or call.pruner is None:
             return None
