@@ -9,6 +9,7 @@ from deltaprune.benchmarks.scenes import Scene
 from deltaprune.methods import parse
 from deltaprune.mllm.processor import Processor
 from deltaprune.plan import Plan, Shape
+from deltaprune.steps import stages_of
 
 SHAPE = Shape(n_layers=20, n_visual=256, plan=Plan(5, 15))
 MIB = 2**20
@@ -40,7 +41,8 @@ def test_they_end_in_a_sentence_at_once(text: str) -> None:
 
 def test_a_step_that_is_not_reached_is_no_mistake() -> None:
     """Of a schedule only its layers have to be within the model, not its end."""
-    assert [step.after for step in parse("utrc:early=3,until=80,every=80").checked_steps(SHAPE)] == [3]
+    steps = parse("utrc:early=3,until=80,every=80").checked_steps(SHAPE)
+    assert [stage.after for stage in stages_of(steps)] == [3]
     assert parse(f"freeze:write=0-{SHAPE.n_layers - 1}").checked_steps(SHAPE)
 
 
