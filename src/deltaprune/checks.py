@@ -1,7 +1,6 @@
 """Checks of the arguments of stages and methods; each failure is a `UserError` of one sentence."""
 
 import re
-from math import inf
 from sys import float_info
 
 from deltaprune.errors import UserError, did_you_mean
@@ -40,7 +39,7 @@ def check_at_least_one(name: str, number: object) -> None:
 def check_positive(name: str, number: object, zero: bool = False) -> None:
     """A number above 0, or from 0 up, and finite, else a `UserError`."""
     least = 0.0 if zero else float_info.min
-    if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < inf:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number <= float_info.max:
         raise UserError(f"{name}={number!r} is not possible: it is a number {'from 0 up' if zero else 'above 0'}.")
 
 

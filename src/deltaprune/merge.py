@@ -108,7 +108,9 @@ class MergeChunks(Reduce):
                 image, firsts = rows.visual_rows(b), kept.ranked[b][:count].sort().values
                 chunk = (image[:, None] >= firsts).sum(1) - 1
                 member = chunk == torch.arange(count, device=x.device)[:, None]
-                logits = (kept.scores[image] / self.temperature).expand(count, -1).masked_fill(~member, -torch.inf)
+                logits = (
+                    (kept.scores[image] / float(self.temperature)).expand(count, -1).masked_fill(~member, -torch.inf)
+                )
                 x[firsts] = logits.softmax(-1).to(x.dtype) @ x[image]
                 size[firsts] = (member * size[image]).sum(1)
         return replace(rows, x=x, size=size).take(kept.rows, kept.lengths, kept.n_visual)

@@ -175,3 +175,11 @@ def test_in_place(name: str, method: str) -> None:
     _, logits, target = pruned(make(name), parse(method + plan), one(name))
     assert [kept.counts for kept in target.kept] == [(8,)]
     assert bool(torch.isfinite(logits).all())
+
+
+@pytest.mark.parametrize("erases", [False, True])
+def test_a_window_ends_with_the_image(erases: bool) -> None:
+    """A wider one is no other, and takes no more memory: its width is a number in a method's text."""
+    told = trace(erases)
+    wanted = Retention(0.5, IMAGE)(rows(), told)
+    torch.testing.assert_close(Retention(0.5, 10**15)(rows(), told), wanted, rtol=0, atol=0)

@@ -93,6 +93,33 @@ def test_sampling_is_repeatable_and_leaves_the_seed_alone(folder: Folder, scene:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_an_answer_may_end_at_once(folder: Folder, scene: Path) -> None:
+    """The likeliest first token is the answer's, also where it is the end of text."""
+    vlm, processor = loaded(folder, "qwen3_5")
+    inputs = processor(images=picture(scene), text=TWO[0])
+    first, *_ = vlm.answer(inputs, 4, least=4).ids[0].tolist()
+    vlm.model.generation_config.eos_token_id = first
+    assert vlm.answer(inputs, 4).ids.tolist() == [[first]]
+    assert vlm.answer(inputs, 4, least=1).ids.tolist() == [[first]]
+    ids = vlm.answer(inputs, 4, least=3).ids[0].tolist()
+    assert len(ids) >= 3
+    assert first not in ids[:2]
+
+
+def test_a_folders_own_sampling_settings_play_no_part(folder: Folder, scene: Path) -> None:
+    vlm, processor = loaded(folder, "qwen3_5")
+    inputs = processor(images=picture(scene), text=TWO[0])
+
+    def answers() -> list[list[int]]:
+        sampler = Sampling(5.0, generator=torch.Generator().manual_seed(0))
+        return [vlm.answer(inputs, 32, least=32).ids[0].tolist(), vlm.answer(inputs, 8, sampler, least=8).ids.tolist()]
+
+    plain, settings = answers(), vlm.model.generation_config
+    settings.update(do_sample=True, temperature=0.1, top_k=1, top_p=0.1, min_p=0.9, top_h=0.1, typical_p=0.1)
+    settings.update(epsilon_cutoff=0.5, eta_cutoff=0.5, repetition_penalty=50.0, no_repeat_ngram_size=1)
+    assert answers() == plain
+
+
 def test_a_plan_moves_the_stages(folder: Folder, scene: Path) -> None:
     vlm, processor = loaded(folder, "qwen3_5")
     inputs = processor(images=picture(scene), text=TWO[0])

@@ -228,6 +228,21 @@ def test_after_an_exception_within_the_next_prompt_is_pruned() -> None:
     same(got, wanted(model, inputs))
 
 
+def test_two_models_at_once() -> None:
+    """A block within another: both models are pruned, and the outer one still is when the inner block has ended."""
+    outer, inner = make("qwen3_5"), make("qwen3_5", seed=1)
+    inputs, other = one("qwen3_5"), Cuts(((3, 0.25),))
+    alone = pruned(inner, other, inputs)
+    with METHOD(outer) as target:
+        with other(inner) as second:
+            same((*generated(outer, inputs)[:2], target), wanted(outer, inputs))
+            ids, logits, _ = generated(inner, inputs)
+        same((*generated(outer, inputs)[:2], target), wanted(outer, inputs))
+    assert torch.equal(logits, alone[1])
+    assert torch.equal(ids, alone[0])
+    assert kept(second) == kept(alone[2])
+
+
 def test_other_threads_are_left_as_they_are() -> None:
     model, inputs = make("qwen3_5"), one("qwen3_5")
     plain, done = generated(model, inputs)[1], {}

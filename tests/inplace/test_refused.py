@@ -42,6 +42,28 @@ def test_a_part_of_the_model() -> None:
     assert "give the whole model, as AutoModelForImageTextToText loads it" in said
 
 
+def test_a_part_that_is_called_by_itself() -> None:
+    """Nothing tells it which rows are visual: an unpruned answer would look like a pruned one."""
+    model, inputs = make("qwen3_5"), one("qwen3_5")
+    with METHOD(model), pytest.raises(dp.UserError, match="call the whole Qwen3_5ForConditionalGeneration"):
+        model.model(**inputs)
+    model.model(**inputs)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing(reentrant: bool) -> None:
+    """In the backward pass the hooks are off: some layers would take another way, unnoticed."""
+    model, inputs = make("llava+jamba").requires_grad_(True).train(), one("llava+jamba")
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": reentrant})
+    with METHOD(model):
+        with pytest.raises(dp.UserError, match="Gradient checkpointing"):
+            model(**inputs, use_cache=False)
+        with torch.no_grad():
+            model(**inputs, use_cache=False)
+        model.activation_checkpointing_disable()
+        model(**inputs, use_cache=False).logits[:, -1].logsumexp(-1).sum().backward()
+
+
 def test_a_score_that_no_layer_tells() -> None:
     assert "needs step, which no layer before it provides" in refused(dp.DTP(), make("qwen2_5_vl"))
     assert "needs attention, which no layer before it provides" in refused(

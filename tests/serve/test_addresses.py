@@ -38,6 +38,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        if path == "/drop":
+            self._drip()
+            return
         if path in REDIRECTS:
             self.send_response(302)
             self.send_header("Location", REDIRECTS[path])
@@ -49,6 +52,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if path == "/slow":
                 time.sleep(1)
             self.wfile.write(b"x" * (5000 if path == "/large" else 5))
+
+    def _drip(self) -> None:
+        """Two seconds of headers, each byte well within a socket's timeout."""
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX-More: ")
+            for _ in range(40):
+                self.wfile.write(b"x")
+                time.sleep(0.05)
+            self.wfile.write(b"\r\n\r\nxxxxx")
 
     def log_message(self, format: str, *args: Any) -> None:
         return
@@ -118,6 +130,14 @@ def test_what_is_not_fetched(web: str, path: str, word: str) -> None:
     assert caught.value.status == 400
     assert word in caught.value.message
     assert caught.value.message.endswith(".")
+
+
+@pytest.mark.usefixtures("outside")
+def test_the_time_is_for_all_of_it(web: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(ApiError, match="cannot be read"):
+        fetch(f"{web}/drop", 1000, seconds=0.5)
+    assert time.monotonic() - start < 1.5
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a", "http://[::1]:9/a", "http://localhost:9/a", "https:///a"])

@@ -8,6 +8,8 @@ import httpx
 import openai
 import pytest
 from chats import Served, about, png, uri
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from deltaprune.serve.settings import MIB
@@ -100,6 +102,18 @@ def test_the_key(serve: Any) -> None:
     assert latin.status_code == 401
     assert httpx.get(f"{guarded.url}/v1/models").status_code == 401
     assert httpx.get(f"{guarded.url}/health").status_code == 200
+
+
+def test_an_app_that_is_mounted_is_guarded(serve: Any) -> None:
+    inner, outer = serve(api_key="secret", max_body=1000), FastAPI()
+    outer.mount("/vlm", inner.app)
+    client, key = TestClient(outer), {"Authorization": "Bearer secret"}
+    assert client.get("/vlm/v1/models").status_code == 401
+    assert client.get("/vlm/v1/models", headers=key).status_code == 200
+    assert client.post("/vlm/v1/chat/completions", json={"model": "m"}).status_code == 401
+    assert client.post("/vlm/v1/chat/completions", content=b" " * 1001, headers=key).status_code == 413
+    assert client.get("/vlm/health").status_code == 200
+    assert 'requests_total{status="413"} 1.0' in client.get("/vlm/metrics").text
 
 
 def test_a_body_of_40_megabytes(served: Served) -> None:

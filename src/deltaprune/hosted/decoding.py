@@ -11,6 +11,9 @@ from deltaprune.generate import Sampler, Sampling
 from deltaprune.inplace.target import Target
 from deltaprune.pruner import Kept
 
+PLAIN: dict[str, None] = dict.fromkeys(  # what a folder may set and neither `greedy` nor `Sampling` knows
+    ("repetition_penalty", "no_repeat_ngram_size", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
+)
 OnToken = Callable[[int, tuple[Kept, ...]], bool]
 
 
@@ -23,7 +26,7 @@ def decoding(settings: Any, sampler: Sampler) -> dict[str, Any]:
         settings: the model's `generation_config`.
         sampler: `greedy` or a `Sampling`.
     """
-    plain = {"num_beams": 1, "pad_token_id": pad_id(settings)}
+    plain = {**PLAIN, "num_beams": 1, "pad_token_id": pad_id(settings)}
     if not isinstance(sampler, Sampling):
         return {**plain, "do_sample": False, "temperature": None, "top_k": None, "top_p": None}
     if sampler.generator is not None:

@@ -158,7 +158,7 @@ class Hosted(Switchable):
                         **given,
                         **decoding(self.model.generation_config, sampler),
                         max_new_tokens=max_new_tokens,
-                        min_new_tokens=least,
+                        min_new_tokens=least - 1,  # transformers' is one of tokens that do not end the answer
                         stopping_criteria=None if on_token is None else [stopping(on_token, target)],
                         output_logits=True,
                         return_dict_in_generate=True,

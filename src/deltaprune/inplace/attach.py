@@ -10,11 +10,12 @@ rotary tables and masks of the rows that are left. Everything else stays transfo
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 import transformers
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -30,7 +31,7 @@ from deltaprune.inplace.writing import Passing, writing_hooks
 from deltaprune.pruner import Pruner
 from deltaprune.steps import Method, Step, passes_of
 
-_HERE: ContextVar["Attached | None"] = ContextVar("deltaprune_attached", default=None)
+_HERE: ContextVar[tuple["Attached", ...]] = ContextVar("deltaprune_attached", default=())  # one for each model
 _CALL: ContextVar["Call | None"] = ContextVar("deltaprune_call", default=None)
 
 
@@ -49,7 +50,7 @@ def attached(model: Any, method: Method) -> Iterator[Target]:
     check_runnable(target, steps)
     with ExitStack() as hooks:
         here = Attached(target, steps, hooks)
-        token = _HERE.set(here)
+        token = _HERE.set((*_HERE.get(), here))
         hooks.callback(_HERE.reset, token)
         yield target
 
@@ -75,6 +76,16 @@ def check_runnable(target: Target, steps: tuple[Step, ...]) -> None:
     if any(module._compiled_call_impl is not None for module in modules):
         raise UserError(
             "A compiled model cannot be pruned in place, since its rows change their number: do not compile it."
+        )
+
+
+def check_gradients(layers: Sequence[nn.Module]) -> None:
+    """A `UserError` where the backward pass would run layers again, without the hooks."""
+    runs_again = (layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers)
+    if torch.is_grad_enabled() and any(runs_again):
+        raise UserError(
+            "Gradient checkpointing runs layers a second time, when rows are not pruned any more: call "
+            "model.activation_checkpointing_disable() first."
         )
 
 
@@ -113,9 +124,12 @@ class Attached:
             hooks.callback(handle.remove)
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if _HERE.get() is self:
+        if self in _HERE.get():
             _CALL.set(None)
-            _CALL.set(Call(self.target, self.steps, Inputs.of(model, self.target.family, args, kwargs)))
+            call = Call(self.target, self.steps, Inputs.of(model, self.target.family, args, kwargs))
+            if call.pruner is not None:
+                check_gradients(self.target.layers)
+            _CALL.set(call)
 
     def _end(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         call = self._call()
@@ -128,6 +142,11 @@ class Attached:
         self, text: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         call = self._call()
+        if call is None and self in _HERE.get():
+            raise UserError(
+                f"The {type(text).__name__} was called by itself, where nothing tells its visual tokens: call the "
+                f"whole {type(self.target.model).__name__}, or leave the method's block."
+            )
         if call is None or call.pruner is None:
             return None
         kwargs = dict(kwargs)

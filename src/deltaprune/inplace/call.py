@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
 from deltaprune.errors import UserError
@@ -97,7 +97,7 @@ class Call:
             return hidden
         split = passing.split
         self._read(l, hidden, split.whole, passing.rotary, handed.get("cache"))
-        alone = probe.writes_alone and hidden.device.type == "cpu"
+        alone = probe.writes_alone and hidden.device.type == "cpu" and not learns(self.target.mixers[l], hidden)
         runs = split.in_turn(probe.shortest) if alone else None
         if runs is not None:
             handed["attention_mask"] = None
@@ -221,6 +221,11 @@ class Call:
 def mapped(tables: tuple[Tensor, Tensor] | None, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor] | None:
     """Both rotary tables, cos and sin, changed alike."""
     return None if tables is None else (function(tables[0]), function(tables[1]))
+
+
+def learns(mixer: nn.Module, hidden: Tensor) -> bool:
+    """Whether gradients will be asked of a mixer, whose cache is overwritten where it runs piece by piece."""
+    return torch.is_grad_enabled() and (hidden.requires_grad or any(each.requires_grad for each in mixer.parameters()))
 
 
 def _valid(view: View) -> Tensor | None:

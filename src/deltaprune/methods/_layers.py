@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from deltaprune.errors import UserError
 from deltaprune.plan import Shape
 
+MOST = 2**15  # numbers in a text: no picture has more tokens, and a few letters must not fill the memory
+DIGITS = 9
+
 
 def layers_of(name: str, layers: str | int | Iterable[int]) -> tuple[int, ...]:
     """Layer numbers from a list, or from a text such as "1-14+17"; ascending, each once.
@@ -38,11 +41,18 @@ def check_order(shape: Shape, first: int, late: int | None, name: str = "early")
 
 
 def _read(text: str) -> list[int] | None:
-    """The numbers of "1-3+7"; None where it is no such text."""
+    """The numbers of "1-3+7"; None where it is no such text.
+
+    Raises:
+        UserError: they are more than `MOST`.
+    """
     found: list[int] = []
     for part in text.split("+"):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part, re.ASCII)
+        match = re.fullmatch(rf"\s*(\d{{1,{DIGITS}}})\s*(?:-\s*(\d{{1,{DIGITS}}})\s*)?", part, re.ASCII)
         if match is None or int(match[2] or match[1]) < int(match[1]):
             return None
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+        numbers = range(int(match[1]), int(match[2] or match[1]) + 1)
+        if len(found) + len(numbers) > MOST:
+            raise UserError(f"'{part.strip()}' makes more than {MOST} numbers: name fewer layers or patches.")
+        found += numbers
     return found

@@ -23,4 +23,5 @@ def schedule(shape: Shape, early: Layer, until: Layer, every: int) -> range:
     assert end is not None
     if first >= end:
         raise UserError(f"There is no layer from early={first} to below until={end}: try until={first + 1}.")
-    return range(first, end, every)
+    beyond = max(first, shape.n_layers) + every  # one stage too deep is enough for `check_steps` to say so
+    return range(first, min(end, beyond + 1), every)

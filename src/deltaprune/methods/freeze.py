@@ -1,6 +1,7 @@
 """Freeze: every visual row stays, but most layers no longer update it."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
@@ -134,8 +135,9 @@ class Freeze(Ranking):
 def check_once(chosen: Mapping[How, Sequence[int]]) -> None:
     """A layer is passed by in one way, else a `UserError`."""
     layers = [l for each in chosen.values() for l in each]
-    if twice := {l for l in layers if layers.count(l) > 1}:
-        raise UserError(f"Layer {min(twice)} is given twice: write=, mean= and skip= name different layers.")
+    if len(set(layers)) < len(layers):
+        twice = min(l for l, times in Counter(layers).items() if times > 1)
+        raise UserError(f"Layer {twice} is given twice: write=, mean= and skip= name different layers.")
 
 
 def order_of(shape: Shape) -> tuple[Change, ...]:

@@ -79,6 +79,7 @@ def retained(trace: Trace, image: Tensor, window: int) -> tuple[Float[Tensor, "n
         window: readouts that are looked at.
     """
     k, q, n = keys(trace, image), trace["query"][image].float(), len(image)
+    window = min(window, n)
     weight, decay = by_group(trace, "delta", image), by_group(trace, "decay", image)
     v = trace["value"][image].float().unflatten(1, (*weight.shape[1:], -1))  # (n, G, S, P)
     erase = by_group(trace, "erase", image) if "erase" in trace else None

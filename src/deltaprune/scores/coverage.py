@@ -63,7 +63,7 @@ class Coverage(Score):
         weight = as_score(self.saliency)(rows, trace)
         images = side_by_side(rows, trace["hidden"])
         alike = images.alike.double()  # exact sums: two tokens that cover only each other must have the same gain
-        wanted = spread_out(rows, weight).clamp(min=0) ** self.alpha
+        wanted = spread_out(rows, weight).clamp(min=0) ** float(self.alpha)
         covered = [torch.zeros_like(wanted, dtype=torch.float64)]
 
         def gain() -> Tensor:

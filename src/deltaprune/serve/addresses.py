@@ -4,10 +4,12 @@ The host's addresses are looked up once; all of them must be public, and the con
 not to the name, which may lead elsewhere a moment later. A redirect is an address like any other.
 """
 
+import contextlib
 import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -67,6 +69,9 @@ def _get(url: str, most: int, until: float) -> tuple[int, str | None, bytes]:
     if not addresses or not all(map(is_public, addresses)):
         raise _bad("The image's address is not a public one: send the image as a data URI.")
     connection = _connection(parts.scheme, parts.hostname, port, addresses[0], _left(until))
+    late = threading.Timer(max(0.0, until - time.monotonic()), _hang_up, [connection.sock])
+    late.daemon = True
+    late.start()
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"User-Agent": "deltaprune", "Accept": "image/*"})
@@ -75,6 +80,7 @@ def _get(url: str, most: int, until: float) -> tuple[int, str | None, bytes]:
                 return answer.status, answer.headers.get("Location", ""), b""
             return answer.status, None, _read(answer, connection, most, until)
     finally:
+        late.cancel()
         connection.close()
 
 
@@ -91,6 +97,12 @@ def _connection(scheme: str, host: str, port: int, address: str, seconds: float)
     return made
 
 
+def _hang_up(opened: socket.socket) -> None:
+    """End a connection whose time is up; the socket's own timeout begins anew with every byte that comes."""
+    with contextlib.suppress(OSError):
+        opened.shutdown(socket.SHUT_RDWR)
+
+
 def _read(answer: http.client.HTTPResponse, connection: Any, most: int, until: float) -> bytes:
     content = bytearray()
     while True:
@@ -100,6 +112,7 @@ def _read(answer: http.client.HTTPResponse, connection: Any, most: int, until: f
             _left(until)
         chunk = answer.read1(CHUNK)
         if not chunk:
+            _left(until)  # it may have ended because its time was up
             return bytes(content)
         content += chunk
         if len(content) > most:

@@ -26,7 +26,7 @@ class Gate:
         self.app, self.settings, self.metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(GUARDED):
+        if scope["type"] != "http" or not _path(scope).startswith(GUARDED):
             await self.app(scope, receive, send)
             return
 
@@ -71,6 +71,12 @@ class Gate:
                 raise ApiError(413, sentence, code="request_too_large")
             if not message.get("more_body", False):
                 return b"".join(parts)
+
+
+def _path(scope: Scope) -> str:
+    """The path within this app, by which it chooses the route: without the one that it is mounted at."""
+    root, path = scope.get("root_path", ""), scope["path"]
+    return path[len(root) :] if path.startswith(f"{root}/") else path
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
