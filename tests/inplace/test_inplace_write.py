@@ -468,3 +468,33 @@ def test_every_mixer_says_what_is_written() -> None:
             found = mixer_of(layer)
             assert found is not None
             assert probe.sees != "state" or probe.written(found[1]) is not None
+
+
+@pytest.mark.parametrize("which", ["model", "text", "layer"])
+def test_hooks_that_another_thread_takes_off_meanwhile(which: str) -> None:
+    """The other thread leaves its block while this one is in a module whose hooks torch has already looked up."""
+    model, inputs = make("qwen3_5"), one("qwen3_5")
+    target = Target(model)
+    module = {"model": model, "text": target.text, "layer": target.layers[2]}[which]
+    on, off, done = threading.Event(), threading.Event(), threading.Event()
+
+    def other() -> None:
+        with MIXED.method(model):
+            on.set()
+            off.wait(60)
+        done.set()
+
+    def wait(module: torch.nn.Module, args: Any) -> None:
+        off.set()
+        assert done.wait(60)
+
+    want = generated(model, inputs)[1]
+    handle = module.register_forward_pre_hook(wait)  # torch calls it first
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert on.wait(60)
+    try:
+        assert torch.equal(generated(model, inputs)[1], want)
+    finally:
+        thread.join()
+        handle.remove()

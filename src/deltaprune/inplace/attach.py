@@ -104,17 +104,17 @@ class Attached:
         readers = set(pruner.reads.values())
         passes = passes_of(steps)
         handles = [
-            target.model.register_forward_pre_hook(self._begin, with_kwargs=True),
-            target.model.register_forward_hook(self._end, with_kwargs=True, always_call=True),
-            target.text.register_forward_pre_hook(self._take_over, with_kwargs=True),
+            target.model.register_forward_pre_hook(whole(self._begin), with_kwargs=True),
+            target.model.register_forward_hook(whole(self._end), with_kwargs=True, always_call=True),
+            target.text.register_forward_pre_hook(whole(self._take_over), with_kwargs=True),
         ]
         for l, layer in enumerate(target.layers):
             writes = passes.get(l) == "write" and target.blocks[l].sees != "none"
-            handles.append(layer.register_forward_pre_hook(self._entering(l), with_kwargs=True))
+            handles.append(layer.register_forward_pre_hook(whole(self._entering(l)), with_kwargs=True))
             if l in passes:
                 handles.append(layer.register_forward_hook(self._leaving))
             if l in readers or writes:
-                handles.append(target.mixers[l].register_forward_pre_hook(self._mixing(l), with_kwargs=True))
+                handles.append(target.mixers[l].register_forward_pre_hook(whole(self._mixing(l)), with_kwargs=True))
             gate = target.blocks[l].gate
             if l in readers and gate is not None and pruner.needs(l) >= OUTPUT:
                 handles.append(target.mixers[l].get_submodule(gate).register_forward_pre_hook(self._gating(l)))
@@ -193,6 +193,16 @@ class Attached:
     def _call(self) -> Call | None:
         call = _CALL.get()
         return call if call is not None and call.target is self.target else None
+
+
+def whole(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook, which does nothing where torch calls it without the keyword arguments.
+
+    That happens when another thread takes the hook off while this one is in the module: torch still calls the hooks
+    that it found at the beginning, but no longer knows what they take. It is the other thread's hook: nothing is lost.
+    """
+    taken = len(inspect.signature(hook).parameters)
+    return lambda *given: hook(*given) if len(given) == taken else None
 
 
 def with_hidden(
