@@ -15,16 +15,23 @@ from deltaprune.cost.verify import verify_kernels
 verify_kernels(torch.device("cpu"), torch.float32)
 taken = verify_kernels(torch.device("cpu"), torch.bfloat16)
 from deltaprune.kernels._numba_vectors import PAIRS, TILES
-attention = taken.pop("softmax_attention")
-assert attention == "numba" if PAIRS and not TILES else attention != "numba", attention
+from deltaprune.kernels.matmul.numba import PAIRED
+for op, here in {"softmax_attention": PAIRS and not TILES, "layer_rows": PAIRED}.items():
+    assert (taken[op] == "numba") == here, op
+    if not here:
+        del taken[op]
 assert set(taken.values()) == {"numba"}
 """
 COUNT = """
 for op in sorted(taken):
-    kernels = vars(importlib.import_module(f"deltaprune.kernels.{op}.numba")).values()
-    for kernel in (value for value in kernels if getattr(value, "targetoptions", {}).get("parallel")):
-        print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
+    for name, kernel in vars(importlib.import_module(f"deltaprune.kernels.{op}.numba")).items():
+        if getattr(kernel, "targetoptions", {}).get("parallel") and f"{op}.{name}" not in INNER:
+            print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
 """
+INNER = (
+    "layer_rows._add",
+    "token_step._head",
+)  # called by compiled code alone: the cache holds them with their callers
 
 
 def fresh(code: str, **environment: str) -> str:
@@ -37,7 +44,7 @@ def fresh(code: str, **environment: str) -> str:
 
 @pytest.mark.slow
 def test_the_second_process_compiles_nothing(tmp_path: Path) -> None:
-    first, second = (fresh(RUN + COUNT, NUMBA_CACHE_DIR=str(tmp_path)).split() for _ in range(2))
+    first, second = (fresh(f"{RUN}\nINNER = {INNER}{COUNT}", NUMBA_CACHE_DIR=str(tmp_path)).split() for _ in range(2))
     assert set(first[::2]) == {"0"}
     assert all(int(misses) >= 1 for misses in first[1::2])
     assert set(second[1::2]) == {"0"}

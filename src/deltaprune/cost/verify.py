@@ -34,7 +34,9 @@ from deltaprune.rows import cumulate
 LENGTHS = (1, 60, 0, 200, 3)  # of a ragged batch, one sample of it empty
 CHANNELS, STATES, TAPS, RANK = 96, 16, 4, 6
 WIDTH = 64  # of the quantized matrices, whose groups need a multiple of 32
-MANY = 50  # rows that a quantized matrix meets; three of them take another path, see `quantized_matmul`
+MANY = (
+    70  # rows that a quantized matrix meets; the first 3 and the first 50 alone go other ways, see `quantized_matmul`
+)
 LARGE = 4096, 1026  # a matrix that few rows meet on a path of its own, see `matmul`
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}  # of the largest value: 2 to 4 roundings
 F32 = torch.float32
@@ -209,8 +211,9 @@ def _wide(given: Any) -> Any:
 
 
 def _in_every_form(x: Tensor, int8: Quantized, int4: Quantized, backend: str | None) -> tuple[Tensor, ...]:
-    """The products of both forms, of few rows and of many."""
-    return tuple(quantized_matmul(part, each, backend=backend) for part in (x[:3], x) for each in (int8, int4))
+    """The products of both forms, of few rows, of more and of many."""
+    parts = x[:3], x[:50], x
+    return tuple(quantized_matmul(part, each, backend=backend) for part in parts for each in (int8, int4))
 
 
 def _decoded(ids: Tensor, lm: TokenWeights, ssm: Tensor, conv: Tensor, backend: str | None) -> tuple[Tensor, ...]:
