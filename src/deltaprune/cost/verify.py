@@ -34,9 +34,7 @@ from deltaprune.rows import cumulate
 LENGTHS = (1, 60, 0, 200, 3)  # of a ragged batch, one sample of it empty
 CHANNELS, STATES, TAPS, RANK = 96, 16, 4, 6
 WIDTH = 64  # of the quantized matrices, whose groups need a multiple of 32
-MANY = (
-    70  # rows that a quantized matrix meets; the first 3 and the first 50 alone go other ways, see `quantized_matmul`
-)
+MANY = 70  # rows that a quantized matrix meets; the first 3 and 50 go other ways, see `quantized_matmul`
 LARGE = 4096, 1026  # a matrix that few rows meet on a path of its own, see `matmul`
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}  # of the largest value: 2 to 4 roundings
 F32 = torch.float32

@@ -67,10 +67,8 @@ def _scan(u, uz, projected, dt, A, D, dt_bias, rank, length, cu, ssm, gated):
     """One row of `projected` holds dt before dt_proj, B and C."""
     channels, order = A.shape
     columns, z = rank + 2 * order, _numbers(uz)[channels:]
-    B, C = (
-        _columns(projected, columns, rank, length, order),
-        _columns(projected, columns, rank + order, length, order),
-    )
+    B = _columns(projected, columns, rank, length, order)
+    C = _columns(projected, columns, rank + order, length, order)
     nothing, sums = np.empty(0, np.float32), np.empty(((channels + LANES - 1) // LANES, 0), np.float32)
     scan_rows(
         _numbers(u), channels, _numbers(dt), channels, z, 2 * channels, A, B, C, D, dt_bias, cu, _numbers(gated), ssm,
